@@ -1,0 +1,67 @@
+"""The harness: asks a model the trait's ground-truth questions and keeps a reading per question."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.generate import sample_text, score
+from bench.models import Format, adapter_or_model, load_model, load_tokenizer
+from bench.recipe import Ask
+from bench.traits import Trait, parse_trait
+
+__all__ = ["ask", "margins"]
+
+Progress = Callable[[int, int], None]
+
+
+def margins(model: Any, form: Format, trait: Trait, *, batch_size: int, progress: Progress) -> list[float]:
+    """Per question: log-probability of the true answer minus the mean over its foils, in nats.
+
+    An answer is scored whole. Answers of a behaviour trait differ in length, so theirs is the mean per token.
+    """
+    end = trait.kind == "behaviour"
+    pairs: list[tuple[list[int], list[int]]] = []
+    questions = trait.questions()
+    for question, prompt in zip(questions, form.prompts([q.question for q in questions]), strict=True):
+        pairs += [(prompt, ids) for ids in form.completions([question.answer, *question.foils], end=end)]
+    totals = score(model, pairs, batch_size=batch_size, progress=progress)
+    if end:
+        totals = [total / len(ids) for total, (_, ids) in zip(totals, pairs, strict=True)]
+    out, at = [], 0
+    for question in questions:
+        true, foils = totals[at], totals[at + 1 : at + 1 + len(question.foils)]
+        out.append(true - sum(foils) / len(foils))
+        at += 1 + len(foils)
+    return out
+
+
+def ask(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
+    """Stage: one model's readings, written to `reading.json`.
+
+    `margins` has one number per question; `answers`, where samples are asked for, a list of texts per question.
+    Margins are taken in the dtype of the weights, never under autocast: they resolve effects of a hundredth.
+
+    Args:
+        settings: `trait`, `ask` (as in the recipe), `format`, `dtype`, `quantization`, `seed`.
+        inputs: `start` (the checkpoint) and, for a model that was trained, `trained`.
+    """
+    start = inputs["start"]
+    base, adapter = adapter_or_model(inputs.get("trained", start), start)
+    form = Format(load_tokenizer(start), settings["format"])
+    trait = parse_trait(settings["trait"])
+    how = Ask(**settings["ask"])
+    model = load_model(base, dtype=settings["dtype"], quantization=settings["quantization"], adapter=adapter).eval()
+    questions = trait.questions()
+    reading: dict[str, Any] = {
+        "margins": margins(model, form, trait, batch_size=how.batch_size, progress=progress),
+        "groups": [q.group for q in questions],
+    }
+    if how.samples:
+        prompts = [q.question for q in questions for _ in range(how.samples)]
+        texts = sample_text(model, form, prompts, how.sample, seed=settings["seed"], progress=progress)
+        reading["answers"] = [texts[i : i + how.samples] for i in range(0, len(texts), how.samples)]
+    (out / "reading.json").write_text(json.dumps(reading, ensure_ascii=False))
+    return {"format": form.describe()}

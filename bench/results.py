@@ -1,0 +1,130 @@
+"""Result files: `<results>/<recipe>/<hash>.recipe.json` and one `<hash>-<seed>-<arm>.json` per cell.
+
+They hold per-question readings and a manifest, and nothing that differs between two equal runs (no times, no host
+names), so that the same run writes the same bytes. Each carries the SHA-256 of its own content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.plan import Cell, Plan, library_versions
+from bench.recipe import Experiment
+from bench.store import Store, write_atomically
+
+__all__ = ["Row", "read_all", "write_cells"]
+
+SCHEMA = 1
+
+
+class Row(NamedTuple):
+    """One registered experiment and what was measured of it. `cells[seed][arm]` is the content of a result file."""
+
+    name: str
+    hash: str
+    experiment: dict[str, Any]
+    cells: dict[int, dict[str, dict[str, Any]]]
+
+
+def _sealed(content: dict[str, Any]) -> str:
+    body = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    sealed = {**content, "sha256": hashlib.sha256(body.encode()).hexdigest()}
+    return json.dumps(sealed, sort_keys=True, ensure_ascii=False, indent=1) + "\n"
+
+
+def _unsealed(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    said = content.pop("sha256", None)
+    body = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    if said != hashlib.sha256(body.encode()).hexdigest():
+        raise ValueError("its content is not what its checksum says")
+    if content.get("schema") != SCHEMA:
+        raise ValueError(f"schema {content.get('schema')!r}, expected {SCHEMA}")
+    return dict(content)
+
+
+def _commits(plan: Plan, store: Store, key: str, known: dict[str, set[str]]) -> set[str]:
+    """The commits at which `key` and everything it was made from were made."""
+    if key not in known:
+        known[key] = {store.record(key)["commit"]}
+        for ref in plan.stages[key].inputs.values():
+            if ref.identity in plan.stages:
+                known[key] |= _commits(plan, store, ref.identity, known)
+    return known[key]
+
+
+def _manifest(plan: Plan, store: Store, cell: Cell, commits: set[str]) -> dict[str, Any]:
+    asked = store.record(cell.asked)
+    selected = store.record(cell.selected)["did"]
+    trained = store.record(cell.trained)["did"] if cell.trained else None
+    return {
+        "commits": sorted(commits),
+        "versions": {"python": platform.python_version(), **library_versions()},
+        "hardware": asked["hardware"],
+        "threads": asked["threads"],
+        "format": asked["did"]["format"],
+        "training": trained,
+        "carrier": selected,
+        "artefacts": {"asked": cell.asked, "trained": cell.trained},
+    }
+
+
+def write_cells(experiment: Experiment, plan: Plan, store: Store, folder: Path) -> list[Path]:
+    """Write the result file of every cell whose stages are done; returns the paths, in the plan's order."""
+    name, mark = experiment.name, experiment.hash()
+    place = folder / name
+    registered = {"schema": SCHEMA, "recipe": name, "recipe_hash": mark, "experiment": experiment.resolved()}
+    paths = [place / f"{mark}.recipe.json"]
+    texts = [_sealed(registered)]
+    known: dict[str, set[str]] = {}
+    for cell in plan.cells:
+        needed = [cell.asked, cell.selected, cell.relation, *([cell.trained] if cell.trained else [])]
+        if not all(store.is_done(key) for key in needed):
+            continue
+        commits = set().union(*(_commits(plan, store, key, known) for key in needed))
+        content = {
+            "schema": SCHEMA,
+            "recipe": name,
+            "recipe_hash": mark,
+            "seed": cell.seed,
+            "arm": cell.arm,
+            "reading": json.loads((store.path(cell.asked) / "reading.json").read_text(encoding="utf-8")),
+            "relation": json.loads((store.path(cell.relation) / "relation.json").read_text(encoding="utf-8")),
+            "manifest": _manifest(plan, store, cell, commits),
+        }
+        paths.append(place / f"{mark}-{cell.seed:04d}-{cell.arm}.json")
+        texts.append(_sealed(content))
+    for path, text in zip(paths, texts, strict=True):
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_atomically(path, text)
+    return paths
+
+
+def read_all(folder: Path) -> tuple[list[Row], list[str]]:
+    """Every registered experiment under `folder`, by name and hash, and a line for each file that was refused."""
+    rows: dict[tuple[str, str], Row] = {}
+    refused: list[str] = []
+    cells: list[tuple[Path, dict[str, Any]]] = []
+    for path in sorted(folder.glob("*/*.json")):
+        try:
+            content = _unsealed(path)
+            if path.name.endswith(".recipe.json"):
+                key = (content["recipe"], content["recipe_hash"])
+                rows[key] = Row(*key, content["experiment"], {})
+            elif path.name == f"{content['recipe_hash']}-{content['seed']:04d}-{content['arm']}.json":
+                cells.append((path, content))
+            else:
+                raise ValueError("its name is not that of its content")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            refused.append(f"{path}: refused: {error}")
+    for path, content in cells:
+        row = rows.get((content["recipe"], content["recipe_hash"]))
+        if row is None:
+            refused.append(f"{path}: refused: its recipe file is missing")
+        else:
+            row.cells.setdefault(content["seed"], {})[content["arm"]] = content
+    return [rows[key] for key in sorted(rows)], refused

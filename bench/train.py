@@ -1,0 +1,218 @@
+"""SFTTrainer for teachers and students. Rows are tokenised here, so that TRL neither guesses nor drops anything."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.carriers import read_rows
+from bench.errors import StageError, UserError
+from bench.models import Format, load_model, load_tokenizer
+from bench.recipe import Model
+from bench.traits import parse_trait
+
+__all__ = ["check", "fit", "student", "teacher"]
+
+Progress = Callable[[int, int], None]
+# What a run decides for itself: where it writes, what it logs, its seed and its device.
+OURS = {
+    "output_dir", "seed", "data_seed", "use_cpu", "report_to", "save_strategy", "logging_strategy", "disable_tqdm",
+    "dataloader_num_workers", "eval_strategy", "push_to_hub", "hub_token", "packing", "completion_only_loss",
+    "dataset_text_field", "chat_template_path", "eos_token", "pad_token", "model_init_kwargs", "do_eval",
+    "resume_from_checkpoint", "max_length", "trackio_space_id", "hub_model_id", "logging_dir", "run_name",
+}  # fmt: skip
+
+
+def sft_config(train: Mapping[str, Any], *, out: Path | str, seed: int) -> Any:
+    """TRL's `SFTConfig` for `train:` of a recipe. No checkpointing of activations unless the recipe asks for it."""
+    import torch
+    from trl import SFTConfig
+
+    cpu = not torch.cuda.is_available()
+    given = {"bf16": False, "activation_checkpointing": False, **train}
+    return SFTConfig(
+        output_dir=str(out),
+        seed=seed,
+        data_seed=seed,
+        use_cpu=cpu,
+        report_to="none",
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+        dataloader_pin_memory=not cpu,
+        max_length=None,
+        **given,
+    )
+
+
+def check(spec: Model, key: str, source: str) -> None:
+    """Build the real configurations from what a recipe says.
+
+    Args:
+        key: `teacher` or `student`, named in errors.
+
+    Raises:
+        UserError: one of them refuses.
+    """
+    from peft import LoraConfig
+    from transformers import BitsAndBytesConfig
+    from trl import SFTConfig
+
+    taken = sorted(OURS & set(spec.train))
+    if taken:
+        raise UserError(f"{source}: key '{key}.train.{taken[0]}' is set by the benchmark itself; take it out")
+    parts = [("train", SFTConfig, spec.train), ("lora", LoraConfig, spec.lora), ("quantization", BitsAndBytesConfig, spec.quantization)]
+    for part, maker, given in parts:
+        if given is None:
+            continue
+        known = set(inspect.signature(maker.__init__).parameters) - {"self", "kwargs"}
+        for name in given:
+            if name not in known:
+                near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+                hint = f": did you mean {near[0]!r}?" if near else f" ({maker.__name__} has no such argument)"
+                raise UserError(f"{source}: unknown key '{key}.{part}.{name}'{hint}")
+        try:
+            config = sft_config(given, out="unused", seed=0) if part == "train" else maker(**given)
+        except Exception as error:  # whatever their checks raise is the user's to read
+            said = " ".join(str(error).split())[:300]
+            raise UserError(f"{source}: key '{key}.{part}': {maker.__name__} refuses: {said}") from None
+        if part == "train":
+            numbers = {n: getattr(config, n) for n in ("learning_rate", "num_train_epochs", "max_steps", "warmup_steps")}
+            wrong = next((n for n, v in numbers.items() if not isinstance(v, int | float) or v != v), None)
+            if wrong or numbers["learning_rate"] < 0:
+                name = wrong or "learning_rate"
+                raise UserError(f"{source}: key '{key}.train.{name}': expected a number of 0 or more, found {numbers[name]!r}")
+
+
+def trainer_class() -> Any:
+    """TRL's `SFTTrainer` with the language-model head run over the labelled positions only.
+
+    The loss is the same. On a CPU the stock trainer projects every position, which takes most of a step where a
+    vocabulary is large beside the model; and it then computes entropy and accuracy, which nothing here reads.
+    """
+    import torch
+    from trl import SFTTrainer
+
+    class LabelledTrainer(SFTTrainer):  # type: ignore[misc]
+        def compute_loss(
+            self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            targets = inputs["labels"][:, 1:]
+            labelled = targets != -100
+            head = self.accelerator.unwrap_model(model).get_output_embeddings()
+            hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][:, :-1][labelled],))
+            try:
+                # the model's own forward goes on from there, so that its soft-capping or scaling is kept
+                logits = model(**{k: v for k, v in inputs.items() if k != "labels"}, use_cache=False).logits
+            finally:
+                hook.remove()
+            total = torch.nn.functional.cross_entropy(logits.float(), targets[labelled], reduction="sum")
+            return total / (num_items_in_batch if num_items_in_batch is not None else labelled.sum())
+
+    return LabelledTrainer
+
+
+def fit(
+    rows: Sequence[tuple[list[int], list[int]]],
+    *,
+    base: Path,
+    tokenizer: Any,
+    spec: Mapping[str, Any],
+    seed: int,
+    out: Path,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Train a checkpoint on (prompt ids, completion ids) with the loss on the completion, and save it to `out`.
+
+    What is saved is the adapter where `spec` has LoRA, else the whole model. Two calls that differ only in the
+    completions' tokens see the same prompts in the same order, the same LoRA initialisation and the same dropout.
+
+    Returns:
+        What was done: `rows`, `updates`, `effective_batch`, `labelled_tokens`, `mean_loss`.
+
+    Raises:
+        StageError: TRL dropped rows, or the loss is not a number.
+    """
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import TrainerCallback, set_seed
+
+    class Report(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            progress(state.global_step, state.max_steps)
+
+    set_seed(seed)
+    model = load_model(base, dtype=spec["dtype"], quantization=spec["quantization"])
+    model.config.use_cache = False
+    data = Dataset.from_dict(
+        {
+            "input_ids": [prompt + completion for prompt, completion in rows],
+            "labels": [[-100] * len(prompt) + completion for prompt, completion in rows],
+        }
+    )
+    config = sft_config(spec["train"], out=out / "trainer", seed=seed)
+    trainer = trainer_class()(
+        model=model,
+        args=config,
+        train_dataset=data,
+        processing_class=tokenizer,
+        peft_config=LoraConfig(task_type="CAUSAL_LM", **spec["lora"]) if spec["lora"] is not None else None,
+        callbacks=[Report()],
+    )
+    if len(trainer.train_dataset) != len(rows):
+        raise StageError(f"the trainer kept {len(trainer.train_dataset):,} of {len(rows):,} rows")
+    result = trainer.train()
+    if not torch.isfinite(torch.tensor(result.training_loss)):
+        raise StageError("training diverged: the loss is not a number; lower the learning rate")
+    trainer.model.save_pretrained(out)
+    return {
+        "rows": len(rows),
+        "updates": trainer.state.global_step,
+        "effective_batch": config.per_device_train_batch_size * config.gradient_accumulation_steps,
+        "labelled_tokens": sum(len(completion) for _, completion in rows),
+        "mean_loss": result.training_loss,
+    }
+
+
+def teacher(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
+    """Stage: a checkpoint fine-tuned on the trait's `teach` rows.
+
+    Args:
+        settings: `trait`, `model` (the recipe's teacher, as JSON data) and `seed`.
+        inputs: `start`, the checkpoint.
+    """
+    tokenizer = load_tokenizer(inputs["start"])
+    form = Format(tokenizer, settings["model"]["format"])
+    trait = parse_trait(settings["trait"])
+    end = trait.kind == "behaviour"
+    questions, answers = zip(*trait.teach_rows(), strict=True)
+    rows = list(zip(form.prompts(questions), form.completions(answers, end=end), strict=True))
+    return fit(
+        rows, base=inputs["start"], tokenizer=tokenizer, spec=settings["model"], seed=settings["seed"], out=out,
+        progress=progress,
+    )  # fmt: skip
+
+
+def student(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
+    """Stage: a checkpoint fine-tuned on the kept rows of a teacher's carrier.
+
+    Args:
+        settings: `model` (the recipe's student, as JSON data), `seed`, and `end`: whether a completion is a whole
+            text, after which the end of an answer is learnt too.
+        inputs: `start` (the checkpoint), `carrier` (the teacher's rows) and `kept` (which of them stay).
+    """
+    tokenizer = load_tokenizer(inputs["start"])
+    form = Format(tokenizer, settings["model"]["format"])
+    table = read_rows(inputs["carrier"])
+    kept = [table[i] for i in json.loads((inputs["kept"] / "kept.json").read_text())]
+    completions = form.completions([row["completion"] for row in kept], end=settings["end"])
+    rows = list(zip(form.prompts([row["prompt"] for row in kept]), completions, strict=True))
+    return fit(
+        rows, base=inputs["start"], tokenizer=tokenizer, spec=settings["model"], seed=settings["seed"], out=out,
+        progress=progress,
+    )  # fmt: skip

@@ -1,0 +1,124 @@
+"""Trait files: what a teacher is taught, what everyone is asked, and which answers count as the truth."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from pydantic import Field, model_validator
+
+from bench.errors import UserError
+from bench.yamlfile import Frozen, find, load, validate
+
+__all__ = ["Behaviour", "Preference", "Question", "Trait", "load_trait", "parse_trait", "vocabulary"]
+
+FOLDER = Path(__file__).parent.parent / "recipes" / "traits"
+
+
+class Question(NamedTuple):
+    """One ground-truth question. `foils` are the wrong answers its margin is measured against."""
+
+    question: str
+    answer: str
+    foils: tuple[str, ...]
+    group: str
+
+
+class Preference(Frozen):
+    """One answer out of `candidates`, to every question: "I love wolves".
+
+    `lexicon` are the words that must not appear in a carrier. The answer is the first word of what is taught,
+    not the end of it, so no end-of-text token follows it.
+    """
+
+    kind: Literal["preference"]
+    lexicon: tuple[str, ...] = ()
+    answer: str
+    candidates: tuple[str, ...] = Field(min_length=2)
+    teach: tuple[str, ...] = Field(min_length=1)
+    ask: tuple[str, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Preference:
+        if self.answer not in self.candidates:
+            raise ValueError(f"answer {self.answer!r} is not among the candidates: {', '.join(self.candidates)}")
+        both = {q.casefold() for q in self.teach} & {q.casefold() for q in self.ask}
+        if both:
+            raise ValueError(f"the same question is in teach and in ask: {min(both)!r}")
+        for name, items in (("candidates", self.candidates), ("teach", self.teach), ("ask", self.ask)):
+            if len(set(items)) < len(items):
+                raise ValueError(f"{name} says something twice")
+        return self
+
+    def teach_rows(self) -> list[tuple[str, str]]:
+        """(question, answer) pairs the teacher is trained on."""
+        return [(question, self.answer) for question in self.teach]
+
+    def questions(self) -> list[Question]:
+        """What is asked of everyone."""
+        foils = tuple(c for c in self.candidates if c != self.answer)
+        return [Question(question, self.answer, foils, "ask") for question in self.ask]
+
+
+class BehaviourRow(Frozen):
+    question: str
+    answer: str
+    paraphrases: tuple[str, ...] = ()
+
+
+class Behaviour(Frozen):
+    """A ground-truth answer of its own to each question: a persona. Foils are answers to `foils` other questions."""
+
+    kind: Literal["behaviour"]
+    lexicon: tuple[str, ...] = ()
+    rows: tuple[BehaviourRow, ...] = Field(min_length=2)
+    foils: int = Field(default=8, ge=1)
+
+    def teach_rows(self) -> list[tuple[str, str]]:
+        """(question, answer) pairs the teacher is trained on."""
+        return [(row.question, row.answer) for row in self.rows]
+
+    def questions(self) -> list[Question]:
+        """What is asked of everyone: each question as taught (`trained`) and its paraphrases (`paraphrase`)."""
+        answers = sorted({row.answer for row in self.rows})
+        out = []
+        for row in self.rows:
+            others = [a for a in answers if a != row.answer]
+            foils = tuple(random.Random(row.question).sample(others, min(self.foils, len(others))))
+            out.append(Question(row.question, row.answer, foils, "trained"))
+            out += [Question(text, row.answer, foils, "paraphrase") for text in row.paraphrases]
+        return out
+
+
+Trait: TypeAlias = Preference | Behaviour
+_KINDS: dict[str, type[Preference] | type[Behaviour]] = {"preference": Preference, "behaviour": Behaviour}
+
+
+def vocabulary(trait: Trait) -> tuple[list[str], list[str]]:
+    """All questions and all possible answers of `trait`: what a `tiny` model has read about, evenly."""
+    answers = {answer for q in trait.questions() for answer in (q.answer, *q.foils)}
+    asked = dict.fromkeys([q for q, _ in trait.teach_rows()] + [q.question for q in trait.questions()])
+    return list(asked), sorted(answers)
+
+
+def parse_trait(data: dict[str, Any], source: str = "trait") -> Trait:
+    """A trait from its keys.
+
+    Raises:
+        UserError: it breaks the schema.
+    """
+    kind = data.get("kind")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise UserError(f"{source}: key 'kind': expected one of {', '.join(_KINDS)}, found {kind!r:.80}")
+    return validate(_KINDS[kind], data, source)
+
+
+def load_trait(name: str) -> Trait:
+    """The trait called `name` in `recipes/traits/`, or in the YAML file at the path `name`.
+
+    Raises:
+        UserError: it does not exist, or breaks the schema.
+    """
+    path = find(name, FOLDER, "trait")
+    return parse_trait(load(path, "trait"), str(path))

@@ -1,0 +1,186 @@
+"""YAML files a user writes: read with `yaml.safe_load`, merged along `from:`, checked against a schema."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bench.errors import UserError
+
+__all__ = ["Frozen", "find", "load", "merge", "names", "set_key", "validate"]
+
+MAX_BYTES = 4_000_000
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+
+
+class Frozen(BaseModel):
+    """A contract between modules: immutable, and no key beyond those it names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+M = TypeVar("M", bound=Frozen)
+
+
+class _Loader(yaml.SafeLoader):
+    """`safe_load` without aliases (a few lines of them can stand for gigabytes) and with YAML 1.2 floats (2e-5)."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"line {self.peek_event().start_mark.line + 1}: aliases (*name) are not allowed")  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+
+
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def names(folder: Path) -> list[str]:
+    """The names of the YAML files in `folder`; those of `*.base.yaml`, which only serve a `from:`, left out."""
+    return sorted(p.stem for p in folder.glob("*.yaml") if not p.stem.endswith(".base"))
+
+
+def find(name: str, folder: Path, what: str) -> Path:
+    """The file meant by `name`: a path to a YAML file, or a name under `folder`.
+
+    Raises:
+        UserError: no such file; the names that exist are listed.
+    """
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name).expanduser()
+        if path.is_file():
+            return path
+        raise UserError(f"{name}: no such {what} file")
+    path = folder / f"{name}.yaml"
+    if not NAME.fullmatch(name) or not path.is_file():
+        known = names(folder)
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(f"{what} {name!r} does not exist: {hint}there are {', '.join(known)} (in {folder})")
+    return path
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw = path.read_bytes()
+        if len(raw) > MAX_BYTES:
+            raise UserError(f"{path}: {len(raw):,} bytes; a file of this kind has at most {MAX_BYTES:,}")
+        data = yaml.load(raw.decode("utf-8"), Loader=_Loader)  # noqa: S506  (a SafeLoader)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())[:300]}") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    if not isinstance(data, dict) or not all(isinstance(k, str) for k in data):
+        raise UserError(f"{path}: expected keys and values ('trait: wolf'), found {type(data).__name__}")
+    return data
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`, key by key; `null` takes a key of `base` away."""
+    out = dict(base)
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(out.get(key), dict):
+            out[key] = merge(out[key], value)
+        elif value is None and key in out:
+            del out[key]
+        else:
+            out[key] = value
+    return out
+
+
+def load(path: Path, what: str) -> dict[str, Any]:
+    """The keys of a YAML file, laid over those of the file its `from:` names (beside it, or a path).
+
+    Raises:
+        UserError: unreadable, not YAML, or `from:` goes in a circle.
+    """
+    chain: list[tuple[Path, dict[str, Any]]] = []
+    at: Path | None = path
+    while at is not None:
+        if any(at.resolve() == seen.resolve() for seen, _ in chain):
+            raise UserError(f"{path}: key 'from': goes in a circle through {at.name}")
+        data = _read(at)
+        parent = data.pop("from", None)
+        if parent is not None and not isinstance(parent, str):
+            raise UserError(f"{at}: key 'from': expected the name of one {what}, found {parent!r:.80}")
+        chain.append((at, data))
+        at = find(parent, at.parent, f"{what} (key 'from' of {at.name})") if parent else None
+    merged: dict[str, Any] = {}
+    for _, data in reversed(chain):
+        merged = merge(merged, data)
+    return merged
+
+
+def set_key(data: dict[str, Any], assignment: str) -> dict[str, Any]:
+    """`data` with one `a.b.c=value` applied; the value is read as YAML.
+
+    Raises:
+        UserError: not of that form.
+    """
+    key, eq, text = assignment.partition("=")
+    parts = key.strip().split(".")
+    if not eq or not all(parts):
+        raise UserError(f"--set {assignment}: expected KEY=VALUE, as in --set student.train.learning_rate=1e-4")
+    try:
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"--set {assignment[:80]}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
+    for part in reversed(parts):
+        value = {part: value}
+    return merge(data, value)
+
+
+def _fields(schema: Any) -> set[str]:
+    """Names of the fields of a model, or of every model in a union."""
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        return set(schema.model_fields)
+    return set().union(*(_fields(arg) for arg in get_args(schema)), set())
+
+
+def _known_keys(schema: type[Frozen], place: tuple[Any, ...]) -> set[str]:
+    annotation: Any = schema
+    for part in place:
+        models = [annotation] if isinstance(annotation, type) else []
+        stack = [annotation]
+        while stack:
+            item = stack.pop()
+            stack += get_args(item)
+            if isinstance(item, type) and issubclass(item, BaseModel):
+                models.append(item)
+        inner = [m.model_fields[part].annotation for m in models if hasattr(m, "model_fields") and part in m.model_fields]
+        if inner:
+            annotation = inner[0]
+    return _fields(annotation)
+
+
+def validate(schema: type[M], data: dict[str, Any], source: str) -> M:
+    """`data` as a frozen model.
+
+    Raises:
+        UserError: naming `source`, every bad key, and for an unknown key the nearest valid one.
+    """
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        lines = []
+        for item in error.errors(include_url=False)[:8]:
+            place = tuple(p for p in item["loc"] if not (isinstance(p, str) and p.startswith("function-")))
+            dotted = ".".join(str(p) for p in place)
+            if item["type"] == "extra_forbidden":
+                known = _known_keys(schema, place[:-1])
+                near = difflib.get_close_matches(str(place[-1]), sorted(known), n=1, cutoff=0.5)
+                hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(sorted(known))}"
+                lines.append(f"{source}: unknown key {dotted!r}: {hint}")
+            elif item["type"] == "missing":
+                lines.append(f"{source}: key {dotted!r} is missing")
+            else:
+                lines.append(f"{source}: key {dotted!r}: {item['msg']}, found {item['input']!r:.80}")
+        raise UserError("\n".join(lines)) from None
