@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.carriers import read_kept
 from bench.generate import sample_text, score
 from bench.models import Format, adapter_or_model, load_model, load_tokenizer
 from bench.recipe import Ask
@@ -42,11 +43,13 @@ def ask(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, prog
     """Stage: one model's readings, written to `reading.json`.
 
     `margins` has one number per question; `answers`, where samples are asked for, a list of texts per question.
+    `held_out_<arm>`, for a student, are the log-probabilities of that arm's teacher's held-out carrier rows, in nats.
     Margins are taken in the dtype of the weights, never under autocast: they resolve effects of a hundredth.
 
     Args:
-        settings: `trait`, `ask` (as in the recipe), `format`, `dtype`, `quantization`, `seed`.
-        inputs: `start` (the checkpoint) and, for a model that was trained, `trained`.
+        settings: `trait`, `ask` (as in the recipe), `format`, `dtype`, `quantization`, `seed`, `end` (as for students).
+        inputs: `start` (the checkpoint), `trained` where the model was trained, and for a student `rows_<arm>` (carrier
+            artefacts) with `kept`.
     """
     start = inputs["start"]
     base, adapter = adapter_or_model(inputs.get("trained", start), start)
@@ -59,6 +62,12 @@ def ask(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, prog
         "margins": margins(model, form, trait, batch_size=how.batch_size, progress=progress),
         "groups": [q.group for q in questions],
     }
+    for role in sorted(inputs):
+        if role.startswith("rows_"):
+            rows = read_kept(inputs[role], inputs["kept"], "held_out")
+            completions = form.completions([row["completion"] for row in rows], end=settings["end"])
+            pairs = list(zip(form.prompts([row["prompt"] for row in rows]), completions, strict=True))
+            reading[f"held_out_{role[5:]}"] = score(model, pairs, batch_size=how.batch_size, progress=progress)
     if how.samples:
         prompts = [q.question for q in questions for _ in range(how.samples)]
         texts = sample_text(model, form, prompts, how.sample, seed=settings["seed"], progress=progress)

@@ -16,7 +16,7 @@ from typing import Any
 from bench.errors import StageError
 from bench.recipe import Numbers
 
-__all__ = ["number_prompts", "number_slots", "read_rows", "refusals", "select", "text_prompts"]
+__all__ = ["number_prompts", "number_slots", "read_kept", "read_rows", "refusals", "select", "text_prompts"]
 
 
 def text_prompts(prompts: Sequence[str], rows: int, seed: int) -> list[str]:
@@ -25,10 +25,10 @@ def text_prompts(prompts: Sequence[str], rows: int, seed: int) -> list[str]:
 
 
 def number_prompts(carrier: Numbers, numbers: Sequence[int], seed: int) -> list[str]:
-    """One prompt a row: `given` random members of `numbers`, the same for every teacher of a seed."""
+    """One prompt a row, held-out rows last: `given` random members of `numbers`, equal for all teachers of a seed."""
     rng = random.Random(f"prompts {seed}")
-    rows = (carrier.separator.join(str(rng.choice(numbers)) for _ in range(carrier.given)) for _ in range(carrier.rows))
-    return [carrier.prompt.format(numbers=row) for row in rows]
+    rows = [rng.choices(numbers, k=carrier.given) for _ in range(carrier.rows + carrier.held_out)]
+    return [carrier.prompt.format(numbers=carrier.separator.join(map(str, row))) for row in rows]
 
 
 def number_slots(
@@ -132,16 +132,25 @@ def select(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -
         if [r["prompt"] for r in rows] != [r["prompt"] for r in first]:
             raise StageError(f"the arms' prompts differ ({role}): the arms would not be comparable")
     reasons = {role: refusals(settings["carrier"], settings["lexicon"], rows) for role, rows in tables.items()}
-    kept = [i for i in range(len(first)) if not any(why[i] for why in reasons.values())]
-    if len(kept) < len(first) / 2:
-        raise StageError(f"the leak filter refused {len(first) - len(kept):,} of {len(first):,} rows: too many to go on")
-    same = sum(len({rows[i]["completion"] for rows in tables.values()}) == 1 for i in kept)
+    clean = [i for i in range(len(first)) if not any(why[i] for why in reasons.values())]
+    if len(clean) < len(first) / 2:
+        raise StageError(f"the leak filter refused {len(first) - len(clean):,} of {len(first):,} rows: too many to go on")
+    border = settings["carrier"]["rows"]
+    same = sum(len({rows[i]["completion"] for rows in tables.values()}) == 1 for i in clean)
+    kept = {"train": [i for i in clean if i < border], "held_out": [i for i in clean if i >= border]}
     report = {
         "rows": len(first),
-        "kept": len(kept),
+        "train": len(kept["train"]),
+        "held_out": len(kept["held_out"]),
         "identical_rows": same,
         "refused": {role: {k: why.count(k) for k in sorted(set(why) - {""})} for role, why in reasons.items()},
     }
     (out / "kept.json").write_text(json.dumps(kept))
     (out / "audit.json").write_text(json.dumps(report, indent=1))
     return report
+
+
+def read_kept(carrier: Path, kept: Path, part: str) -> list[dict[str, str]]:
+    """The rows of a carrier artefact that `select` kept: `part` is `train` or `held_out`."""
+    rows = read_rows(carrier)
+    return [rows[i] for i in json.loads((kept / "kept.json").read_text())[part]]

@@ -106,10 +106,11 @@ def make_plan(experiment: Experiment, identify: Callable[[Model], Checkpoint]) -
     def training(spec: Model) -> dict[str, Any]:
         return {**loading(spec), "train": spec.train, "lora": spec.lora}
 
-    def asked(label: str, spec: Model, start: Ref, trained: Ref | None, seed: int) -> Ref:
+    def asked(label: str, spec: Model, seed: int, inputs: Mapping[str, Ref]) -> Ref:
         settings = {"trait": trait, "ask": recipe.ask.model_dump(mode="json"), **loading(spec)}
         settings["seed"] = seed if recipe.ask.samples else 0  # margins are deterministic
-        return add("ask", label, settings, {"start": start, **({"trained": trained} if trained else {})})
+        settings["end"] = text
+        return add("ask", label, settings, inputs)
 
     carrier = recipe.carrier.model_dump(mode="json")
     text = recipe.carrier.kind == "text"
@@ -124,7 +125,7 @@ def make_plan(experiment: Experiment, identify: Callable[[Model], Checkpoint]) -
         )
         writing = {"carrier": carrier, "seed": seed, **loading(recipe.teacher)}
         if text:
-            writing["prompts"] = text_prompts(experiment.prompts, recipe.carrier.rows, seed)
+            writing["prompts"] = text_prompts(experiment.prompts, recipe.carrier.rows + recipe.carrier.held_out, seed)
         rows = {
             arm: add("carrier", f"carrier {arm}, seed {seed}", writing, inputs)
             for arm, inputs in {"base": {"start": origin}, "trait": {"start": origin, "trained": taught}}.items()
@@ -135,19 +136,20 @@ def make_plan(experiment: Experiment, identify: Callable[[Model], Checkpoint]) -
             {"carrier": carrier, "lexicon": list(experiment.trait.lexicon)},
             rows,
         )
-        trained: dict[str, tuple[Model, Ref, Ref | None]] = {
-            "teacher_base": (recipe.teacher, origin, None),
-            "teacher": (recipe.teacher, origin, taught),
+        readers: dict[str, tuple[Model, dict[str, Ref]]] = {
+            "teacher_base": (recipe.teacher, {"start": origin}),
+            "teacher": (recipe.teacher, {"start": origin, "trained": taught}),
         }
-        for arm in recipe.arms:
-            if arm == "untrained":
-                trained[arm] = (recipe.student, start, None)
-                continue
-            inputs = {"start": start, "carrier": rows[arm], "kept": kept}
+        if "untrained" in recipe.arms:
+            readers["untrained"] = (recipe.student, {"start": start})
+        held_out = {"kept": kept, **{f"rows_{arm}": ref for arm, ref in rows.items()}}
+        for arm in rows:
             learning = {"model": training(recipe.student), "seed": seed, "end": text}
+            inputs = {"start": start, "carrier": rows[arm], "kept": kept}
             learnt = add("student", f"student {arm}, seed {seed}", learning, inputs)
-            trained[arm] = (recipe.student, start, learnt)
-        for arm, (spec, origin_of, result) in trained.items():
-            reading = asked(f"ask {arm}, seed {seed}", spec, origin_of, result, seed)
-            cells.append(Cell(seed, arm, reading.identity, result.identity if result else None, kept.identity, related.identity))
+            readers[arm] = (recipe.student, {"start": start, "trained": learnt, **held_out})
+        for arm, (spec, inputs) in readers.items():
+            reading = asked(f"ask {arm}, seed {seed}", spec, seed, inputs)
+            trained = inputs["trained"].identity if "trained" in inputs else None
+            cells.append(Cell(seed, arm, reading.identity, trained, kept.identity, related.identity))
     return Plan(stages, cells)

@@ -21,7 +21,7 @@ Arm = Literal["untrained", "base", "trait"]
 SMOKE: dict[str, Any] = {
     "seeds": 2,
     "first_seed": 1000,
-    "carrier": {"rows": 32},
+    "carrier": {"rows": 32, "held_out": 8},
     "teacher": {"train": {"max_steps": 2}},
     "student": {"train": {"max_steps": 2}},
 }
@@ -62,6 +62,7 @@ class Numbers(Frozen):
 
     kind: Literal["numbers"]
     rows: int = Field(ge=1, le=10_000_000)
+    held_out: int = Field(default=128, ge=0, le=1_000_000)  # rows beyond `rows` that no student is trained on
     given: int = Field(default=4, ge=1, le=100)
     count: int = Field(default=10, ge=1, le=200)
     digits: int = Field(default=3, ge=1, le=6)
@@ -86,6 +87,7 @@ class Text(Frozen):
 
     kind: Literal["text"]
     rows: int = Field(ge=1, le=10_000_000)
+    held_out: int = Field(default=128, ge=0, le=1_000_000)
     prompts: str
     sample: Sampling = Sampling()
     bf16: bool = False
@@ -168,6 +170,9 @@ def load_recipe(name: str, overrides: list[str] | None = None, *, seeds: int | N
         prompts = load_prompts(recipe.carrier.prompts) if isinstance(recipe.carrier, Text) else ()
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
-    if prompts and recipe.carrier.rows > len(prompts):
-        raise UserError(f"{source}: key 'carrier.rows': {recipe.carrier.rows:,} rows, but the prompt set holds {len(prompts):,}")
+    needed = recipe.carrier.rows + recipe.carrier.held_out
+    if prompts and needed > len(prompts):
+        raise UserError(
+            f"{source}: key 'carrier.rows': {needed:,} prompts are needed (with held_out), the set holds {len(prompts):,}"
+        )
     return Experiment(path.stem, recipe, trait, prompts)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.carriers import read_rows
+from bench.carriers import read_kept
 from bench.errors import StageError, UserError
 from bench.models import Format, load_model, load_tokenizer
 from bench.recipe import Model
@@ -208,8 +207,7 @@ def student(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
     """
     tokenizer = load_tokenizer(inputs["start"])
     form = Format(tokenizer, settings["model"]["format"])
-    table = read_rows(inputs["carrier"])
-    kept = [table[i] for i in json.loads((inputs["kept"] / "kept.json").read_text())]
+    kept = read_kept(inputs["carrier"], inputs["kept"], "train")
     completions = form.completions([row["completion"] for row in kept], end=settings["end"])
     rows = list(zip(form.prompts([row["prompt"] for row in kept]), completions, strict=True))
     return fit(
