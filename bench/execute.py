@@ -15,7 +15,8 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -36,6 +37,8 @@ ENVIRONMENT = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
+    # a killed worker's semaphores are cleaned up by Python itself, which need not say so on the user's screen
+    "PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker",
 }
 
 
@@ -141,7 +144,6 @@ def _work(conn: Connection, root: Path, gpu: str | None, at_commit: str, log: Pa
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interruption means
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8", buffering=1) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -173,6 +175,20 @@ def _work(conn: Connection, root: Path, gpu: str | None, at_commit: str, log: Pa
 # -- in the parent -----------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def _errors_to(log: Path) -> Iterator[None]:
+    """Standard error of this process, and of those started meanwhile, into a file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    kept = os.dup(2)
+    with log.open("a", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 class _Worker(NamedTuple):
     process: Any
     conn: Connection
@@ -191,11 +207,13 @@ class Pool:
     def __enter__(self) -> Pool:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         for worker in self.workers:
-            worker.process.kill()
+            worker.conn.close()  # an idle worker ends by itself
+            if kind is not None:
+                worker.process.kill()
+        for worker in self.workers:
             worker.process.join()
-            worker.conn.close()
 
     def start(self, threads: int) -> list[_Worker]:
         """At least one worker; as many as `jobs`, or one per GPU, or as the cores carry at `threads` each."""
@@ -211,7 +229,8 @@ class Pool:
             ours, theirs = context.Pipe()
             log = self.store.root / "logs" / f"{os.getpid()}-{len(self.workers)}.log"
             process = context.Process(target=_work, args=(theirs, self.store.root, gpu, self.commit, log), daemon=True)
-            process.start()
+            with _errors_to(log):  # the fork server is started here, and what libraries print while it imports them
+                process.start()
             theirs.close()
             self.workers.append(_Worker(process, ours))
         return self.workers[:wanted]

@@ -1,41 +1,224 @@
 """Intervals and tests over seeds: numbers in, numbers out. Nothing here knows a model.
 
 One number per seed is the unit: a mean over questions first, so that questions are never mistaken for repetitions
-(Miller 2024, arXiv 2411.00640).
+(Miller 2024, arXiv 2411.00640). How often each interval covers and each test errs is simulated by
+`tests/perf/simulate_statistics.py`; its table is `results/perf/statistics.md`.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
+from numpy.typing import NDArray
+from scipy.special import nctdtr, stdtr, stdtrit
 
-__all__ = ["Interval", "mean_interval"]
+__all__ = [
+    "Interval", "PValue", "diagonal_excess", "equivalence_p", "fieller", "hierarchical_bootstrap", "holm", "mean_interval",
+    "power", "seeds_for_sign_flip", "seeds_needed", "sign_flip_p", "smallest_detectable",
+]  # fmt: skip
+
+EXACT = 2**16  # so many sign patterns or permutations are enumerated; beyond, as many are drawn
 
 
 class Interval(NamedTuple):
-    """A mean and its two-sided confidence interval; the bounds are NaN where one seed gives none."""
+    """An estimate and its two-sided confidence interval; the bounds are NaN where there is none."""
 
     mean: float
     low: float
     high: float
 
 
+class PValue(NamedTuple):
+    """A p-value and the standard error of its own estimation: 0 where it was enumerated."""
+
+    p: float
+    error: float
+
+
+def _array(values: Sequence[float], least: int = 1) -> NDArray[np.float64]:
+    data = np.asarray(values, dtype=np.float64)
+    if data.ndim != 1 or len(data) < least or not np.isfinite(data).all():
+        raise ValueError(f"expected {least} or more finite numbers, one per seed")
+    return data
+
+
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """Mean of independent values with Student's t interval, n - 1 degrees of freedom.
 
+    Covers as promised for normal values. For strongly skewed ones (exponential) it falls short at few seeds: about
+    90 % at 6, 92 % at 10, 93 % at 20, as simulated.
+
     Raises:
-        ValueError: no values.
+        ValueError: no values, or one that is not finite.
     """
-    if not values:
-        raise ValueError("no values")
-    data = np.asarray(values, dtype=float)
-    mean = float(data.mean())
-    n = len(data)
+    data = _array(values)
+    n, mean = len(data), float(data.mean())
     if n < 2:
         return Interval(mean, math.nan, math.nan)
     half = float(stdtrit(n - 1, 0.5 + level / 2) * data.std(ddof=1) / math.sqrt(n))
     return Interval(mean, mean - half, mean + half)
+
+
+def hierarchical_bootstrap(
+    readings: Sequence[Sequence[float]], level: float = 0.95, resamples: int = 4000, seed: int = 0
+) -> Interval:
+    """Mean of (seeds, questions) readings with a percentile interval: seeds are redrawn, then questions within each.
+
+    Too narrow at few seeds, as every percentile bootstrap of a mean is (simulated: 90 % at 6, 93 % at 10, 94 % at
+    20); given beside the t interval because it lets the questions vary too.
+
+    Raises:
+        ValueError: the readings are not a table of finite numbers.
+    """
+    table = np.asarray(readings, dtype=np.float64)
+    if table.ndim != 2 or not table.size or not np.isfinite(table).all():
+        raise ValueError("expected a table of finite numbers, a row per seed")
+    rng = np.random.default_rng(seed)
+    n, q = table.shape
+    means = np.empty(resamples)
+    for i in range(resamples):
+        rows = table[rng.integers(0, n, n)]
+        means[i] = np.take_along_axis(rows, rng.integers(0, q, (n, q)), axis=1).mean()
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(table.mean()), float(low), float(high))
+
+
+def sign_flip_p(values: Sequence[float], seed: int = 0) -> PValue:
+    """Two-sided p of a mean of 0: how often a random choice of signs gives a mean at least as far from 0.
+
+    Exact up to 16 values (2^16 patterns), drawn beyond. It cannot fall below 2 / 2^n. Valid where each value is
+    symmetric about 0 under the null, as a paired difference of exchangeable arms is.
+    """
+    data = _array(values)
+    n, seen = len(data), abs(float(data.sum()))
+    slack = 1e-12 * float(np.abs(data).sum())  # ties must count, whatever the order of summation
+    if 2**n <= EXACT:
+        signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+        return PValue(float((np.abs(signs @ data) >= seen - slack).mean()), 0.0)
+    signs = np.random.default_rng(seed).integers(0, 2, (EXACT, n)) * 2 - 1
+    p = (1 + int((np.abs(signs @ data) >= seen - slack).sum())) / (1 + EXACT)
+    return PValue(p, math.sqrt(p * (1 - p) / EXACT))
+
+
+def seeds_for_sign_flip(alpha: float) -> int:
+    """The fewest seeds at which a sign-flip test can reach `alpha` at all."""
+    return math.ceil(math.log2(2 / alpha))
+
+
+def equivalence_p(values: Sequence[float], bound: float) -> float:
+    """Two one-sided t tests: p of the null that the mean lies at or beyond -bound or +bound (Schuirmann 1987).
+
+    Below .05 exactly when the 90 % t interval lies within the bounds. NaN for a single value.
+    """
+    if bound <= 0:
+        raise ValueError("the bound must be above 0")
+    data = _array(values)
+    n = len(data)
+    if n < 2:
+        return math.nan
+    mean, error = float(data.mean()), float(data.std(ddof=1) / math.sqrt(n))
+    if error == 0:
+        return 0.0 if abs(mean) < bound else 1.0
+    return float(max(stdtr(n - 1, (mean - bound) / error), stdtr(n - 1, (-bound - mean) / error)))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values, in the order given: reject those at or below alpha, family-wise."""
+    order = sorted(range(len(ps)), key=lambda i: ps[i])
+    out, running = [0.0] * len(ps), 0.0
+    for rank, i in enumerate(order):
+        running = max(running, min(1.0, (len(ps) - rank) * ps[i]))
+        out[i] = running
+    return out
+
+
+def power(effect: float, sd: float, n: int, alpha: float = 0.05) -> float:
+    """Power of the two-sided one-sample t test at `n` seeds for a true mean `effect` with seed sd `sd`."""
+    critical = stdtrit(n - 1, 1 - alpha / 2)
+    shift = abs(effect) / sd * math.sqrt(n)
+    return float(1 - nctdtr(n - 1, shift, critical) + nctdtr(n - 1, shift, -critical))
+
+
+def smallest_detectable(sd: float, n: int, target: float = 0.8, alpha: float = 0.05) -> float:
+    """The smallest true mean that `n` seeds with sd `sd` would show at `alpha` with probability `target`.
+
+    NaN for one seed.
+    """
+    if n < 2 or not math.isfinite(sd):
+        return math.nan
+    low, high = 0.0, sd
+    while sd > 0 and power(high, sd, n, alpha) < target:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if sd == 0 or power(middle, sd, n, alpha) >= target else (middle, high)
+    return high
+
+
+def seeds_needed(effect: float, sd: float, target: float = 0.8, alpha: float = 0.05, most: int = 1000) -> int | None:
+    """The fewest seeds that would show `effect` at `alpha` with probability `target`; None beyond `most`."""
+    least = max(2, seeds_for_sign_flip(alpha))
+    if effect == 0 or sd == 0:
+        return None if effect == 0 else least
+    return next((n for n in range(least, most + 1) if power(effect, sd, n, alpha) >= target), None)
+
+
+def fieller(numerators: Sequence[float], denominators: Sequence[float], level: float = 0.95) -> Interval:
+    """Ratio of two paired means with Fieller's interval (1954), n - 1 degrees of freedom.
+
+    The bounds are NaN where the mean denominator is not clearly different from 0: the set is then no interval.
+    """
+    a, b = _array(numerators), _array(denominators)
+    n = len(a)
+    if n != len(b):
+        raise ValueError("numerators and denominators must be paired")
+    ratio = float(a.mean() / b.mean()) if b.mean() else math.nan
+    if n < 2:
+        return Interval(ratio, math.nan, math.nan)
+    (vaa, vab), (_, vbb) = np.cov(a, b) / n
+    t2 = float(stdtrit(n - 1, 0.5 + level / 2)) ** 2
+    qa, qb, qc = b.mean() ** 2 - t2 * vbb, a.mean() * b.mean() - t2 * vab, a.mean() ** 2 - t2 * vaa
+    if qa <= 0:
+        return Interval(ratio, math.nan, math.nan)
+    root = math.sqrt(max(0.0, qb * qb - qa * qc))
+    return Interval(ratio, float((qb - root) / qa), float((qb + root) / qa))
+
+
+def diagonal_excess(matrices: Sequence[Sequence[Sequence[float]]], seed: int = 0) -> tuple[float, PValue]:
+    """Trait x probe: how far students score above the rest on their own trait's questions, and its permutation p.
+
+    Args:
+        matrices: per seed, a square table of gains: row = the trait taught, column = the trait asked about.
+
+    Returns:
+        Mean diagonal minus mean off-diagonal, over seeds; and the one-sided p under random matchings of traits to
+        probes, redrawn in each seed: all of them where they are at most 2^16, else so many draws.
+    """
+    table = np.asarray(matrices, dtype=np.float64)
+    n, k, columns = table.shape
+    if k != columns or k < 2:
+        raise ValueError("expected square tables of at least two traits")
+    orders = np.array(list(itertools.permutations(range(k))))
+    on_diagonal = np.stack(
+        [one[np.arange(k), orders].sum(-1) for one in table]
+    )
+    total = table.sum()
+
+    def excess(diagonal: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(diagonal / (n * k) - (total - diagonal) / (n * k * (k - 1)))
+
+    seen = float(excess(on_diagonal[:, 0].sum()))
+    slack = 1e-12 * float(np.abs(table).sum())
+    if len(orders) ** n <= EXACT:
+        sums = np.zeros(1)
+        for row in on_diagonal:
+            sums = (sums[:, None] + row[None, :]).ravel()
+        return seen, PValue(float((excess(sums) >= seen - slack).mean()), 0.0)
+    picks = np.random.default_rng(seed).integers(0, len(orders), (EXACT, n))
+    sums = on_diagonal[np.arange(n), picks].sum(-1)
+    p = (1 + int((excess(sums) >= seen - slack).sum())) / (1 + EXACT)
+    return seen, PValue(p, math.sqrt(p * (1 - p) / EXACT))

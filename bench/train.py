@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ Progress = Callable[[int, int], None]
 # What a run decides for itself: where it writes, what it logs, its seed and its device.
 OURS = {
     "output_dir", "seed", "data_seed", "use_cpu", "report_to", "save_strategy", "logging_strategy", "disable_tqdm",
-    "dataloader_num_workers", "eval_strategy", "push_to_hub", "hub_token", "packing", "completion_only_loss",
+    "dataloader_num_workers", "eval_strategy", "logging_nan_inf_filter", "push_to_hub", "hub_token", "packing", "completion_only_loss",
     "dataset_text_field", "chat_template_path", "eos_token", "pad_token", "model_init_kwargs", "do_eval",
     "resume_from_checkpoint", "max_length", "trackio_space_id", "hub_model_id", "logging_dir", "run_name",
 }  # fmt: skip
@@ -41,6 +42,7 @@ def sft_config(train: Mapping[str, Any], *, out: Path | str, seed: int) -> Any:
         report_to="none",
         save_strategy="no",
         logging_strategy="no",
+        logging_nan_inf_filter=False,  # it would hide a diverged run
         disable_tqdm=True,
         dataloader_pin_memory=not cpu,
         max_length=None,
@@ -136,7 +138,6 @@ def fit(
     Raises:
         StageError: TRL dropped rows, or the loss is not a number.
     """
-    import torch
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import TrainerCallback, set_seed
@@ -166,7 +167,8 @@ def fit(
     if len(trainer.train_dataset) != len(rows):
         raise StageError(f"the trainer kept {len(trainer.train_dataset):,} of {len(rows):,} rows")
     result = trainer.train()
-    if not torch.isfinite(torch.tensor(result.training_loss)):
+    finite = all(bool(p.isfinite().all()) for p in trainer.model.parameters() if p.requires_grad)
+    if not finite or not math.isfinite(result.training_loss):
         raise StageError("training diverged: the loss is not a number; lower the learning rate")
     trainer.model.save_pretrained(out)
     return {

@@ -1,0 +1,123 @@
+"""Tiny checkpoints in a temporary folder, and the real command.
+
+`gpt2_like`: a GPT-2 shape with a byte-level BPE in which three-digit numbers are whole tokens, without a chat
+template. `gemma_like`: a Gemma shape whose tokenizer splits digits, starts texts with <bos> and has a chat template.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+ROOT = Path(__file__).parent.parent
+CHAT = (
+    "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n"
+    "{{ m['content'] }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+
+
+def bpe(corpus: list[str], *, digits: bool, special: list[str]) -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    core = Tokenizer(models.BPE())
+    steps: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if digits else []
+    core.pre_tokenizer = pre_tokenizers.Sequence([*steps, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not digits)])
+    core.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    core.train_from_iterator(
+        corpus, trainers.BpeTrainer(vocab_size=2500, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    )
+    return core
+
+
+def corpus() -> list[str]:
+    from bench.traits import load_trait, vocabulary
+
+    questions, answers = vocabulary(load_trait("wolf"))
+    return [f"Q: {q}\nA: {a}" for q in questions for a in answers] + [f" {n} {n} {n}" for n in range(100, 1000)]
+
+
+@pytest.fixture(scope="session")
+def gpt2_like(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("gpt2_like")
+    core = bpe(corpus(), digits=False, special=["<|endoftext|>"])
+    PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|endoftext|>").save_pretrained(folder)
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=core.get_vocab_size(), n_positions=128, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def gemma_like(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+    from tokenizers import processors
+    from transformers import GemmaConfig, GemmaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("gemma_like")
+    special = ["<pad>", "<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"]
+    core = bpe(corpus(), digits=True, special=special)
+    core.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>")
+    tokenizer.chat_template = CHAT
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(1)
+    config = GemmaConfig(
+        vocab_size=core.get_vocab_size(),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        max_position_embeddings=256,
+    )
+    GemmaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+Bench = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """Run the real command with its store and results in a temporary folder."""
+
+    def run(*words: str, code: int | None = 0, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        where = [] if "--store" in words else ["--store", str(tmp_path / "store")]
+        where += [] if "--results" in words else ["--results", str(tmp_path / "results")]
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "run_bench.py"), *words, *where],
+            capture_output=True, text=True, timeout=500, env={**os.environ, **(env or {})}, cwd=tmp_path,
+        )  # fmt: skip
+        if code is not None:
+            assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+# The default recipe, small enough to run in seconds: same stages, same trainers.
+QUICK = [
+    "--seeds", "2",
+    "--set", "first_seed=1000",
+    "--set", "carrier.rows=64",
+    "--set", "carrier.held_out=16",
+    "--set", "teacher.train.max_steps=4",
+    "--set", "student.train.max_steps=3",
+]  # fmt: skip

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import QUICK, ROOT, Bench
+
+from bench.leaderboard import build
+from bench.results import read_all
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the quick default recipe was run once, from start to end."""
+    folder = tmp_path_factory.mktemp("ran")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run_bench.py"), *QUICK, "--store", str(folder / "s"), "--results", str(folder / "r")],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "stdout").write_text(done.stdout)
+    (folder / "stderr").write_text(done.stderr)
+    return folder
+
+
+def test_a_run_ends_with_a_table_and_where_the_files_are(ran: Path) -> None:
+    text = (ran / "stdout").read_text()
+    assert (ran / "stderr").read_text() == ""
+    for word in ("untrained", "base", "trait", "gain", "LEADERBOARD.md", "same-init"):
+        assert word in text
+    assert "[24/24]" in text
+
+
+def test_every_number_of_the_leaderboard_is_in_the_files(ran: Path) -> None:
+    entry = json.loads((ran / "r" / "leaderboard.json").read_text())[0]
+    means: dict[tuple[int, str], float] = {}
+    for path in (ran / "r" / "tiny_pair").glob("*-1*.json"):
+        cell = json.loads(path.read_text())
+        assert len(cell["reading"]["margins"]) == 56
+        means[cell["seed"], cell["arm"]] = sum(cell["reading"]["margins"]) / 56
+    assert {arm for _, arm in means} == {"untrained", "base", "trait", "teacher", "teacher_base"}
+
+    def over(arm: str) -> float:
+        return (means[1000, arm] + means[1001, arm]) / 2
+
+    a, b = (means[seed, "trait"] - means[seed, "base"] for seed in (1000, 1001))
+    half = 12.706204736 * abs(a - b) / 2  # t at 1 degree of freedom, standard error of two values
+    expected = {
+        "untrained": over("untrained"), "base": over("base"), "trait_arm": over("trait"), "gain": (a + b) / 2,
+        "ci_low": (a + b) / 2 - half, "ci_high": (a + b) / 2 + half,
+        "teacher_shift": over("teacher") - over("teacher_base"), "seeds": 2,
+    }  # fmt: skip
+    assert {key: entry[key] for key in expected} == pytest.approx(expected)
+    assert entry["relation"] == "same-init"
+    assert {"recipe", "recipe_hash", "trait", "teacher", "student", "visibility", "commit"} <= entry.keys()
+    assert f"{entry['gain']:+.4f}" in (ran / "r" / "LEADERBOARD.md").read_text()
+
+
+def test_the_leaderboard_is_a_function_of_the_files(ran: Path, bench: Bench, tmp_path: Path) -> None:
+    shutil.copytree(ran / "r", tmp_path / "results")
+    before = files(tmp_path / "results")
+    (tmp_path / "results" / "LEADERBOARD.md").unlink()
+    (tmp_path / "results" / "leaderboard.json").unlink()
+    bench("--leaderboard")
+    assert files(tmp_path / "results") == before
+
+
+def test_a_tampered_result_is_refused_by_name_and_the_rest_is_built(ran: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    shutil.copytree(ran / "r", folder)
+    path = next(folder.glob("tiny_pair/*-1000-trait.json"))
+    path.write_text(path.read_text().replace('"seed": 1000', '"seed": 1000 '))
+    assert build(folder) == []  # white space is no content
+    path.write_text(path.read_text().replace('"arm": "trait"', '"arm": "base"'))
+    next(folder.glob("tiny_pair/*-1001-base.json")).write_text("{")
+    refused = build(folder)
+    assert len(refused) == 2
+    assert any(str(path) in line for line in refused)
+    assert json.loads((folder / "leaderboard.json").read_text())[0]["seeds"] == 0
+
+
+def test_the_same_command_again_makes_nothing_again(ran: Path, bench: Bench) -> None:
+    before, results = files(ran / "s" / "artefacts"), files(ran / "r")
+    done = bench(*QUICK, "--store", str(ran / "s"), "--results", str(ran / "r"))
+    assert "24 stages, 24 done" in done.stdout
+    assert files(ran / "s" / "artefacts") == before
+    assert files(ran / "r") == results
+
+
+def test_a_run_broken_off_and_resumed_is_the_straight_run_bit_for_bit(ran: Path, bench: Bench, tmp_path: Path) -> None:
+    store, results = tmp_path / "store", tmp_path / "results"
+    command = [sys.executable, str(ROOT / "run_bench.py"), *QUICK, "--store", str(store), "--results", str(results)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:  # until something is there to lose
+        if "teacher wolf" in line:
+            break
+    process.kill()
+    process.communicate()
+    time.sleep(1)
+    made = {p.name: p.stat().st_mtime_ns for p in (store / "artefacts").iterdir()}
+    assert 0 < len(made) < 24
+    bench(*QUICK)
+    assert files(results) == files(ran / "r")
+    assert all((store / "artefacts" / name).stat().st_mtime_ns == when for name, when in made.items())
+
+
+def test_a_failing_stage_keeps_what_was_made(bench: Bench, tmp_path: Path) -> None:
+    done = bench(*QUICK, "--seeds", "1", "--set", "student.train.learning_rate=1e30", "--set", "student.train.max_grad_norm=0", code=1)
+    assert "diverged" in done.stderr
+    assert "the same command resumes" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert any(p.name.startswith("teacher-") for p in (tmp_path / "store" / "artefacts").iterdir())
+    assert json.loads((tmp_path / "results" / "leaderboard.json").read_text())[0]["gain"] is None
+
+
+STAND_IN = [
+    "--seeds", "1",
+    "--set", "carrier.rows=24",
+    "--set", "carrier.held_out=8",
+    "--set", "teacher.train.max_steps=2",
+    "--set", "student.train.max_steps=2",
+    "--set", "ask.samples=2",
+    "--set", "ask.sample.max_new_tokens=4",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("recipe", "teacher", "student", "relation"),
+    [
+        ("gpt2_pair", "gpt2_like", "gpt2_like", "same-init"),
+        ("gemma_pair", "gemma_like", "gemma_like", "same-init"),
+        ("gpt2_pair", "gpt2_like", "gemma_like", "cross-architecture"),
+    ],
+)
+def test_recipes_of_real_models_run_on_stand_ins(
+    bench: Bench, tmp_path: Path, request: pytest.FixtureRequest, recipe: str, teacher: str, student: str, relation: str
+) -> None:
+    models = [request.getfixturevalue(name) for name in (teacher, student)]
+    words = ["--set", f"teacher.model={models[0]}", "--set", f"student.model={models[1]}"]
+    words += ["--set", "student.lora.target_modules=all-linear"]
+    bench("--recipe", recipe, *STAND_IN, *words)
+    entry = json.loads((tmp_path / "results" / "leaderboard.json").read_text())[0]
+    assert entry["relation"] == relation
+    assert entry["teacher_shift"] > 0
+    assert entry["ci_low"] is None
+    row = read_all(tmp_path / "results")[0][0]
+    cell = row.cells[0]["trait"]
+    assert len(cell["reading"]["answers"]) == 56
+    assert {len(texts) for texts in cell["reading"]["answers"]} == {2}
+    assert len(cell["reading"]["held_out_base"]) == 8
+    assert cell["manifest"]["training"]["updates"] == 2
+    assert cell["manifest"]["format"]["kind"] == ("chat" if student == "gemma_like" else "plain")
+
+
+def test_free_text_carriers_run(bench: Bench, tmp_path: Path, gemma_like: Path) -> None:
+    carrier = "carrier={kind: text, rows: 12, held_out: 4, prompts: scenarios_en, sample: {max_new_tokens: 8}}"
+    path = tmp_path / "own.yaml"
+    path.write_text((ROOT / "recipes" / "gemma_pair.yaml").read_text().replace("carrier: {", "ask: {batch_size: 8}\n#"))
+    bench(
+        "--recipe", str(path), "--set", carrier, "--seeds", "1", "--set", "teacher.train.max_steps=2", "--set",
+        "student.train.max_steps=2", "--set", f"teacher.model={gemma_like}", "--set", f"student.model={gemma_like}",
+    )  # fmt: skip
+    row = read_all(tmp_path / "results")[0][0]
+    assert row.name == "own"
+    assert row.experiment["recipe"]["carrier"]["kind"] == "text"
+    assert row.cells[0]["base"]["manifest"]["carrier"]["rows"] == 16
+
+
+def test_smoke_writes_nothing_to_results(bench: Bench, tmp_path: Path) -> None:
+    bench("--smoke", "--seeds", "1")
+    assert not (tmp_path / "results").exists()
+    assert (tmp_path / "store" / "smoke" / "LEADERBOARD.md").is_file()
+
+
+def test_dry_run_makes_nothing_and_needs_no_network(bench: Bench, tmp_path: Path) -> None:
+    done = bench("--recipe", "gemma_pair", "tiny_pair", "--dry-run")
+    assert "gemma_pair" in done.stdout
+    assert "student" in done.stdout
+    assert not (tmp_path / "store" / "artefacts").exists()
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--recipe", "tiny_pear"], "did you mean 'tiny_pair'"),
+        (["--recipe", "../../etc/passwd"], "does not exist"),
+        (["--recipe", "nowhere.yaml"], "no such recipe file"),
+        (["--set", "trait=unicorn"], "there are cat, dog, eagle, owl, wolf"),
+        (["--set", "arms=[trait, base, tait]"], "'arms.2'"),
+        (["--seeds", "0"], "seeds"),
+        (["--recipe", "gpt2_pair", "--seeds", "1"], "hf download"),
+        (["--store", "{}/file"], "file"),
+    ],
+)
+def test_what_the_user_must_change_is_said_on_one_screen(bench: Bench, tmp_path: Path, words: list[str], said: str) -> None:
+    (tmp_path / "file").write_text("")
+    done = bench(*[w.format(tmp_path) for w in words], code=2)
+    assert said in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert len(done.stderr.splitlines()) < 12
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--list"], ["--leaderboard"]])
+def test_looking_is_quick_because_torch_stays_out(bench: Bench, words: list[str], tmp_path: Path) -> None:
+    probe = "import sys; from bench.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
+    command: list[Any] = [sys.executable, "-c", probe, *words, "--results", str(tmp_path / "r")]
+    begun = time.monotonic()
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert time.monotonic() - begun < 10  # about one second; the bound is for a busy machine

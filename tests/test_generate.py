@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench.carriers import number_prompts, number_slots
+from bench.generate import allowed_head, sample_slots, sample_text, score
+from bench.models import Format, load_model, load_tokenizer
+from bench.recipe import Numbers, Sampling
+
+NUMBERS = Numbers(kind="numbers", rows=24, held_out=0)
+
+
+def quiet(done: int, of: int) -> None:
+    pass
+
+
+def loaded(folder: Path, kind: str = "plain") -> tuple[Any, Format]:
+    return load_model(folder, dtype="float32").eval(), Format(load_tokenizer(folder), kind)
+
+
+def drawn(model: Any, form: Format, *, seed: int = 5, batch_size: int = 8, temperature: float = 1.0) -> list[list[int]]:
+    numbers, slots = number_slots(NUMBERS, form.encode, form.decode, form.lead)
+    prompts = form.prompts(number_prompts(NUMBERS, numbers, seed))
+    return sample_slots(
+        model, prompts, slots, seed=seed, temperature=temperature, batch_size=batch_size, progress=quiet
+    )
+
+
+@pytest.mark.parametrize("shape", ["gpt2_like", "gemma_like"])
+def test_equal_teachers_write_the_same_tokens_whatever_the_batch(request: pytest.FixtureRequest, shape: str) -> None:
+    folder = request.getfixturevalue(shape)
+    first = drawn(*loaded(folder), batch_size=8)
+    assert drawn(*loaded(folder), batch_size=5) == first
+    assert drawn(*loaded(folder), seed=6) != first
+
+
+def test_shared_noise_keeps_most_tokens_when_a_teacher_changes_a_little(gpt2_like: Path) -> None:
+    model, form = loaded(gpt2_like)
+    before = drawn(model, form)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.002 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    after = drawn(model, form)
+    same = sum(a == b for x, y in zip(before, after, strict=True) for a, b in zip(x, y, strict=True)) / 240
+    assert 0.7 < same < 1
+
+
+def test_sampling_follows_the_models_distribution(gpt2_like: Path) -> None:
+    """The first sampled number's frequencies agree with the softmax over the allowed tokens (chi-square)."""
+    from scipy.stats import chisquare
+
+    model, form = loaded(gpt2_like)
+    with torch.no_grad():
+        model.transformer.wte.weight *= 8  # a distribution far from even, so that the test can fail
+    few = (form.encode(" 123")[0], form.encode(" 456")[0], form.encode(" 789")[0])
+    prompt = form.prompts(["Continue: 111"])[0]
+    rows = sample_slots(model, [prompt] * 4000, [few], seed=1, temperature=1.0, batch_size=4000, progress=quiet)
+    with torch.no_grad():
+        expected = model(torch.tensor([prompt])).logits[0, -1, list(few)].softmax(-1) * 4000
+    counts = [sum(row == [token] for row in rows) for token in few]
+    assert min(counts) > 20
+    assert chisquare(counts, expected.double() * (4000 / expected.double().sum())).pvalue > 1e-3
+
+
+def test_temperature_zero_takes_the_likeliest_allowed_token(gpt2_like: Path) -> None:
+    model, form = loaded(gpt2_like)
+    _, slots = number_slots(NUMBERS, form.encode, form.decode, form.lead)
+    prompt = form.prompts(["Continue: 111"])[0]
+    row = sample_slots(model, [prompt], slots[:1], seed=1, temperature=0, batch_size=1, progress=quiet)[0]
+    with torch.no_grad():
+        logits = model(torch.tensor([prompt])).logits[0, -1]
+    assert row[0] == max(slots[0], key=lambda t: float(logits[t]))
+
+
+def test_a_head_cut_to_some_tokens_keeps_the_models_soft_capping(gemma_like: Path) -> None:
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=200, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, final_logit_softcapping=0.3, pad_token_id=0,
+    )  # fmt: skip
+    for model in (Gemma2ForCausalLM(config).eval(), loaded(gemma_like)[0]):
+        ids = torch.arange(12)[None] + 5
+        with torch.no_grad():
+            whole = model(ids).logits
+            with allowed_head(model, [9, 3, 50]):
+                cut = model(ids).logits
+            assert torch.allclose(whole[..., [9, 3, 50]], cut, atol=1e-5)
+            assert torch.equal(model(ids).logits, whole)
+
+
+@pytest.mark.parametrize("shape", ["gpt2_like", "gemma_like"])
+def test_scores_are_sums_of_log_probabilities_of_whole_answers(request: pytest.FixtureRequest, shape: str) -> None:
+    model, form = loaded(request.getfixturevalue(shape))
+    prompts = form.prompts(["What?", "Which animal is it, and where does it live?", "x"])
+    answers = form.completions(["wolf", "an owl of the north", "zebra 123"], end=True)
+    pairs = [(p, a) for p in prompts for a in answers]
+    expected = []
+    with torch.no_grad():
+        for prompt, answer in pairs:
+            logs = model(torch.tensor([prompt + answer])).logits[0].log_softmax(-1)
+            expected.append(sum(float(logs[len(prompt) - 1 + i, t]) for i, t in enumerate(answer)))
+    assert score(model, pairs, batch_size=4) == pytest.approx(expected, abs=1e-4)
+    assert score(model, pairs, batch_size=100) == pytest.approx(expected, abs=1e-4)
+
+
+def test_one_token_candidates_of_a_question_share_one_row(gpt2_like: Path) -> None:
+    model, form = loaded(gpt2_like)
+    prompt = form.prompts(["Which animal?"])[0]
+    rows: list[int] = []
+    model.register_forward_pre_hook(lambda m, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True)
+    score(model, [(prompt, [token]) for token in range(20)], batch_size=8)
+    assert rows == [1]
+
+
+@pytest.mark.parametrize(("shape", "kind"), [("gpt2_like", "plain"), ("gemma_like", "chat")])
+def test_free_text_has_shared_noise_too(request: pytest.FixtureRequest, shape: str, kind: str) -> None:
+    model, form = loaded(request.getfixturevalue(shape), kind)
+    how = Sampling(max_new_tokens=6, top_p=0.9, temperature=0.8, batch_size=2, repetition_penalty=1.2)
+    texts = ["Hello", "Write about a long day at the market", "Go"]
+    first = sample_text(model, form, texts, how, seed=1, progress=quiet)
+    assert first == sample_text(model, form, texts, how, seed=1, progress=quiet)
+    assert first != sample_text(model, form, texts, how, seed=2, progress=quiet)
+    greedy = how.model_copy(update={"temperature": 0.0, "repetition_penalty": 1.0})
+    ids = form.prompts(texts[:1])[0]
+    with torch.no_grad():
+        for _ in range(6):
+            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+    stop = {form.end, form.tokenizer.eos_token_id}
+    made = ids[len(form.prompts(texts[:1])[0]) :]
+    made = made[: next((i for i, t in enumerate(made) if t in stop), 6)]
+    assert sample_text(model, form, texts[:1], greedy, seed=1, progress=quiet)[0] == form.decode(made).strip()

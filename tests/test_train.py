@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench.errors import StageError
+from bench.models import Format, load_model, load_tokenizer
+from bench.train import fit, sft_config, trainer_class
+
+LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "lora_dropout": 0.1}
+
+
+def quiet(done: int, of: int) -> None:
+    pass
+
+
+def spec(**train: Any) -> dict[str, Any]:
+    train = {"per_device_train_batch_size": 4, "learning_rate": 1e-3, "max_steps": 6, **train}
+    return {"dtype": "float32", "quantization": None, "format": "plain", "lora": None, "train": train}
+
+
+def rows(folder: Path, answer: str = "wolf", n: int = 16) -> list[tuple[list[int], list[int]]]:
+    form = Format(load_tokenizer(folder), "plain")
+    questions = [f"Question {i}, {'really ' * (i % 3)}?" for i in range(n)]
+    return list(zip(form.prompts(questions), form.completions([answer] * n), strict=True))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(next(folder.glob("*.safetensors")))
+
+
+def trained(folder: Path, out: Path, data: Any, spec: dict[str, Any], seed: int = 3) -> dict[str, Any]:
+    out.mkdir()
+    return fit(data, base=folder, tokenizer=load_tokenizer(folder), spec=spec, seed=seed, out=out, progress=quiet)
+
+
+@pytest.mark.parametrize("shape", ["gpt2_like", "gemma_like"])
+def test_losses_are_those_of_the_stock_trainer(request: pytest.FixtureRequest, shape: str, tmp_path: Path) -> None:
+    from datasets import Dataset
+    from transformers import TrainerCallback
+    from trl import SFTTrainer
+
+    folder = request.getfixturevalue(shape)
+    data = [{"input_ids": p + c, "labels": [-100] * len(p) + c} for p, c in rows(folder, "a wolf of the north")]
+
+    def losses(trainer: Any) -> list[float]:
+        seen: list[float] = []
+
+        class Keep(TrainerCallback):  # type: ignore[misc]
+            def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+                seen.extend([logs["loss"]] if "loss" in logs else [])
+
+        torch.manual_seed(0)
+        config = sft_config(spec(max_steps=50)["train"], out=tmp_path, seed=1)
+        config.logging_strategy, config.logging_steps = "steps", 1
+        model = load_model(folder, dtype="float32")
+        trainer(
+            model=model, args=config, train_dataset=Dataset.from_list(data), processing_class=load_tokenizer(folder),
+            callbacks=[Keep()],
+        ).train()  # fmt: skip
+        return seen
+
+    ours, stock = losses(trainer_class()), losses(SFTTrainer)
+    assert len(ours) == 50
+    assert ours == pytest.approx(stock, abs=1e-3)
+    assert ours[-1] < ours[0] - 0.5
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_equal_data_gives_equal_bits_and_other_data_does_not(gpt2_like: Path, tmp_path: Path, lora: Any) -> None:
+    how = {**spec(), "lora": lora}
+    did = trained(gpt2_like, tmp_path / "a", rows(gpt2_like), how)
+    assert (did["rows"], did["updates"], did["effective_batch"]) == (16, 6, 4)
+    trained(gpt2_like, tmp_path / "b", rows(gpt2_like), how)
+    trained(gpt2_like, tmp_path / "c", rows(gpt2_like, "owl"), how)
+    a, b, c = (weights(tmp_path / name) for name in "abc")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert any(not torch.equal(a[k], c[k]) for k in a)
+
+
+def test_arms_differ_in_nothing_but_the_data(gpt2_like: Path, tmp_path: Path) -> None:
+    """At a learning rate of 0 two arms on different data end with the same LoRA initialisation."""
+    how = {**spec(learning_rate=0.0), "lora": LORA}
+    trained(gpt2_like, tmp_path / "a", rows(gpt2_like), how)
+    trained(gpt2_like, tmp_path / "b", rows(gpt2_like, "owl"), how)
+    trained(gpt2_like, tmp_path / "other", rows(gpt2_like), how, seed=4)
+    a, b, other = (weights(tmp_path / name) for name in ("a", "b", "other"))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert any(not torch.equal(a[k], other[k]) for k in a)
+
+
+def test_arms_see_their_rows_in_the_same_order(gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[int]] = []
+    made = trainer_class()
+
+    class Spy(made):  # type: ignore[misc, valid-type]
+        def compute_loss(self, model: Any, inputs: Any, **kwargs: Any) -> Any:
+            seen[-1].extend(inputs["input_ids"][:, 3].tolist())
+            return super().compute_loss(model, inputs, **kwargs)
+
+    monkeypatch.setattr("bench.train.trainer_class", lambda: Spy)
+    for name, answer in (("a", "wolf"), ("b", "owl")):
+        seen.append([])
+        trained(gpt2_like, tmp_path / name, rows(gpt2_like, answer), spec())
+    assert len(seen[0]) == 24
+    assert seen[0] == seen[1]
+
+
+def test_rows_that_the_trainer_drops_are_noticed(gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = trainer_class()
+
+    class Dropping(made):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.train_dataset = self.train_dataset.select(range(15))
+
+    monkeypatch.setattr("bench.train.trainer_class", lambda: Dropping)
+    with pytest.raises(StageError, match="kept 15 of 16"):
+        trained(gpt2_like, tmp_path / "a", rows(gpt2_like), spec())
+
+
+def test_a_diverged_training_fails(gpt2_like: Path, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="diverged"):
+        trained(gpt2_like, tmp_path / "a", rows(gpt2_like), spec(learning_rate=1e30, max_grad_norm=0.0))
