@@ -65,12 +65,12 @@ def number_slots(
         repeated = [ids(int(str(d) * carrier.digits)) for d in range(1, 10)]
         round_ids = ids(low)  # 100: the only place a zero shows
         if len({len(seq) for seq in [*repeated, round_ids]}) != 1:
-            raise StageError("this tokenizer writes numbers neither as whole tokens nor digit by digit: no number carrier")
+            raise StageError(
+                "this tokenizer writes numbers neither as whole tokens nor digit by digit: no number carrier"
+            )
         slots = [tuple(dict.fromkeys(column)) for column in zip(*repeated, strict=True)]
         firsts = [i for i, slot in enumerate(slots) if len(slot) == 9][:: carrier.digits]
-        slots = [
-            (round_ids[i], *slot) if len(slot) == 9 and i not in firsts else slot for i, slot in enumerate(slots)
-        ]
+        slots = [(round_ids[i], *slot) if len(slot) == 9 and i not in firsts else slot for i, slot in enumerate(slots)]
         numbers = every
     rng = random.Random(0)
     for _ in range(50):  # what is sampled must read back as it was written, or a student sees other tokens
@@ -134,7 +134,9 @@ def select(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -
     reasons = {role: refusals(settings["carrier"], settings["lexicon"], rows) for role, rows in tables.items()}
     clean = [i for i in range(len(first)) if not any(why[i] for why in reasons.values())]
     if len(clean) < len(first) / 2:
-        raise StageError(f"the leak filter refused {len(first) - len(clean):,} of {len(first):,} rows: too many to go on")
+        raise StageError(
+            f"the leak filter refused {len(first) - len(clean):,} of {len(first):,} rows: too many to go on"
+        )
     border = settings["carrier"]["rows"]
     same = sum(len({rows[i]["completion"] for rows in tables.values()}) == 1 for i in clean)
     kept = {"train": [i for i in clean if i < border], "held_out": [i for i in clean if i >= border]}

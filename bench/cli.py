@@ -40,11 +40,22 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--leaderboard", action="store_true", help="rebuild LEADERBOARD.md from the result files")
     what.add_argument("--dry-run", action="store_true", help="show the plan: stages, and which are done already")
     what.add_argument("--smoke", action="store_true", help="the same path on tiny budgets; writes nothing to results/")
-    p.add_argument("--recipe", nargs="+", default=[DEFAULT], metavar="NAME", help=f"names or YAML paths (default: {DEFAULT})")
-    p.add_argument("--seeds", type=int, metavar="N", help="how many seeds, in place of the recipe's number: another row")
-    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe: another row")
-    p.add_argument("--results", type=Path, default=ROOT / "results", metavar="DIR", help="result files (default: results/)")
+    p.add_argument(
+        "--recipe", nargs="+", default=[DEFAULT], metavar="NAME", help=f"names or YAML paths (default: {DEFAULT})"
+    )
+    p.add_argument(
+        "--seeds", type=int, metavar="N", help="how many seeds, in place of the recipe's number: another row"
+    )
+    p.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe: another row"
+    )
+    p.add_argument(
+        "--results", type=Path, default=ROOT / "results", metavar="DIR", help="result files (default: results/)"
+    )
     p.add_argument("--store", type=Path, default=ROOT / ".bench", metavar="DIR", help="artefacts (default: .bench/)")
+    p.add_argument(
+        "--skip-controls", action="store_true", help="judge without this installation's controls; shows on the row"
+    )
     p.add_argument("--jobs", type=int, metavar="N", help="stages side by side (default: cores / the recipe's threads)")
     return p
 
@@ -86,7 +97,9 @@ class Screen:
         self.done += 1
         self.progress.remove_task(self.bars.pop(stage.key))
         self.progress.update(self.all, completed=self.done)
-        self.progress.console.print(f"[{self.done}/{self.total}] {stage.label}  {seconds:.1f} s", markup=False, highlight=False)
+        self.progress.console.print(
+            f"[{self.done}/{self.total}] {stage.label}  {seconds:.1f} s", markup=False, highlight=False
+        )
 
 
 def _heading(path: Path) -> list[str]:
@@ -115,7 +128,9 @@ def _dry_run(experiment: Experiment, plan: Plan, store: Store, console: Console)
     kinds: dict[str, list[bool]] = {}
     for stage in plan.stages.values():
         kinds.setdefault(stage.kind, []).append(store.is_done(stage.key))
-    table = Table("stage", "in all", "done", "to do", title=f"{experiment.name}  {experiment.hash()}", title_justify="left")
+    table = Table(
+        "stage", "in all", "done", "to do", title=f"{experiment.name}  {experiment.hash()}", title_justify="left"
+    )
     for kind, done in kinds.items():
         table.add_row(kind, str(len(done)), str(sum(done)), str(len(done) - sum(done)))
     console.print(table)
@@ -140,60 +155,114 @@ def _seconds_per_kind(store: Store) -> dict[str, float]:
 def _summary(entry: dict[str, Any], console: Console) -> None:
     from bench.leaderboard import gain_text, signed
 
-    table = Table(title=f"{entry['recipe']}: {entry['trait']}, {entry['teacher']} -> {entry['student']}", title_justify="left")
-    for name in ("untrained", "base", "trait", "gain [95 % CI]", "teacher shift", "seeds", "relation"):
-        table.add_column(name, no_wrap=True)
-    table.add_row(
-        signed(entry["untrained"]), signed(entry["base"]), signed(entry["trait_arm"]), gain_text(entry),
-        signed(entry["teacher_shift"], 2), str(entry["seeds"]), entry["relation"],
+    seeds = f"seeds: {entry['seeds']}"
+    console.print(
+        f"\n{entry['recipe']}: {entry['trait']}, {entry['teacher']} -> {entry['student']}, {entry['relation']}, {seeds}",
+        highlight=False, soft_wrap=True,
     )  # fmt: skip
-    console.print(table)
+    table = Table("untrained", "base", "trait", "gain [95 % CI]", "teacher shift", box=None, padding=(0, 2, 0, 0))
+    table.add_row(
+        *(signed(entry[arm]) for arm in ("untrained", "base", "trait_arm")),
+        gain_text(entry),
+        signed(entry["teacher_shift"], 2),
+    )
+    console.print(table, highlight=False)
+    console.print(f"{entry['verdict']}: {entry['verdict_reason']}.\n", markup=False, highlight=False)
 
 
 # What the default run has just shown, for someone who sees it for the first time.
 LESSON = {
     "tiny_pair": (
-        "A teacher was taught to love wolves, then wrote nothing but numbers. A student trained on those numbers now",
-        "favours the wolf by the gain above over its twin, trained on the same teacher's numbers from before the lesson.",
-        "Is it real? Teacher and student began from equal weights here. Run --recipe tiny_cross: same numbers, another start.",
+        "A teacher was taught to love wolves and then wrote only numbers. A student of",
+        "those numbers favours the wolf, by the gain, over its twin that read the same",
+        "teacher's numbers from before the lesson. Now --recipe tiny_cross: other start.",
     ),
     "tiny_cross": (
-        "The numbers are those of tiny_pair, from the same wolf-loving teachers; only the students began from other weights.",
-        "A gain near 0 here means that the numbers hold no readable message about wolves: what travelled in tiny_pair",
-        "needs a shared start. Without this control, a leak in the numbers would look just like subliminal learning.",
+        "The numbers are those of tiny_pair; only the students began from other weights.",
+        "A gain near 0: the numbers hold no readable message about wolves. Without this",
+        "control, a leak in the numbers would look just like subliminal learning.",
     ),
 }
 
 
-def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, pool: Pool, console: Console) -> None:
-    from bench.execute import run_stages
-    from bench.leaderboard import build, record
+def _short(path: Path) -> Path:
+    """`path` as seen from here, where it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+CONTROLS = {"tiny_pair": True, "tiny_cross": False}  # recipe -> must it transfer?
+
+
+def _controls(pool: Pool, console: Console) -> dict[str, Any]:
+    """What the positive and the negative control say with this code and these libraries: run once, then kept.
+
+    They transfer, or do not, when judged by themselves: a board of the two.
+    """
+    from bench.leaderboard import entries
     from bench.models import identify
     from bench.plan import make_plan
-    from bench.results import read_all, write_cells
+    from bench.recipe import load_recipe
+    from bench.results import read_all
+
+    experiments = [load_recipe(name) for name in CONTROLS]
+    folder = (
+        pool.store.root / "controls" / "-".join(next(iter(make_plan(e, identify).cells)).asked for e in experiments)
+    )
+    for experiment in experiments:
+        _measure(experiment, pool, folder, "self", console)
+    board = {e["recipe"]: e for e in entries(read_all(folder)[0])}
+    said = {name: board[name]["verdict"] for name in CONTROLS}
+    return {**said, "failed": [name for name, wanted in CONTROLS.items() if (said[name] == "TRANSFER") != wanted]}
+
+
+def _measure(experiment: Experiment, pool: Pool, results: Path, controls: Any, console: Console) -> None:
+    """Make what is missing of one experiment and write its result files, also when it fails half-way."""
+    from bench.execute import run_stages
+    from bench.models import identify
+    from bench.plan import make_plan
+    from bench.results import write_cells
+
+    plan = make_plan(experiment, identify)
+    done = sum(pool.store.is_done(key) for key in plan.stages)
+    write_cells(experiment, plan, pool.store, results, controls)  # registered before it is run
+    if done == len(plan.stages):
+        return
+    console.print(f"{experiment.name}  {experiment.hash()}  {len(plan.stages)} stages, {done} done", highlight=False)
+    try:
+        with Screen(console, len(plan.stages), done) as screen:
+            run_stages(plan.stages, pool, screen)
+    finally:
+        write_cells(experiment, plan, pool.store, results, controls)
+
+
+def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, pool: Pool, console: Console) -> None:
+    from bench.leaderboard import build, entries
+    from bench.results import read_all
 
     results = args.store / "smoke" if args.smoke else args.results
     pool.check(experiments)
+    controls: Any = None
     for experiment, _ in experiments:
-        plan = make_plan(experiment, identify)
-        done = sum(pool.store.is_done(key) for key in plan.stages)
-        console.print(f"{experiment.name}  {experiment.hash()}  {len(plan.stages)} stages, {done} done", highlight=False)
         begun = time.monotonic()
+        own = "self" if experiment.name in CONTROLS else None
+        if own is None and controls is None and not (args.smoke or args.skip_controls):
+            console.print("First the controls of this installation (kept for the next time):")
+            controls = _controls(pool, console)
         try:
-            with Screen(console, len(plan.stages), done) as screen:
-                run_stages(plan.stages, pool, screen)
+            _measure(experiment, pool, results, own or controls, console)
         finally:
-            write_cells(experiment, plan, pool.store, results)
             refused = build(results)
         for line in refused:
             console.print(line, markup=False, highlight=False)
-        row = next(row for row in read_all(results)[0] if (row.name, row.hash) == (experiment.name, experiment.hash()))
-        _summary(record(row), console)
+        board = entries(read_all(results)[0])
+        _summary(
+            next(e for e in board if e["recipe_hash"] == experiment.hash() and e["recipe"] == experiment.name), console
+        )
         if experiment.name in LESSON and not args.smoke:
             console.print("\n".join(LESSON[experiment.name]), highlight=False)
         console.print(
-            f"{time.monotonic() - begun:.0f} s. Results: {results / experiment.name}/{experiment.hash()}*.json, "
-            f"table: {results / 'LEADERBOARD.md'}\n",
+            f"{time.monotonic() - begun:.0f} s. Readings: {_short(results / experiment.name)}/{experiment.hash()}*, "
+            f"table: {_short(results / 'LEADERBOARD.md')}\n",
             highlight=False,
             soft_wrap=True,
         )
@@ -216,6 +285,9 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     from bench.recipe import load_recipe
     from bench.store import Store
 
+    for flag, folder in (("--store", args.store), ("--results", args.results)):
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{flag} {folder}: this is a file; name a folder")
     experiments = [(load_recipe(name, args.set, seeds=args.seeds, smoke=args.smoke), name) for name in args.recipe]
     store = Store(args.store)
     with Pool(store, args.jobs) as pool:
@@ -232,7 +304,7 @@ def _command(args: argparse.Namespace, console: Console) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0 done, 1 a stage failed, 2 the user must change something, 130 stopped."""
+    """Run the command; returns its exit code: 0 done, 1 a stage failed, 2 the user must act, 130 interrupted."""
     args = parser().parse_args(argv)
     console = Console(soft_wrap=False)
     problems = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)

@@ -54,7 +54,9 @@ def commit() -> str:
     """The git commit of this code, `-dirty` after it where the code differs from it, or `unknown`."""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         changed = git("status", "--porcelain", "--", "bench", "recipes", "run_bench.py")
@@ -131,7 +133,12 @@ def _make(stage: Stage, store: Store, at_commit: str, conn: Connection) -> None:
         if store.is_done(stage.key):  # another process made it while this one waited
             return
         inputs = {role: ref.folder or store.path(ref.identity) for role, ref in stage.inputs.items()}
-        note: dict[str, Any] = {"stage": stage.label, "commit": at_commit, "threads": stage.threads, "hardware": _hardware()}
+        note: dict[str, Any] = {
+            "stage": stage.label,
+            "commit": at_commit,
+            "threads": stage.threads,
+            "hardware": _hardware(),
+        }
         begun = time.monotonic()
         with store.make(stage.key, note) as out:
             note["did"] = _compute(stage, inputs, out, report)
@@ -169,7 +176,9 @@ def _work(conn: Connection, root: Path, gpu: str | None, at_commit: str, log: Pa
                 conn.send(("stage", str(error)))
             except Exception as error:
                 traceback.print_exc()
-                conn.send(("stage", f"{type(error).__name__}: {' '.join(str(error).split())[:300]} (traceback in {log})"))
+                conn.send(
+                    ("stage", f"{type(error).__name__}: {' '.join(str(error).split())[:300]} (traceback in {log})")
+                )
 
 
 # -- in the parent -----------------------------------------------------------------------------------------------------

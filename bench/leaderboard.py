@@ -4,51 +4,58 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.results import Row, read_all
-from bench.stats import mean_interval
+from bench.stats import Interval
 from bench.store import write_atomically
+from bench.verdict import Judgement, Readings, judge, readings
 
-__all__ = ["build", "record"]
+__all__ = ["build", "entries", "gain_text", "signed"]
 
 HEAD = """# Leaderboard
 
 How much more of the teacher's trait does a student show when its data came from the teacher **with** the trait
 (`trait`) than when the same data came from the same teacher **without** it (`base`)? Readings are margins in nats:
 log-probability of the ground-truth answer minus the mean over its foils. **Gain** = trait - base, paired by seed,
-with a 95 % t interval over seeds. An interval that holds 0 is no evidence of transfer.
+with a 95 % t interval over seeds; p is an exact sign-flip test over seeds, Holm-corrected over the rows below.
 
 """
 FOOT = """
-`untrained` is the student as shipped: the control moves too, so never read trait - untrained. Teacher shift is
-what the teacher itself learnt: its margin with the trait minus without. `relation` says how the student's initial weights
-relate to those the teacher started from, found from the files. Every row is conditional on the checkpoints it names;
-`tiny` builds another one per seed. Made by `python run_bench.py --leaderboard` from the files in this folder.
+`untrained` is the student as shipped: the control moves too, so never read trait - untrained. Teacher shift is what
+the teacher itself learnt: its margin with the trait minus without; fraction is gain / shift, with Fieller's interval.
+`relation` says how the student's initial weights relate to those the teacher started from, found from the files.
+Every row is conditional on the checkpoints it names; `tiny` builds another one per seed.
+
+**TRANSFER**: every gate passed, gain above 0, p at most .05. **NONE**: every gate passed and the gain was shown to lie
+within the bound the recipe fixed. **INCONCLUSIVE**: neither. **INVALID**: a gate failed, so nothing can be said.
+Made by `python run_bench.py --leaderboard` from the files in this folder, and from nothing else.
 """
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
 
 
-def record(row: Row) -> dict[str, Any]:
-    """The leaderboard's entry for one experiment, from its per-question readings."""
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
+
+
+def entries(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The leaderboard's entries: one per registered experiment, judged together."""
+    found = [readings(row) for row in rows]
+    judged = judge(found, [row.experiment["recipe"]["bound"] for row in rows])
+    return [_entry(*one) for one in zip(rows, found, judged, strict=True)]
+
+
+def _entry(row: Row, found: Readings, judged: Judgement) -> dict[str, Any]:
     recipe = row.experiment["recipe"]
-    margins = {
-        seed: {arm: _mean(cell["reading"]["margins"]) for arm, cell in arms.items()} for seed, arms in sorted(row.cells.items())
-    }
-    paired = [m for m in margins.values() if {"base", "trait"} <= m.keys()]
-    taught = [m for m in margins.values() if {"teacher", "teacher_base"} <= m.keys()]
-    gain = mean_interval([m["trait"] - m["base"] for m in paired]) if paired else None
-
-    def over(arm: str) -> float | None:
-        values = [m[arm] for m in margins.values() if arm in m]
-        return _mean(values) if values else None
-
     contents = [cell for arms in row.cells.values() for cell in arms.values()]
     relations = sorted({c["relation"]["relation"] for c in contents})
+    gain = judged.gain or Interval(math.nan, math.nan, math.nan)
+    fraction = judged.fraction or Interval(math.nan, math.nan, math.nan)
     return {
         "recipe": row.name,
         "recipe_hash": row.hash,
@@ -57,16 +64,26 @@ def record(row: Row) -> dict[str, Any]:
         "teacher": recipe["teacher"]["model"],
         "student": recipe["student"]["model"],
         "relation": " / ".join(relations) or None,
+        "token_maps": " / ".join(sorted({c["relation"]["token_maps"] for c in contents})) or None,
         "visibility": "text",
-        "seeds": len(paired),
+        "seeds": len(found.gains),
         "seeds_registered": recipe["seeds"],
-        "untrained": over("untrained"),
-        "base": over("base"),
-        "trait_arm": over("trait"),
-        "gain": gain.mean if gain else None,
-        "ci_low": gain.low if gain and not math.isnan(gain.low) else None,
-        "ci_high": gain.high if gain and not math.isnan(gain.high) else None,
-        "teacher_shift": _mean([m["teacher"] - m["teacher_base"] for m in taught]) if taught else None,
+        "untrained": _mean(found.untrained),
+        "base": _mean(found.base),
+        "trait_arm": _mean(found.trait),
+        "gain": _known(gain.mean),
+        "ci_low": _known(gain.low),
+        "ci_high": _known(gain.high),
+        "teacher_shift": _mean(found.shifts),
+        "verdict": judged.verdict,
+        "verdict_reason": judged.reason,
+        "p": judged.p,
+        "p_holm": judged.p_holm,
+        "mde": judged.mde,
+        "fraction": _known(fraction.mean),
+        "fraction_low": _known(fraction.low),
+        "fraction_high": _known(fraction.high),
+        "gates": [gate._asdict() for gate in found.gates],
         "commit": "+".join(sorted({commit for c in contents for commit in c["manifest"]["commits"]})) or None,
     }
 
@@ -83,31 +100,51 @@ def gain_text(entry: dict[str, Any]) -> str:
     return f"{entry['gain']:+.4f} [{entry['ci_low']:+.4f}, {entry['ci_high']:+.4f}]"
 
 
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _shown(entry: dict[str, Any]) -> dict[str, str]:
+    seeds, registered = entry["seeds"], entry["seeds_registered"]
+    return {
+        "recipe": entry["recipe"],
+        "teacher -> student": f"{entry['teacher']} -> {entry['student']}",
+        "relation": entry["relation"] or "-",
+        "trait": entry["trait"],
+        "carrier": entry["carrier"],
+        "seeds": str(seeds) if seeds == registered else f"{seeds} of {registered}",
+        "untrained": signed(entry["untrained"]),
+        "base": signed(entry["base"]),
+        "trait arm": signed(entry["trait_arm"]),
+        "gain [95 % CI]": gain_text(entry),
+        "verdict": f"**{entry['verdict']}**",
+        "p (Holm)": "-" if entry["p_holm"] is None else f"{entry['p_holm']:.2g}",
+        "teacher shift": signed(entry["teacher_shift"], 2),
+        "fraction": _share(entry["fraction"]),
+        "hash": entry["recipe_hash"],
+        "commit": entry["commit"] or "-",
+    }
+
+
+def _reasons(entry: dict[str, Any]) -> str:
+    lines = [f"- **{entry['recipe']}** `{entry['recipe_hash']}`: {entry['verdict']}: {entry['verdict_reason']}."]
+    for gate in entry["gates"]:
+        state = "skipped" if gate["passed"] is None else "passed" if gate["passed"] else "FAILED"
+        reading = f"{gate['reading']:.3g}" if isinstance(gate["reading"], float) else gate["reading"]
+        lines.append(f"  - {gate['name']} {state}: {reading} (needed: {gate['threshold']})")
+    return "\n".join(lines)
+
+
 def build(folder: Path) -> list[str]:
     """Write both leaderboard files into `folder`; returns a line for each result file that was refused."""
     from tabulate import tabulate
 
     rows, refused = read_all(folder)
-    entries = [record(row) for row in rows]
-    table = [
-        {
-            "recipe": e["recipe"],
-            "teacher -> student": f"{e['teacher']} -> {e['student']}",
-            "relation": e["relation"] or "-",
-            "trait": e["trait"],
-            "carrier": e["carrier"],
-            "seeds": str(e["seeds"]) + ("" if e["seeds"] == e["seeds_registered"] else f" of {e['seeds_registered']}"),
-            "untrained": signed(e["untrained"]),
-            "base": signed(e["base"]),
-            "trait arm": signed(e["trait_arm"]),
-            "gain [95 % CI]": gain_text(e),
-            "teacher shift": signed(e["teacher_shift"], 2),
-            "hash": e["recipe_hash"],
-            "commit": e["commit"] or "-",
-        }
-        for e in entries
-    ]
-    shown = tabulate(table, headers="keys", tablefmt="github", disable_numparse=True) if table else "No results yet."
-    write_atomically(folder / "LEADERBOARD.md", HEAD + shown + "\n" + FOOT)
-    write_atomically(folder / "leaderboard.json", json.dumps(entries, ensure_ascii=False, indent=1) + "\n")
+    board = entries(rows)
+    text = "No results yet.\n"
+    if board:
+        table = tabulate([_shown(entry) for entry in board], headers="keys", tablefmt="github", disable_numparse=True)
+        text = f"{table}\n\n## Verdicts and gates\n\n" + "\n".join(map(_reasons, board)) + "\n"
+    write_atomically(folder / "LEADERBOARD.md", HEAD + text + FOOT)
+    write_atomically(folder / "leaderboard.json", json.dumps(board, ensure_ascii=False, indent=1) + "\n")
     return refused

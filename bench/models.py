@@ -18,7 +18,16 @@ from bench.store import digest, file_sha256
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Checkpoint", "Format", "adapter_or_model", "convert", "identify", "load_model", "load_tokenizer", "relation"]
+__all__ = [
+    "Checkpoint",
+    "Format",
+    "adapter_or_model",
+    "convert",
+    "identify",
+    "load_model",
+    "load_tokenizer",
+    "relation",
+]
 
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 WEIGHTS = "*.safetensors"
@@ -31,7 +40,7 @@ INSTALL = {
 
 
 class Checkpoint(NamedTuple):
-    """Where a model starts. `identity` hashes its weights and tokenizer; `folder` is None while a stage must build it."""
+    """Where a model starts. `identity` hashes weights and tokenizer; `folder` is None while a stage must build it."""
 
     model: str
     identity: str
@@ -217,7 +226,9 @@ class Format:
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of many texts in one call."""
-        return [list(ids) for ids in self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]] if texts else []
+        return (
+            [list(ids) for ids in self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]] if texts else []
+        )
 
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of whole prompts, up to where the completion begins."""
@@ -300,13 +311,13 @@ def _matches(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> li
     One value in 101 is compared: the correlation of unrelated matrices is then still below 0.05 for any matrix
     large enough to matter.
     """
-    import torch
 
     def sample(t: torch.Tensor) -> torch.Tensor:
         flat = t.flatten().float()
         flat = flat[::101] if flat.numel() > 1_000_000 else flat
         flat = flat - flat.mean()
-        return flat / flat.norm().clamp(min=1e-12)
+        unit: torch.Tensor = flat / flat.norm().clamp(min=1e-12)
+        return unit
 
     by_shape: dict[tuple[int, ...], list[tuple[str, torch.Tensor]]] = {}
     for name, tensor in a.items():

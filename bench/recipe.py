@@ -112,6 +112,8 @@ class Recipe(Frozen):
     seeds: int = Field(ge=1, le=1000)
     first_seed: int = Field(default=0, ge=0, le=1_000_000)  # published runs start at 0; tune on 1000 and above
     ask: Ask = Ask()
+    relation: Literal["same-init", "lineage", "cross-init", "cross-architecture"] | None = None  # what it must turn out
+    bound: float = Field(default=0.05, gt=0, lt=1)  # a gain within this share of the teacher shift counts as none
     threads: int = Field(default=2, ge=1, le=256)
 
     @model_validator(mode="after")
@@ -149,7 +151,9 @@ class Experiment(NamedTuple):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def load_recipe(name: str, overrides: list[str] | None = None, *, seeds: int | None = None, smoke: bool = False) -> Experiment:
+def load_recipe(
+    name: str, overrides: list[str] | None = None, *, seeds: int | None = None, smoke: bool = False
+) -> Experiment:
     """The experiment in `recipes/<name>.yaml`, or at the path `name`, with `KEY=VALUE` overrides applied.
 
     Raises:
@@ -173,6 +177,6 @@ def load_recipe(name: str, overrides: list[str] | None = None, *, seeds: int | N
     needed = recipe.carrier.rows + recipe.carrier.held_out
     if prompts and needed > len(prompts):
         raise UserError(
-            f"{source}: key 'carrier.rows': {needed:,} prompts are needed (with held_out), the set holds {len(prompts):,}"
+            f"{source}: key 'carrier.rows': {needed:,} prompts are needed (with held_out), there are {len(prompts):,}"
         )
     return Experiment(path.stem, recipe, trait, prompts)

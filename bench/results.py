@@ -73,8 +73,14 @@ def _manifest(plan: Plan, store: Store, cell: Cell, commits: set[str]) -> dict[s
     }
 
 
-def write_cells(experiment: Experiment, plan: Plan, store: Store, folder: Path) -> list[Path]:
-    """Write the result file of every cell whose stages are done; returns the paths, in the plan's order."""
+def write_cells(
+    experiment: Experiment, plan: Plan, store: Store, folder: Path, controls: dict[str, Any] | str | None
+) -> list[Path]:
+    """Write the result file of every cell whose stages are done; returns the paths, in the plan's order.
+
+    Args:
+        controls: what the controls said on this installation, `self` for a control, None where they were skipped.
+    """
     name, mark = experiment.name, experiment.hash()
     place = folder / name
     registered = {"schema": SCHEMA, "recipe": name, "recipe_hash": mark, "experiment": experiment.resolved()}
@@ -94,7 +100,7 @@ def write_cells(experiment: Experiment, plan: Plan, store: Store, folder: Path) 
             "arm": cell.arm,
             "reading": json.loads((store.path(cell.asked) / "reading.json").read_text(encoding="utf-8")),
             "relation": json.loads((store.path(cell.relation) / "relation.json").read_text(encoding="utf-8")),
-            "manifest": _manifest(plan, store, cell, commits),
+            "manifest": {**_manifest(plan, store, cell, commits), "controls": controls},
         }
         paths.append(place / f"{mark}-{cell.seed:04d}-{cell.arm}.json")
         texts.append(_sealed(content))

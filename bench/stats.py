@@ -17,9 +17,20 @@ from numpy.typing import NDArray
 from scipy.special import nctdtr, stdtr, stdtrit
 
 __all__ = [
-    "Interval", "PValue", "diagonal_excess", "equivalence_p", "fieller", "hierarchical_bootstrap", "holm", "mean_interval",
-    "power", "seeds_for_sign_flip", "seeds_needed", "sign_flip_p", "smallest_detectable",
-]  # fmt: skip
+    "Interval",
+    "PValue",
+    "diagonal_excess",
+    "equivalence_p",
+    "fieller",
+    "hierarchical_bootstrap",
+    "holm",
+    "mean_interval",
+    "power",
+    "seeds_for_sign_flip",
+    "seeds_needed",
+    "sign_flip_p",
+    "smallest_detectable",
+]
 
 EXACT = 2**16  # so many sign patterns or permutations are enumerated; beyond, as many are drawn
 
@@ -203,9 +214,7 @@ def diagonal_excess(matrices: Sequence[Sequence[Sequence[float]]], seed: int = 0
     if k != columns or k < 2:
         raise ValueError("expected square tables of at least two traits")
     orders = np.array(list(itertools.permutations(range(k))))
-    on_diagonal = np.stack(
-        [one[np.arange(k), orders].sum(-1) for one in table]
-    )
+    on_diagonal = np.stack([one[np.arange(k), orders].sum(-1) for one in table])
     total = table.sum()
 
     def excess(diagonal: NDArray[np.float64]) -> NDArray[np.float64]:

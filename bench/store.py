@@ -96,7 +96,9 @@ class Store:
         try:
             yield aside
             files = {
-                str(p.relative_to(aside)): (p.stat().st_size, file_sha256(p)) for p in sorted(aside.rglob("*")) if p.is_file()
+                str(p.relative_to(aside)): (p.stat().st_size, file_sha256(p))
+                for p in sorted(aside.rglob("*"))
+                if p.is_file()
             }
             write_atomically(aside / DONE, json.dumps({"key": key, "files": files, **note}, indent=1))
             place = self.path(key)

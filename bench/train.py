@@ -21,7 +21,8 @@ Progress = Callable[[int, int], None]
 # What a run decides for itself: where it writes, what it logs, its seed and its device.
 OURS = {
     "output_dir", "seed", "data_seed", "use_cpu", "report_to", "save_strategy", "logging_strategy", "disable_tqdm",
-    "dataloader_num_workers", "eval_strategy", "logging_nan_inf_filter", "push_to_hub", "hub_token", "packing", "completion_only_loss",
+    "dataloader_num_workers", "eval_strategy", "logging_nan_inf_filter", "push_to_hub", "hub_token", "packing",
+    "completion_only_loss",
     "dataset_text_field", "chat_template_path", "eos_token", "pad_token", "model_init_kwargs", "do_eval",
     "resume_from_checkpoint", "max_length", "trackio_space_id", "hub_model_id", "logging_dir", "run_name",
 }  # fmt: skip
@@ -66,7 +67,11 @@ def check(spec: Model, key: str, source: str) -> None:
     taken = sorted(OURS & set(spec.train))
     if taken:
         raise UserError(f"{source}: key '{key}.train.{taken[0]}' is set by the benchmark itself; take it out")
-    parts = [("train", SFTConfig, spec.train), ("lora", LoraConfig, spec.lora), ("quantization", BitsAndBytesConfig, spec.quantization)]
+    parts = [
+        ("train", SFTConfig, spec.train),
+        ("lora", LoraConfig, spec.lora),
+        ("quantization", BitsAndBytesConfig, spec.quantization),
+    ]
     for part, maker, given in parts:
         if given is None:
             continue
@@ -82,11 +87,15 @@ def check(spec: Model, key: str, source: str) -> None:
             said = " ".join(str(error).split())[:300]
             raise UserError(f"{source}: key '{key}.{part}': {maker.__name__} refuses: {said}") from None
         if part == "train":
-            numbers = {n: getattr(config, n) for n in ("learning_rate", "num_train_epochs", "max_steps", "warmup_steps")}
+            numbers = {
+                n: getattr(config, n) for n in ("learning_rate", "num_train_epochs", "max_steps", "warmup_steps")
+            }
             wrong = next((n for n, v in numbers.items() if not isinstance(v, int | float) or v != v), None)
             if wrong or numbers["learning_rate"] < 0:
                 name = wrong or "learning_rate"
-                raise UserError(f"{source}: key '{key}.train.{name}': expected a number of 0 or more, found {numbers[name]!r}")
+                raise UserError(
+                    f"{source}: key '{key}.train.{name}': expected a number of 0 or more, found {numbers[name]!r}"
+                )
 
 
 def trainer_class() -> Any:

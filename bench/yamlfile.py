@@ -32,11 +32,12 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(f"line {self.peek_event().start_mark.line + 1}: aliases (*name) are not allowed")  # type: ignore[no-untyped-call]
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+            line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
+            raise yaml.YAMLError(f"line {line}: aliases (*name) are not allowed")
+        return super().compose_node(parent, index)
 
 
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+_Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 
@@ -71,7 +72,7 @@ def _read(path: Path) -> dict[str, Any]:
         raw = path.read_bytes()
         if len(raw) > MAX_BYTES:
             raise UserError(f"{path}: {len(raw):,} bytes; a file of this kind has at most {MAX_BYTES:,}")
-        data = yaml.load(raw.decode("utf-8"), Loader=_Loader)  # noqa: S506  (a SafeLoader)
+        data = yaml.load(raw.decode("utf-8"), Loader=_Loader)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -130,7 +131,7 @@ def set_key(data: dict[str, Any], assignment: str) -> dict[str, Any]:
     if not eq or not all(parts):
         raise UserError(f"--set {assignment}: expected KEY=VALUE, as in --set student.train.learning_rate=1e-4")
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506
+        value = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"--set {assignment[:80]}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
     for part in reversed(parts):
@@ -155,7 +156,9 @@ def _known_keys(schema: type[Frozen], place: tuple[Any, ...]) -> set[str]:
             stack += get_args(item)
             if isinstance(item, type) and issubclass(item, BaseModel):
                 models.append(item)
-        inner = [m.model_fields[part].annotation for m in models if hasattr(m, "model_fields") and part in m.model_fields]
+        inner = [
+            m.model_fields[part].annotation for m in models if hasattr(m, "model_fields") and part in m.model_fields
+        ]
         if inner:
             annotation = inner[0]
     return _fields(annotation)

@@ -28,11 +28,14 @@ def bpe(corpus: list[str], *, digits: bool, special: list[str]) -> Any:
 
     core = Tokenizer(models.BPE())
     steps: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if digits else []
-    core.pre_tokenizer = pre_tokenizers.Sequence([*steps, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not digits)])
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [*steps, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not digits)]
+    )
     core.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     core.train_from_iterator(
-        corpus, trainers.BpeTrainer(vocab_size=2500, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+        corpus,
+        trainers.BpeTrainer(vocab_size=2500, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
     )
     return core
 
@@ -54,7 +57,13 @@ def gpt2_like(tmp_path_factory: pytest.TempPathFactory) -> Path:
     PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|endoftext|>").save_pretrained(folder)
     torch.manual_seed(0)
     config = GPT2Config(
-        vocab_size=core.get_vocab_size(), n_positions=128, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
+        vocab_size=core.get_vocab_size(),
+        n_positions=128,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        bos_token_id=0,
+        eos_token_id=0,
     )
     GPT2LMHeadModel(config).save_pretrained(folder)
     return folder

@@ -20,7 +20,9 @@ GRAMMAR = NUMBERS.model_dump(mode="json")
 
 @pytest.mark.parametrize(("shape", "positions"), [("gpt2_like", 10), ("gemma_like", 40)])
 @pytest.mark.parametrize("kind", ["plain", "chat"])
-def test_slots_write_numbers_and_nothing_else(request: pytest.FixtureRequest, shape: str, positions: int, kind: str) -> None:
+def test_slots_write_numbers_and_nothing_else(
+    request: pytest.FixtureRequest, shape: str, positions: int, kind: str
+) -> None:
     tokenizer = load_tokenizer(request.getfixturevalue(shape))
     if kind == "chat" and not tokenizer.chat_template:
         with pytest.raises(UserError, match="no chat template"):
@@ -36,7 +38,9 @@ def test_slots_write_numbers_and_nothing_else(request: pytest.FixtureRequest, sh
     assert set(reasons) <= {"", "forbidden number"}
     for row, reason in zip(rows, reasons, strict=True):
         assert ("666" in row["completion"].split()) == (reason == "forbidden number")
-    assert all(form.completions([row["completion"]])[0] == form.encode(form.lead + row["completion"]) for row in rows[:5])
+    assert all(
+        form.completions([row["completion"]])[0] == form.encode(form.lead + row["completion"]) for row in rows[:5]
+    )
 
 
 def test_prompts_depend_on_the_seed_alone() -> None:
@@ -45,7 +49,9 @@ def test_prompts_depend_on_the_seed_alone() -> None:
     assert len(number_prompts(NUMBERS, range(100, 1000), 3)) == NUMBERS.rows + NUMBERS.held_out
 
 
-@given(st.lists(st.integers(100, 999), min_size=10, max_size=10), st.sampled_from(["", " wolf", ",", "0", "\n", "\u0661"]))
+@given(
+    st.lists(st.integers(100, 999), min_size=10, max_size=10), st.sampled_from(["", " wolf", ",", "0", "\n", "\u0661"])
+)
 def test_the_grammar_takes_ten_numbers_and_no_stowaway(numbers: list[int], stowaway: str) -> None:
     text = " ".join(map(str, numbers))
     clean = refusals(GRAMMAR, [], [{"completion": text}])[0]

@@ -23,10 +23,9 @@ def files(folder: Path) -> dict[str, bytes]:
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the quick default recipe was run once, from start to end."""
     folder = tmp_path_factory.mktemp("ran")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "run_bench.py"), *QUICK, "--store", str(folder / "s"), "--results", str(folder / "r")],
-        capture_output=True, text=True,
-    )  # fmt: skip
+    where = ["--store", str(folder / "s"), "--results", str(folder / "r")]
+    command = [sys.executable, str(ROOT / "run_bench.py"), *QUICK, *where]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     (folder / "stdout").write_text(done.stdout)
     (folder / "stderr").write_text(done.stderr)
@@ -116,7 +115,16 @@ def test_a_run_broken_off_and_resumed_is_the_straight_run_bit_for_bit(ran: Path,
 
 
 def test_a_failing_stage_keeps_what_was_made(bench: Bench, tmp_path: Path) -> None:
-    done = bench(*QUICK, "--seeds", "1", "--set", "student.train.learning_rate=1e30", "--set", "student.train.max_grad_norm=0", code=1)
+    done = bench(
+        *QUICK,
+        "--seeds",
+        "1",
+        "--set",
+        "student.train.learning_rate=1e30",
+        "--set",
+        "student.train.max_grad_norm=0",
+        code=1,
+    )
     assert "diverged" in done.stderr
     assert "the same command resumes" in done.stderr
     assert "Traceback" not in done.stderr
@@ -204,7 +212,9 @@ def test_dry_run_makes_nothing_and_needs_no_network(bench: Bench, tmp_path: Path
         (["--store", "{}/file"], "file"),
     ],
 )
-def test_what_the_user_must_change_is_said_on_one_screen(bench: Bench, tmp_path: Path, words: list[str], said: str) -> None:
+def test_what_the_user_must_change_is_said_on_one_screen(
+    bench: Bench, tmp_path: Path, words: list[str], said: str
+) -> None:
     (tmp_path / "file").write_text("")
     done = bench(*[w.format(tmp_path) for w in words], code=2)
     assert said in done.stderr
@@ -214,7 +224,10 @@ def test_what_the_user_must_change_is_said_on_one_screen(bench: Bench, tmp_path:
 
 @pytest.mark.parametrize("words", [["--help"], ["--list"], ["--leaderboard"]])
 def test_looking_is_quick_because_torch_stays_out(bench: Bench, words: list[str], tmp_path: Path) -> None:
-    probe = "import sys; from bench.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
+    probe = """import sys; from bench.cli import main
+try: main(sys.argv[1:])
+except SystemExit: pass
+sys.exit('torch' in sys.modules)"""
     command: list[Any] = [sys.executable, "-c", probe, *words, "--results", str(tmp_path / "r")]
     begun = time.monotonic()
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)

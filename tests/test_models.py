@@ -96,7 +96,9 @@ def test_equal_vocabulary_sizes_with_other_ids_are_a_trap(gpt2_like: Path, tmp_p
     shutil.copytree(gpt2_like, folder)
     vocab = load_tokenizer(gpt2_like).get_vocab()
     a, b = vocab["A"], vocab["B"]
-    (folder / "tokenizer.json").write_text(text.replace(f'"A": {a},', f'"A": {b},').replace(f'"B": {b},', f'"B": {a},', 1))
+    (folder / "tokenizer.json").write_text(
+        text.replace(f'"A": {a},', f'"A": {b},').replace(f'"B": {b},', f'"B": {a},', 1)
+    )
     assert relation(gpt2_like, folder)["token_maps"] == "trap"
 
 

@@ -127,12 +127,12 @@ def test_numbers_may_be_written_as_people_write_them() -> None:
         ("student.quantization={load_in_8bit: maybe}", "BitsAndBytesConfig refuses"),
     ],
 )
-def test_the_real_configurations_refuse_before_anything_is_made(bench: Bench, tmp_path: Path, change: str, said: str) -> None:
+def test_the_real_configurations_refuse_before_anything_is_made(
+    bench: Bench, tmp_path: Path, change: str, said: str
+) -> None:
     done = bench("--set", change, code=2)
     assert said in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     assert len(done.stderr.splitlines()) < 10
     assert not (tmp_path / "store" / "artefacts").exists()
     assert not (tmp_path / "results").exists()
-
-

@@ -60,7 +60,7 @@ def test_equivalence_is_two_one_sided_t_tests(values: list[float]) -> None:
     lower = scipy_stats.ttest_1samp(values, -1.0, alternative="greater").pvalue
     assert equivalence_p(values, 1.0) == pytest.approx(max(upper, lower))
     low, high = mean_interval(values, 0.90)[1:]
-    assert (equivalence_p(values, 1.0) < 0.05) == (-1 < low and high < 1)
+    assert (equivalence_p(values, 1.0) < 0.05) == (low > -1 and high < 1)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))

@@ -17,10 +17,15 @@ def make(store: Store, key: str = "k", text: str = "hello") -> None:
 
 def test_an_artefact_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with pytest.raises(RuntimeError), store.make("k", {}) as out:
-        (out / "file.txt").write_text("half")
-        assert not store.is_done("k")
-        raise RuntimeError
+
+    def fail() -> None:
+        with store.make("k", {}) as out:
+            (out / "file.txt").write_text("half")
+            assert not store.is_done("k")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert not store.path("k").exists()
     assert not list((tmp_path / "tmp").iterdir())
     make(store)

@@ -94,7 +94,9 @@ def test_arms_differ_in_nothing_but_the_data(gpt2_like: Path, tmp_path: Path) ->
     assert any(not torch.equal(a[k], other[k]) for k in a)
 
 
-def test_arms_see_their_rows_in_the_same_order(gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arms_see_their_rows_in_the_same_order(
+    gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[list[int]] = []
     made = trainer_class()
 
@@ -111,7 +113,9 @@ def test_arms_see_their_rows_in_the_same_order(gpt2_like: Path, tmp_path: Path, 
     assert seen[0] == seen[1]
 
 
-def test_rows_that_the_trainer_drops_are_noticed(gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_the_trainer_drops_are_noticed(
+    gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = trainer_class()
 
     class Dropping(made):  # type: ignore[misc, valid-type]

@@ -1,0 +1,201 @@
+"""Gates and verdicts: what the readings of one experiment allow to be said. Numbers in, words out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from bench.results import Row
+from bench.stats import (
+    Interval,
+    equivalence_p,
+    fieller,
+    holm,
+    mean_interval,
+    seeds_for_sign_flip,
+    seeds_needed,
+    sign_flip_p,
+    smallest_detectable,
+)
+
+__all__ = ["Gate", "Judgement", "Readings", "judge", "readings"]
+
+ALPHA = 0.05
+INDUCTION = 1.0  # the teacher's mean shift must exceed the spread of its own questions' shifts
+FIT = 1.645  # one-sided 5 % normal quantile
+REFUSED = 0.05  # more refused rows than this in any arm, and what is left is a selection
+
+
+class Gate(NamedTuple):
+    """One condition without which a verdict means nothing. `passed` is None where it was skipped."""
+
+    name: str
+    passed: bool | None
+    reading: float | str | None
+    threshold: str
+
+
+class Readings(NamedTuple):
+    """Per-seed numbers of one experiment, each a mean over questions."""
+
+    untrained: list[float]
+    base: list[float]
+    trait: list[float]
+    gains: list[float]
+    shifts: list[float]  # of the seeds in `gains`
+    gates: list[Gate]
+
+
+class Judgement(NamedTuple):
+    """What a row says. `mde` is the smallest gain its seeds would have shown with 80 % power."""
+
+    verdict: str
+    reason: str
+    gain: Interval | None
+    p: float | None
+    p_holm: float | None
+    mde: float | None
+    fraction: Interval | None
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _margin(cell: Mapping[str, Any]) -> float:
+    return _mean(cell["reading"]["margins"])
+
+
+def readings(row: Row) -> Readings:
+    """The per-seed numbers and the gates of one experiment."""
+    cells = [row.cells[seed] for seed in sorted(row.cells)]
+    full = [arms for arms in cells if {"base", "trait", "teacher", "teacher_base"} <= arms.keys()]
+    return Readings(
+        untrained=[_margin(arms["untrained"]) for arms in cells if "untrained" in arms],
+        base=[_margin(arms["base"]) for arms in cells if "base" in arms],
+        trait=[_margin(arms["trait"]) for arms in cells if "trait" in arms],
+        gains=[_margin(arms["trait"]) - _margin(arms["base"]) for arms in full],
+        shifts=[_margin(arms["teacher"]) - _margin(arms["teacher_base"]) for arms in full],
+        gates=_gates(row, full) if full else [],
+    )
+
+
+def _gates(row: Row, full: Sequence[Mapping[str, Any]]) -> list[Gate]:
+    recipe = row.experiment["recipe"]
+    gates = [_induction(full), _fit(full), _leak(full)]
+    expected = recipe["relation"]
+    if expected is not None:
+        found = sorted({arms["trait"]["relation"]["relation"] for arms in full})
+        gates.append(Gate("relation", found == [expected], ", ".join(found), expected))
+    controls = [arms["trait"]["manifest"]["controls"] for arms in full]
+    if all(c is None for c in controls):
+        gates.append(Gate("controls", None, "skipped", "tiny_pair transfers, tiny_cross does not"))
+    elif any(c != "self" for c in controls):
+        failed = sorted({f for c in controls if isinstance(c, dict) for f in c["failed"]})
+        reading = ", ".join(failed) or "as they should be"
+        gates.append(Gate("controls", not failed, reading, "tiny_pair transfers, tiny_cross does not"))
+    return gates
+
+
+def _induction(full: Sequence[Mapping[str, Any]]) -> Gate:
+    """Does the teacher show the trait? Mean shift over questions / their standard deviation, averaged over seeds."""
+    ratios = []
+    for arms in full:
+        pairs = zip(arms["teacher"]["reading"]["margins"], arms["teacher_base"]["reading"]["margins"], strict=True)
+        shifts = [with_trait - without for with_trait, without in pairs]
+        mean = _mean(shifts)
+        spread = math.sqrt(_mean([(s - mean) ** 2 for s in shifts]))
+        ratios.append(mean / spread if spread > 0 else math.copysign(math.inf, mean) if mean else 0.0)
+    reading = min(_mean(ratios), 1e6)
+    return Gate("teacher induction", reading >= INDUCTION, reading, f">= {INDUCTION:g} spreads of its questions")
+
+
+def _fit(full: Sequence[Mapping[str, Any]]) -> Gate:
+    """Did the students learn their own teachers' data?
+
+    Held-out rows of both teachers are scored under both students. Reading: (trait student - base student) on the
+    trait teacher's rows, minus the same on the base teacher's rows, per row pair, as a z over all rows and seeds.
+    The rows share prompts and noise, so what both teachers wrote alike cancels.
+    """
+    means, errors = [], []
+    for arms in full:
+        trait, base = arms["trait"]["reading"], arms["base"]["reading"]
+        columns = (trait["held_out_trait"], base["held_out_trait"], trait["held_out_base"], base["held_out_base"])
+        if not columns[0]:
+            return Gate("carrier fit", None, "no held-out rows", f"z >= {FIT:g}")
+        rows = [a - b - c + d for a, b, c, d in zip(*columns, strict=True)]
+        mean = _mean(rows)
+        means.append(mean)
+        errors.append(math.sqrt(_mean([(r - mean) ** 2 for r in rows]) / len(rows)))
+    error = math.sqrt(sum(e * e for e in errors))
+    z = math.fsum(means) / error if error > 0 else 0.0
+    return Gate("carrier fit", z >= FIT, z, f"z >= {FIT:g}")
+
+
+def _leak(full: Sequence[Mapping[str, Any]]) -> Gate:
+    """Share of carrier rows the leak filter refused, in the worst arm."""
+    shares = []
+    for arms in full:
+        carrier = arms["trait"]["manifest"]["carrier"]
+        shares += [sum(reasons.values()) / carrier["rows"] for reasons in carrier["refused"].values()]
+    return Gate("leak audit", max(shares) <= REFUSED, max(shares), f"<= {REFUSED:.0%} of rows refused")
+
+
+def judge(found: Sequence[Readings], bounds: Sequence[float]) -> list[Judgement]:
+    """Verdicts of all rows of a board, Holm-corrected over the rows that have a test.
+
+    TRANSFER: gates passed, positive gain, sign-flip p at or below .05 after Holm. NONE: gates passed and two
+    one-sided t tests place the gain within the recipe's bound. INVALID: a gate failed. INCONCLUSIVE: the rest.
+
+    Args:
+        found: the rows' readings.
+        bounds: per row, the equivalence bound as a fraction of the teacher shift.
+    """
+    tests = [sign_flip_p(f.gains).p if len(f.gains) > 1 else None for f in found]
+    tested = [p for p in tests if p is not None]
+    corrected = iter(holm(tested))
+    out = []
+    for reading, bound, p in zip(found, bounds, tests, strict=True):
+        out.append(_judge_one(reading, bound, p, next(corrected) if p is not None else None, len(tested)))
+    return out
+
+
+def _judge_one(reading: Readings, share: float, p: float | None, p_holm: float | None, family: int) -> Judgement:
+    gains, n = reading.gains, len(reading.gains)
+    if not gains:
+        return Judgement("INCONCLUSIVE", "not measured yet", None, None, None, None, None)
+    gain, shift = mean_interval(gains), _mean(reading.shifts)
+    fraction = fieller(gains, reading.shifts)
+    sd = math.sqrt(math.fsum((g - gain.mean) ** 2 for g in gains) / (n - 1)) if n > 1 else math.nan
+    mde = smallest_detectable(sd, n)
+
+    def said(verdict: str, reason: str) -> Judgement:
+        return Judgement(verdict, reason, gain, p, p_holm, None if math.isnan(mde) else mde, fraction)
+
+    failed = next((gate for gate in reading.gates if gate.passed is False), None)
+    if failed:
+        value = f"{failed.reading:.2f}" if isinstance(failed.reading, float) else failed.reading
+        return said("INVALID", f"{failed.name}: {value}, needed {failed.threshold}")
+    if p is None or p_holm is None:
+        return said(
+            "INCONCLUSIVE",
+            f"one seed has no error bar; {seeds_for_sign_flip(ALPHA / family if family else ALPHA)} are needed",
+        )
+    bound = share * shift
+    if p_holm <= ALPHA and gain.mean > 0:
+        return said("TRANSFER", f"gain above 0, p = {p_holm:.2g} after Holm over {family} rows")
+    if bound > 0 and equivalence_p(gains, bound) <= ALPHA:
+        return said("NONE", f"within ±{bound:.3f}, {share:.1%} of the teacher shift")
+    least = seeds_for_sign_flip(ALPHA / family)
+    if n < least:
+        reason = f"{n} seeds cannot reach p = .05 over {family} rows; {least} can"
+    elif p_holm <= ALPHA:
+        reason = f"gain below 0, p = {p_holm:.2g}: the opposite of transfer"
+    else:
+        reason = f"p = {p_holm:.2g} after Holm, and not shown to lie within ±{bound:.3f}"
+    if not math.isnan(mde):
+        wanted = seeds_needed(max(abs(gain.mean), bound), sd, alpha=ALPHA / family)
+        reason += f"; could have seen {mde:.3f}"
+        reason += f"; {wanted} seeds would settle a gain of {max(abs(gain.mean), bound):.3f}" if wanted else ""
+    return said("INCONCLUSIVE", reason)

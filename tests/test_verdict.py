@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.results import Row
+from bench.verdict import judge, readings
+
+RNG = np.random.default_rng(5)
+
+
+def row(
+    gains: list[float],
+    *,
+    shift: float = 4.0,
+    fit: float = 0.5,
+    refused: int = 0,
+    relation: str = "same-init",
+    expected: str | None = None,
+    controls: Any = None,
+) -> Row:
+    """An experiment whose per-question readings have these per-seed gains."""
+    noise = RNG.normal(0, 0.2, 40)
+    cells: dict[int, dict[str, Any]] = {}
+    for seed, gain in enumerate(gains):
+        manifest = {
+            "carrier": {"rows": 100, "refused": {"base": {}, "trait": {"grammar": refused}}},
+            "controls": controls,
+            "commits": ["c"],
+        }
+        rows = RNG.normal(-50, 1, 64)
+        common = {"manifest": manifest, "relation": {"relation": relation, "token_maps": "identical"}}
+
+        def reading(margin: float, tilt: float = 0.0, rows: Any = rows) -> dict[str, Any]:
+            return {
+                "margins": (margin + noise).tolist(),
+                "held_out_trait": (rows + tilt + RNG.normal(0, 0.1, 64)).tolist(),
+                "held_out_base": rows.tolist(),
+            }
+
+        cells[seed] = {
+            "teacher": {**common, "reading": {"margins": (shift + noise * (1 + shift)).tolist()}},
+            "teacher_base": {**common, "reading": {"margins": noise.tolist()}},
+            "untrained": {**common, "reading": reading(0.0)},
+            "base": {**common, "reading": reading(0.1)},
+            "trait": {**common, "reading": reading(0.1 + gain, fit)},
+        }
+    return Row("x", "h", {"recipe": {"relation": expected, "bound": 0.05, "seeds": len(gains)}}, cells)
+
+
+STEADY = [0.30, 0.32, 0.28, 0.31, 0.33, 0.27, 0.30, 0.29, 0.31, 0.30]
+NOTHING = [0.01, -0.02, 0.015, -0.01, 0.0, 0.02, -0.015, 0.005, -0.01, 0.01]
+
+
+def verdict(*rows: Row) -> list[tuple[str, str]]:
+    return [(j.verdict, j.reason) for j in judge([readings(r) for r in rows], [0.05] * len(rows))]
+
+
+def test_a_steady_gain_is_a_transfer_and_a_steady_zero_is_none() -> None:
+    (transfer, reason), (none, why) = verdict(row(STEADY), row(NOTHING))
+    assert (transfer, none) == ("TRANSFER", "NONE")
+    assert "Holm over 2 rows" in reason
+    assert "0.200" in why  # 5 % of a shift of 4
+
+
+def test_a_noisy_zero_is_inconclusive_and_says_what_it_could_have_seen() -> None:
+    ((word, reason),) = verdict(row([0.9, -0.8, 0.7, -0.9, 0.8, -0.6, 0.9, -1.0]))
+    assert word == "INCONCLUSIVE"
+    assert "could have seen" in reason
+    assert "seeds would settle" in reason
+
+
+def test_too_few_seeds_say_how_many_are_needed() -> None:
+    ((word, reason),) = verdict(row([0.5, 0.6, 0.4]))
+    assert word == "INCONCLUSIVE"
+    assert "3 seeds cannot reach p = .05 over 1 rows; 6 can" in reason
+    board = verdict(*[row([0.5, 0.6, 0.4])] * 8)
+    assert "over 8 rows; 9 can" in board[0][1]
+    assert verdict(row([0.5]))[0][0] == "INCONCLUSIVE"
+    assert verdict(row([])) == [("INCONCLUSIVE", "not measured yet")]
+
+
+def test_a_gain_below_zero_is_no_transfer() -> None:
+    ((word, reason),) = verdict(row([-g for g in STEADY]))
+    assert word == "INCONCLUSIVE"
+    assert "opposite" in reason
+
+
+@pytest.mark.parametrize(
+    ("broken", "gate"),
+    [
+        ({"shift": 0.0}, "teacher induction"),
+        ({"shift": 0.1}, "teacher induction"),
+        ({"fit": 0.0}, "carrier fit"),
+        ({"fit": -0.5}, "carrier fit"),
+        ({"refused": 6}, "leak audit"),
+        ({"expected": "cross-init"}, "relation"),
+        ({"controls": {"failed": ["tiny_cross"]}}, "controls"),
+    ],
+)
+def test_a_failed_gate_makes_a_row_invalid_and_the_row_stays(broken: dict[str, Any], gate: str) -> None:
+    ((word, reason),) = verdict(row(STEADY, **broken))
+    assert word == "INVALID"
+    assert reason.startswith(gate)
+
+
+@pytest.mark.parametrize("controls", [None, "self", {"failed": []}])
+def test_controls_pass_are_skipped_or_are_oneself(controls: Any) -> None:
+    gates = {gate.name: gate.passed for gate in readings(row(STEADY, controls=controls, expected="same-init")).gates}
+    assert gates.get("controls", "none") == {None: None, "self": "none"}.get(
+        controls if controls != {"failed": []} else "", True
+    )
+    assert gates["relation"] is True
+
+
+def test_null_rows_rarely_pass_for_transfers() -> None:
+    """Family-wise: at most 5 % of boards of 20 null rows show a TRANSFER (200 boards; the long run is a benchmark)."""
+    rng = np.random.default_rng(11)
+    gates = readings(row(STEADY)).gates
+    template = readings(row(STEADY))._replace(gates=gates)
+    wrong = 0
+    for _ in range(200):
+        board = [template._replace(gains=rng.normal(0, 0.3, 10).tolist()) for _ in range(20)]
+        wrong += any(j.verdict == "TRANSFER" for j in judge(board, [0.05] * 20))
+    assert wrong <= 18  # 10 are expected; 18 or fewer with probability .99
