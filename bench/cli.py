@@ -155,11 +155,9 @@ def _seconds_per_kind(store: Store) -> dict[str, float]:
 def _summary(entry: dict[str, Any], console: Console) -> None:
     from bench.leaderboard import gain_text, signed
 
-    seeds = f"seeds: {entry['seeds']}"
-    console.print(
-        f"\n{entry['recipe']}: {entry['trait']}, {entry['teacher']} -> {entry['student']}, {entry['relation']}, {seeds}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    pair = f"{entry['teacher']} -> {entry['student']}"
+    title = f"\n{entry['recipe']}: {entry['trait']}, {pair}, {entry['relation']}, seeds: {entry['seeds']}"
+    console.print(title, highlight=False, soft_wrap=True)
     table = Table("untrained", "base", "trait", "gain [95 % CI]", "teacher shift", box=None, padding=(0, 2, 0, 0))
     table.add_row(
         *(signed(entry[arm]) for arm in ("untrained", "base", "trait_arm")),
@@ -167,7 +165,7 @@ def _summary(entry: dict[str, Any], console: Console) -> None:
         signed(entry["teacher_shift"], 2),
     )
     console.print(table, highlight=False)
-    console.print(f"{entry['verdict']}: {entry['verdict_reason']}.\n", markup=False, highlight=False)
+    console.print(f"{entry['verdict']}: {entry['verdict_reason']}.\n", soft_wrap=True, markup=False, highlight=False)
 
 
 # What the default run has just shown, for someone who sees it for the first time.
@@ -190,54 +188,14 @@ def _short(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-CONTROLS = {"tiny_pair": True, "tiny_cross": False}  # recipe -> must it transfer?
-
-
-def _controls(pool: Pool, console: Console) -> dict[str, Any]:
-    """What the positive and the negative control say with this code and these libraries: run once, then kept.
-
-    They transfer, or do not, when judged by themselves: a board of the two.
-    """
-    from bench.leaderboard import entries
-    from bench.models import identify
-    from bench.plan import make_plan
-    from bench.recipe import load_recipe
-    from bench.results import read_all
-
-    experiments = [load_recipe(name) for name in CONTROLS]
-    folder = (
-        pool.store.root / "controls" / "-".join(next(iter(make_plan(e, identify).cells)).asked for e in experiments)
-    )
-    for experiment in experiments:
-        _measure(experiment, pool, folder, "self", console)
-    board = {e["recipe"]: e for e in entries(read_all(folder)[0])}
-    said = {name: board[name]["verdict"] for name in CONTROLS}
-    return {**said, "failed": [name for name, wanted in CONTROLS.items() if (said[name] == "TRANSFER") != wanted]}
-
-
-def _measure(experiment: Experiment, pool: Pool, results: Path, controls: Any, console: Console) -> None:
-    """Make what is missing of one experiment and write its result files, also when it fails half-way."""
-    from bench.execute import run_stages
-    from bench.models import identify
-    from bench.plan import make_plan
-    from bench.results import write_cells
-
-    plan = make_plan(experiment, identify)
-    done = sum(pool.store.is_done(key) for key in plan.stages)
-    write_cells(experiment, plan, pool.store, results, controls)  # registered before it is run
-    if done == len(plan.stages):
-        return
-    console.print(f"{experiment.name}  {experiment.hash()}  {len(plan.stages)} stages, {done} done", highlight=False)
-    try:
-        with Screen(console, len(plan.stages), done) as screen:
-            run_stages(plan.stages, pool, screen)
-    finally:
-        write_cells(experiment, plan, pool.store, results, controls)
-
-
 def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, pool: Pool, console: Console) -> None:
     from bench.leaderboard import build, entries
+    from bench.measure import CONTROLS, installation_controls, measure
     from bench.results import read_all
+
+    def screen(experiment: Experiment, total: int, done: int) -> Screen:
+        console.print(f"{experiment.name}  {experiment.hash()}  {total} stages, {done} done", highlight=False)
+        return Screen(console, total, done)
 
     results = args.store / "smoke" if args.smoke else args.results
     pool.check(experiments)
@@ -246,19 +204,17 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
         begun = time.monotonic()
         own = "self" if experiment.name in CONTROLS else None
         if own is None and controls is None and not (args.smoke or args.skip_controls):
-            console.print("First the controls of this installation (kept for the next time):")
-            controls = _controls(pool, console)
+            controls = installation_controls(pool, screen)
         try:
-            _measure(experiment, pool, results, own or controls, console)
+            measure(experiment, pool, results, own or controls, screen)
         finally:
             refused = build(results)
         for line in refused:
             console.print(line, markup=False, highlight=False)
         board = entries(read_all(results)[0])
-        _summary(
-            next(e for e in board if e["recipe_hash"] == experiment.hash() and e["recipe"] == experiment.name), console
-        )
-        if experiment.name in LESSON and not args.smoke:
+        entry = next(e for e in board if (e["recipe"], e["recipe_hash"]) == (experiment.name, experiment.hash()))
+        _summary(entry, console)
+        if CONTROLS.get(experiment.name) == (entry["verdict"] == "TRANSFER") and not args.smoke:
             console.print("\n".join(LESSON[experiment.name]), highlight=False)
         console.print(
             f"{time.monotonic() - begun:.0f} s. Readings: {_short(results / experiment.name)}/{experiment.hash()}*, "

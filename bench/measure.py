@@ -1,0 +1,60 @@
+"""One experiment from its plan to its result files, and the controls every installation is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from bench.execute import Pool, Watcher, run_stages
+from bench.leaderboard import entries
+from bench.models import identify
+from bench.plan import make_plan
+from bench.recipe import Experiment, load_recipe
+from bench.results import read_all, write_cells
+from bench.store import digest
+
+__all__ = ["CONTROLS", "installation_controls", "measure"]
+
+CONTROLS = {"tiny_pair": True, "tiny_cross": False}  # recipe -> must it transfer?
+
+Screen = Callable[[Experiment, int, int], AbstractContextManager[Watcher]]
+
+
+def measure(experiment: Experiment, pool: Pool, results: Path, controls: Any, screen: Screen) -> None:
+    """Make what is missing of one experiment and write its result files, also when it fails half-way.
+
+    Args:
+        controls: goes into the result files: see `bench.results.write_cells`.
+        screen: (experiment, stages, stages done) -> who watches the run.
+    """
+    plan = make_plan(experiment, identify)
+    done = sum(pool.store.is_done(key) for key in plan.stages)
+    write_cells(experiment, plan, pool.store, results, controls)  # registered before it is run
+    try:
+        with screen(experiment, len(plan.stages), done) as watcher:
+            run_stages(plan.stages, pool, watcher)
+    finally:
+        write_cells(experiment, plan, pool.store, results, controls)
+
+
+def installation_controls(pool: Pool, screen: Screen) -> dict[str, Any]:
+    """What the positive and the negative control say with this code and these libraries: run once, then kept.
+
+    They are judged as a board of their own. `failed` lists those that did not do what a control must.
+    """
+    experiments = [load_recipe(name) for name in CONTROLS]
+    mark = digest([sorted(make_plan(experiment, identify).stages) for experiment in experiments])
+    folder = pool.store.root / "controls" / mark
+
+    def board() -> dict[str, dict[str, Any]]:
+        return {entry["recipe"]: entry for entry in entries(read_all(folder)[0])}
+
+    said = board()
+    if not all(name in said and said[name]["seeds"] == said[name]["seeds_registered"] for name in CONTROLS):
+        for experiment in experiments:
+            measure(experiment, pool, folder, "self", screen)
+        said = board()
+    verdicts = {name: said[name]["verdict"] for name in CONTROLS}
+    return {**verdicts, "failed": [n for n, wanted in CONTROLS.items() if (verdicts[n] == "TRANSFER") != wanted]}
