@@ -41,7 +41,7 @@ def load_prompts(name: str) -> tuple[str, ...]:
         UserError: no such set, or it breaks the schema.
     """
     path = find(name, FOLDER, "prompt set")
-    spec = validate(PromptSet, load(path, "prompt set"), str(path))
+    spec = validate(PromptSet, load(path, "prompt set", FOLDER), str(path))
     found = dict.fromkeys(spec.prompts)
     for template in spec.templates:
         keys = re.findall(r"{(\w+)}", template)

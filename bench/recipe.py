@@ -160,7 +160,7 @@ def load_recipe(
         UserError: something in the recipe, the trait or the prompts must change.
     """
     path = find(name, FOLDER, "recipe")
-    data = load(path, "recipe")
+    data = load(path, "recipe", FOLDER)
     if smoke:
         data = merge(data, SMOKE)
     if seeds is not None:

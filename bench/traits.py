@@ -121,4 +121,4 @@ def load_trait(name: str) -> Trait:
         UserError: it does not exist, or breaks the schema.
     """
     path = find(name, FOLDER, "trait")
-    return parse_trait(load(path, "trait"), str(path))
+    return parse_trait(load(path, "trait", FOLDER), str(path))

@@ -97,8 +97,8 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def load(path: Path, what: str) -> dict[str, Any]:
-    """The keys of a YAML file, laid over those of the file its `from:` names (beside it, or a path).
+def load(path: Path, what: str, home: Path) -> dict[str, Any]:
+    """The keys of a YAML file, laid over those of the file its `from:` names: beside it, else in `home`, or a path.
 
     Raises:
         UserError: unreadable, not YAML, or `from:` goes in a circle.
@@ -113,7 +113,11 @@ def load(path: Path, what: str) -> dict[str, Any]:
         if parent is not None and not isinstance(parent, str):
             raise UserError(f"{at}: key 'from': expected the name of one {what}, found {parent!r:.80}")
         chain.append((at, data))
-        at = find(parent, at.parent, f"{what} (key 'from' of {at.name})") if parent else None
+        if parent is not None:
+            beside = (at.parent / f"{parent}.yaml").is_file()
+            at = find(parent, at.parent if beside else home, f"{what} (key 'from' of {at.name})")
+        else:
+            at = None
     merged: dict[str, Any] = {}
     for _, data in reversed(chain):
         merged = merge(merged, data)

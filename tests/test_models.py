@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -30,6 +31,46 @@ def test_a_model_that_cannot_be_had_says_what_brings_it(model: str, said: str) -
         identify(spec(model))
     assert said in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("GatedRepoError", "hf auth login"),
+        ("RepositoryNotFoundError", "knows no such model"),
+        ("HfHubHTTPError", "hf download"),
+    ],
+)
+def test_what_the_hub_refuses_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch, error: str, said: str) -> None:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    def refuse(*args: object, local_files_only: bool = False, **kwargs: object) -> str:
+        if local_files_only:
+            raise errors.LocalEntryNotFoundError("not here")
+        response = SimpleNamespace(headers={}, request=None, status_code=403)
+        raise getattr(errors, error)("refused by the hub", response=response)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(UserError, match=said):
+        identify(spec("x/y"))
+    assert identify(spec("x/y"), fetch=False).folder is None  # a plan needs no network
+
+
+def test_a_hub_models_identity_is_its_commit(monkeypatch: pytest.MonkeyPatch, gpt2_like: Path, tmp_path: Path) -> None:
+    import huggingface_hub
+
+    asked: list[object] = []
+    folder = tmp_path / "snapshots" / "0123abc"
+    shutil.copytree(gpt2_like, folder)
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda name, revision, **_: asked.append(revision) or str(folder)
+    )
+    found = identify(spec("x/y").model_copy(update={"revision": "v2"}))
+    assert (found.folder, asked) == (folder, ["v2"])
+    shutil.move(folder, folder.with_name("4567def"))
+    folder = folder.with_name("4567def")
+    assert identify(spec("x/y")).identity != found.identity
 
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_the_hash_follows_every_change_and_nothing_else() -> None:
 def test_a_recipe_may_start_from_another() -> None:
     pair, cross = load_recipe("tiny_pair").recipe, load_recipe("tiny_cross").recipe
     assert cross.student.init == 1
-    assert cross.model_copy(update={"student": pair.student}) == pair
+    assert cross.model_copy(update={"student": pair.student, "relation": pair.relation}) == pair
 
 
 @given(st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=4), st.integers())
