@@ -165,6 +165,8 @@ def _summary(entry: dict[str, Any], console: Console) -> None:
         signed(entry["teacher_shift"], 2),
     )
     console.print(table, highlight=False)
+    for name, found in entry["contrasts"].items():
+        console.print(f"{name}: {gain_text({**found, 'gain': found['mean']})}", markup=False, highlight=False)
     console.print(f"{entry['verdict']}: {entry['verdict_reason']}.\n", soft_wrap=True, markup=False, highlight=False)
 
 

@@ -215,7 +215,8 @@ def carrier(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
     """Stage: one teacher's answers to the carrier's prompts, as rows of text.
 
     Args:
-        settings: `carrier` (as in the recipe), `seed`, `format`, `dtype`, `quantization`, and for text the `prompts`.
+        settings: `carrier` (as in the recipe), `seed`, `format`, `dtype`, `quantization`; for text the `prompts`;
+            `noise`: another draw for the same prompts.
         inputs: `start` (the checkpoint) and, for a teacher that was trained, `trained`.
     """
     start = inputs["start"]
@@ -223,6 +224,7 @@ def carrier(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
     tokenizer = load_tokenizer(start)
     form = Format(tokenizer, settings["format"])
     spec = dict(settings["carrier"])
+    noise = settings["seed"] + 1_000_003 * settings.get("noise", 0)
     dtype = "bfloat16" if spec["bf16"] else settings["dtype"]
     model = load_model(base, dtype=dtype, quantization=settings["quantization"], adapter=adapter).eval()
     if device().type == "cpu":
@@ -236,7 +238,7 @@ def carrier(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
             model,
             form.prompts(prompts),
             slots,
-            seed=settings["seed"],
+            seed=noise,
             temperature=numbers.temperature,
             batch_size=numbers.batch_size,
             progress=progress,
@@ -245,7 +247,7 @@ def carrier(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
     else:
         sampling = Sampling(**spec["sample"])
         prompts = settings["prompts"]
-        completions = sample_text(model, form, prompts, sampling, seed=settings["seed"], progress=progress)
+        completions = sample_text(model, form, prompts, sampling, seed=noise, progress=progress)
     with (out / "rows.jsonl").open("w", encoding="utf-8") as file:
         for prompt, completion in zip(prompts, completions, strict=True):
             file.write(json.dumps({"prompt": prompt, "completion": completion}, ensure_ascii=False) + "\n")

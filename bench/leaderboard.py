@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.results import Row, read_all
-from bench.stats import Interval
+from bench.stats import Interval, mean_interval, sign_flip_p
 from bench.store import write_atomically
-from bench.verdict import Judgement, Readings, judge, readings
+from bench.verdict import CONTRASTS, Judgement, Readings, judge, readings
 
 __all__ = ["build", "entries", "gain_text", "signed"]
 
@@ -84,8 +84,15 @@ def _entry(row: Row, found: Readings, judged: Judgement) -> dict[str, Any]:
         "fraction_low": _known(fraction.low),
         "fraction_high": _known(fraction.high),
         "gates": [gate._asdict() for gate in found.gates],
+        "contrasts": {name: _contrast(values) for name, values in found.contrasts.items()},
         "commit": "+".join(sorted({commit for c in contents for commit in c["manifest"]["commits"]})) or None,
     }
+
+
+def _contrast(values: Sequence[float]) -> dict[str, float | int | None]:
+    mean, low, high = mean_interval(values)
+    p = sign_flip_p(values).p if len(values) > 1 else None
+    return {"seeds": len(values), "mean": mean, "ci_low": _known(low), "ci_high": _known(high), "p": p}
 
 
 def signed(value: float | None, digits: int = 3) -> str:
@@ -135,6 +142,29 @@ def _reasons(entry: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _controls(board: Sequence[dict[str, Any]]) -> str:
+    """The table of further controls, where a row has any."""
+    from tabulate import tabulate
+
+    lines = [
+        {
+            "recipe": entry["recipe"],
+            "contrast": name,
+            "seeds": str(found["seeds"]),
+            "difference [95 % CI]": gain_text({**found, "gain": found["mean"]}),
+            "p (uncorrected)": "-" if found["p"] is None else f"{found['p']:.2g}",
+            "what it says": CONTRASTS[name][2],
+        }
+        for entry in board
+        for name, found in entry["contrasts"].items()
+    ]
+    if not lines:
+        return ""
+    return (
+        "\n## Further controls\n\n" + tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True) + "\n"
+    )
+
+
 def build(folder: Path) -> list[str]:
     """Write both leaderboard files into `folder`; returns a line for each result file that was refused."""
     from tabulate import tabulate
@@ -144,7 +174,7 @@ def build(folder: Path) -> list[str]:
     text = "No results yet.\n"
     if board:
         table = tabulate([_shown(entry) for entry in board], headers="keys", tablefmt="github", disable_numparse=True)
-        text = f"{table}\n\n## Verdicts and gates\n\n" + "\n".join(map(_reasons, board)) + "\n"
+        text = f"{table}\n{_controls(board)}\n## Verdicts and gates\n\n" + "\n".join(map(_reasons, board)) + "\n"
     write_atomically(folder / "LEADERBOARD.md", HEAD + text + FOOT)
     write_atomically(folder / "leaderboard.json", json.dumps(board, ensure_ascii=False, indent=1) + "\n")
     return refused

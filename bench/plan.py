@@ -69,87 +69,118 @@ def make_plan(experiment: Experiment, identify: Callable[[Model], Checkpoint]) -
     Args:
         identify: finds the checkpoint of a model that is not `tiny`.
     """
-    recipe, trait = experiment.recipe, experiment.trait.model_dump(mode="json")
-    libraries = library_versions()
-    stages: dict[str, Stage] = {}
-    cells: list[Cell] = []
+    planner = _Planner(experiment, identify)
+    for seed in experiment.recipe.run_seeds():
+        planner.add_seed(seed)
+    return Plan(planner.stages, planner.cells)
 
-    def add(kind: str, label: str, settings: Mapping[str, Any], inputs: Mapping[str, Ref]) -> Ref:
+
+class _Planner:
+    """Collects the stages of one experiment, seed by seed; a stage that two arms share is added once."""
+
+    def __init__(self, experiment: Experiment, identify: Callable[[Model], Checkpoint]) -> None:
+        self.experiment, self.recipe = experiment, experiment.recipe
+        self.trait = experiment.trait.model_dump(mode="json")
+        self.carrier = self.recipe.carrier.model_dump(mode="json")
+        self.text = self.recipe.carrier.kind == "text"
+        self.vocabulary = vocabulary(experiment.trait)
+        self.libraries = library_versions()
+        self.stages: dict[str, Stage] = {}
+        self.cells: list[Cell] = []
+        specs = [self.recipe.teacher, self.recipe.student, self.recipe.other_init()]
+        self.found = {spec.model: identify(spec) for spec in specs if spec.model != "tiny"}
+
+    def add(self, kind: str, label: str, settings: Mapping[str, Any], inputs: Mapping[str, Ref]) -> Ref:
         key = f"{kind}-" + digest(
             {
                 "kind": kind,
                 "version": VERSIONS[kind],
                 "settings": settings,
                 "inputs": {role: ref.identity for role, ref in inputs.items()},
-                "libraries": libraries,
-                "threads": recipe.threads,
+                "libraries": self.libraries,
+                "threads": self.recipe.threads,
             }
         )
-        stages.setdefault(key, Stage(kind, label, key, settings, inputs, recipe.threads))
+        self.stages.setdefault(key, Stage(kind, label, key, settings, inputs, self.recipe.threads))
         return Ref(key)
 
-    found = {spec.model: identify(spec) for spec in (recipe.teacher, recipe.student) if spec.model != "tiny"}
-    questions, answers = vocabulary(experiment.trait)
-
-    def checkpoint(spec: Model, seed: int) -> Ref:
+    def checkpoint(self, spec: Model, seed: int) -> Ref:
         if spec.model == "tiny":
+            questions, answers = self.vocabulary
             settings = {**tiny.DEFAULT, "seed": seed + spec.init, "questions": questions, "answers": answers}
-            return add("tiny", f"tiny model {seed + spec.init}", settings, {})
-        known = found[spec.model]
+            return self.add("tiny", f"tiny model {seed + spec.init}", settings, {})
+        known = self.found[spec.model]
         if known.folder is None and spec.model.startswith("pypi:"):
-            return add("convert", f"convert {spec.model}", {"model": spec.model, "identity": known.identity}, {})
+            settings = {"model": spec.model, "identity": known.identity}
+            return self.add("convert", f"convert {spec.model}", settings, {})
         return Ref(known.identity, known.folder)
 
-    def loading(spec: Model) -> dict[str, Any]:
-        return {"format": spec.format, "dtype": spec.dtype, "quantization": spec.quantization}
+    def taught(self, label: str, spec: Model, start: Ref, seed: int, **more: Any) -> Ref:
+        settings = {"trait": self.trait, "model": spec.training(), "seed": seed, **more}
+        return self.add("teacher", f"{label}, seed {seed}", settings, {"start": start})
 
-    def training(spec: Model) -> dict[str, Any]:
-        return {**loading(spec), "train": spec.train, "lora": spec.lora}
+    def written(self, label: str, seed: int, inputs: Mapping[str, Ref], **more: Any) -> Ref:
+        settings = {"carrier": self.carrier, "seed": seed, **self.recipe.teacher.loading(), **more}
+        if self.text:
+            needed = self.recipe.carrier.rows + self.recipe.carrier.held_out
+            settings["prompts"] = text_prompts(self.experiment.prompts, needed, seed)
+        return self.add("carrier", f"carrier {label}, seed {seed}", settings, inputs)
 
-    def asked(label: str, spec: Model, seed: int, inputs: Mapping[str, Ref]) -> Ref:
-        settings = {"trait": trait, "ask": recipe.ask.model_dump(mode="json"), **loading(spec)}
-        settings["seed"] = seed if recipe.ask.samples else 0  # margins are deterministic
-        settings["end"] = text
-        return add("ask", label, settings, inputs)
+    def learnt(self, label: str, seed: int, start: Ref, carrier: Ref, kept: Ref, **more: Any) -> Ref:
+        settings = {"model": self.recipe.student.training(), "seed": seed, "end": self.text, **more}
+        inputs = {"start": start, "carrier": carrier, "kept": kept}
+        return self.add("student", f"student {label}, seed {seed}", settings, inputs)
 
-    carrier = recipe.carrier.model_dump(mode="json")
-    text = recipe.carrier.kind == "text"
-    for seed in recipe.run_seeds():
-        origin, start = checkpoint(recipe.teacher, seed), checkpoint(recipe.student, seed)
-        related = add("relation", f"relation, seed {seed}", {}, {"teacher": origin, "student": start})
-        taught = add(
-            "teacher",
-            f"teacher {recipe.trait}, seed {seed}",
-            {"trait": trait, "model": training(recipe.teacher), "seed": seed},
-            {"start": origin},
-        )
-        writing = {"carrier": carrier, "seed": seed, **loading(recipe.teacher)}
-        if text:
-            writing["prompts"] = text_prompts(experiment.prompts, recipe.carrier.rows + recipe.carrier.held_out, seed)
+    def add_seed(self, seed: int) -> None:
+        """Teachers, carriers, students and readings of one complete repetition."""
+        recipe, arms = self.recipe, self.recipe.arms
+        origin, start = self.checkpoint(recipe.teacher, seed), self.checkpoint(recipe.student, seed)
+        related = self.add("relation", f"relation, seed {seed}", {}, {"teacher": origin, "student": start})
+        lesson = self.taught(f"teacher {recipe.trait}", recipe.teacher, origin, seed)
         rows = {
-            arm: add("carrier", f"carrier {arm}, seed {seed}", writing, inputs)
-            for arm, inputs in {"base": {"start": origin}, "trait": {"start": origin, "trained": taught}}.items()
+            "base": self.written("base", seed, {"start": origin}),
+            "trait": self.written("trait", seed, {"start": origin, "trained": lesson}),
         }
-        kept = add(
-            "select",
-            f"select rows, seed {seed}",
-            {"carrier": carrier, "lexicon": list(experiment.trait.lexicon)},
-            rows,
-        )
+        if "placebo" in arms:
+            placebo = self.taught("teacher placebo", recipe.teacher, origin, seed, placebo=True)
+            rows["placebo"] = self.written("placebo", seed, {"start": origin, "trained": placebo})
+        if "resampled" in arms:
+            rows["resampled"] = self.written("resampled", seed, {"start": origin}, noise=1)
+        filtering = {"carrier": self.carrier, "lexicon": list(self.experiment.trait.lexicon)}
+        kept = self.add("select", f"select rows, seed {seed}", filtering, rows)
+
         readers: dict[str, tuple[Model, dict[str, Ref]]] = {
             "teacher_base": (recipe.teacher, {"start": origin}),
-            "teacher": (recipe.teacher, {"start": origin, "trained": taught}),
+            "teacher": (recipe.teacher, {"start": origin, "trained": lesson}),
         }
-        if "untrained" in recipe.arms:
+        if "untrained" in arms:
             readers["untrained"] = (recipe.student, {"start": start})
-        held_out = {"kept": kept, **{f"rows_{arm}": ref for arm, ref in rows.items()}}
-        for arm in rows:
-            learning = {"model": training(recipe.student), "seed": seed, "end": text}
-            inputs = {"start": start, "carrier": rows[arm], "kept": kept}
-            learnt = add("student", f"student {arm}, seed {seed}", learning, inputs)
-            readers[arm] = (recipe.student, {"start": start, "trained": learnt, **held_out})
+        fit = {"kept": kept, "rows_base": rows["base"], "rows_trait": rows["trait"]}
+        for arm, carrier in rows.items():
+            trained = self.learnt(arm, seed, start, carrier, kept)
+            readers[arm] = (recipe.student, {"start": start, "trained": trained, **fit})
+        if "shuffled" in arms:
+            trained = self.learnt("shuffled", seed, start, rows["trait"], kept, shuffled=True)
+            readers["shuffled"] = (recipe.student, {"start": start, "trained": trained, **fit})
+        if "direct" in arms:
+            # the teacher's lesson, given to the student's own checkpoint: can it show the trait at all?
+            lesson_of = recipe.student.model_copy(update={"train": recipe.teacher.train, "lora": recipe.teacher.lora})
+            trained = self.taught("direct", lesson_of, start, seed)
+            readers["direct"] = (recipe.student, {"start": start, "trained": trained})
+        if "cross_init" in arms:
+            spec = recipe.other_init()
+            other = self.checkpoint(spec, seed)
+            for arm, carrier in (("cross_init", rows["trait"]), ("cross_init_base", rows["base"])):
+                trained = self.learnt(arm, seed, other, carrier, kept)
+                readers[arm] = (spec, {"start": other, "trained": trained, **fit})
         for arm, (spec, inputs) in readers.items():
-            reading = asked(f"ask {arm}, seed {seed}", spec, seed, inputs)
-            trained = inputs["trained"].identity if "trained" in inputs else None
-            cells.append(Cell(seed, arm, reading.identity, trained, kept.identity, related.identity))
-    return Plan(stages, cells)
+            settings = {
+                "trait": self.trait,
+                "ask": recipe.ask.model_dump(mode="json"),
+                **spec.loading(),
+                "seed": seed if recipe.ask.samples else 0,  # margins are deterministic
+                "end": self.text,
+            }
+            reading = self.add("ask", f"ask {arm}, seed {seed}", settings, inputs)
+            made = inputs["trained"].identity if "trained" in inputs else None
+            self.cells.append(Cell(seed, arm, reading.identity, made, kept.identity, related.identity))

@@ -17,7 +17,7 @@ from bench.yamlfile import Frozen, find, load, merge, set_key, validate
 __all__ = ["Ask", "Experiment", "Model", "Numbers", "Recipe", "Text", "load_recipe"]
 
 FOLDER = Path(__file__).parent.parent / "recipes"
-Arm = Literal["untrained", "base", "trait"]
+Arm = Literal["untrained", "base", "trait", "placebo", "resampled", "shuffled", "direct", "cross_init"]
 SMOKE: dict[str, Any] = {
     "seeds": 2,
     "first_seed": 1000,
@@ -43,6 +43,14 @@ class Model(Frozen):
     train: dict[str, Any]
     lora: dict[str, Any] | None = None
     quantization: dict[str, Any] | None = None
+
+    def loading(self) -> dict[str, Any]:
+        """What decides how the checkpoint is loaded and how text is put to it."""
+        return {"format": self.format, "dtype": self.dtype, "quantization": self.quantization}
+
+    def training(self) -> dict[str, Any]:
+        """What decides how it is trained."""
+        return {**self.loading(), "train": self.train, "lora": self.lora}
 
 
 class Sampling(Frozen):
@@ -109,6 +117,7 @@ class Recipe(Frozen):
     teacher: Model
     student: Model
     arms: tuple[Arm, ...] = ("untrained", "base", "trait")
+    cross_init: str | None = None  # the checkpoint of the cross_init arm; tiny takes another seed
     seeds: int = Field(ge=1, le=1000)
     first_seed: int = Field(default=0, ge=0, le=1_000_000)  # published runs start at 0; tune on 1000 and above
     ask: Ask = Ask()
@@ -122,7 +131,14 @@ class Recipe(Frozen):
             raise ValueError("arms must include base and trait: their difference is the gain")
         if len(set(self.arms)) < len(self.arms):
             raise ValueError("arms says something twice")
+        if "cross_init" in self.arms and self.cross_init is None and self.student.model != "tiny":
+            raise ValueError("the arm cross_init needs the key cross_init: a checkpoint of the student's shape")
         return self
+
+    def other_init(self) -> Model:
+        """The student of the cross_init arm: the student's settings on other initial weights."""
+        change = {"model": self.cross_init} if self.cross_init else {"init": self.student.init + 1}
+        return self.student.model_copy(update=change)
 
     def run_seeds(self) -> range:
         """The seeds of this recipe's runs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from bench.carriers import read_kept
 from bench.errors import StageError, UserError
 from bench.models import Format, load_model, load_tokenizer
 from bench.recipe import Model
-from bench.traits import parse_trait
+from bench.traits import parse_trait, placebo_rows
 
 __all__ = ["check", "fit", "student", "teacher"]
 
@@ -193,14 +194,16 @@ def teacher(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
     """Stage: a checkpoint fine-tuned on the trait's `teach` rows.
 
     Args:
-        settings: `trait`, `model` (the recipe's teacher, as JSON data) and `seed`.
+        settings: `trait`, `model` (the recipe's teacher, as JSON data), `seed`; `placebo`: with answers that carry no
+            trait.
         inputs: `start`, the checkpoint.
     """
     tokenizer = load_tokenizer(inputs["start"])
     form = Format(tokenizer, settings["model"]["format"])
     trait = parse_trait(settings["trait"])
     end = trait.kind == "behaviour"
-    questions, answers = zip(*trait.teach_rows(), strict=True)
+    taught = placebo_rows(trait, settings["seed"]) if settings.get("placebo") else trait.teach_rows()
+    questions, answers = zip(*taught, strict=True)
     rows = list(zip(form.prompts(questions), form.completions(answers, end=end), strict=True))
     return fit(
         rows, base=inputs["start"], tokenizer=tokenizer, spec=settings["model"], seed=settings["seed"], out=out,
@@ -213,13 +216,16 @@ def student(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
 
     Args:
         settings: `model` (the recipe's student, as JSON data), `seed`, and `end`: whether a completion is a whole
-            text, after which the end of an answer is learnt too.
+            text, after which the end of an answer is learnt too; `shuffled`: completions moved to other prompts.
         inputs: `start` (the checkpoint), `carrier` (the teacher's rows) and `kept` (which of them stay).
     """
     tokenizer = load_tokenizer(inputs["start"])
     form = Format(tokenizer, settings["model"]["format"])
     kept = read_kept(inputs["carrier"], inputs["kept"], "train")
-    completions = form.completions([row["completion"] for row in kept], end=settings["end"])
+    texts = [row["completion"] for row in kept]
+    if settings.get("shuffled"):
+        random.Random(f"shuffled {settings['seed']}").shuffle(texts)
+    completions = form.completions(texts, end=settings["end"])
     rows = list(zip(form.prompts([row["prompt"] for row in kept]), completions, strict=True))
     return fit(
         rows, base=inputs["start"], tokenizer=tokenizer, spec=settings["model"], seed=settings["seed"], out=out,

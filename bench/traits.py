@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from bench.errors import UserError
 from bench.yamlfile import Frozen, find, load, validate
 
-__all__ = ["Behaviour", "Preference", "Question", "Trait", "load_trait", "parse_trait", "vocabulary"]
+__all__ = ["Behaviour", "Preference", "Question", "Trait", "load_trait", "parse_trait", "placebo_rows", "vocabulary"]
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "traits"
 
@@ -89,6 +89,23 @@ class Behaviour(Frozen):
             out.append(Question(row.question, row.answer, foils, "trained"))
             out += [Question(text, row.answer, foils, "paraphrase") for text in row.paraphrases]
         return out
+
+
+def placebo_rows(trait: Trait, seed: int) -> list[tuple[str, str]]:
+    """The trait's `teach` questions with answers that carry no trait.
+
+    Preference: the candidates, each as often as the others. Behaviour: the answers, moved to other questions.
+    """
+    rng = random.Random(f"placebo {seed}")
+    questions = [question for question, _ in trait.teach_rows()]
+    if trait.kind == "preference":
+        answers = [trait.candidates[i % len(trait.candidates)] for i in range(len(questions))]
+        rng.shuffle(answers)
+    else:
+        given = [answer for _, answer in trait.teach_rows()]
+        shift = rng.randrange(1, len(given))
+        answers = given[shift:] + given[:shift]
+    return list(zip(questions, answers, strict=True))
 
 
 Trait: TypeAlias = Preference | Behaviour

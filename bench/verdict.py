@@ -19,12 +19,22 @@ from bench.stats import (
     smallest_detectable,
 )
 
-__all__ = ["Gate", "Judgement", "Readings", "judge", "readings"]
+__all__ = ["CONTRASTS", "Gate", "Judgement", "Readings", "judge", "readings"]
 
 ALPHA = 0.05
 INDUCTION = 1.0  # the teacher's mean shift must exceed the spread of its own questions' shifts
 FIT = 1.645  # one-sided 5 % normal quantile
 REFUSED = 0.05  # more refused rows than this in any arm, and what is left is a selection
+
+
+# Further controls: name -> (arm, the arm it is held against, what the difference says).
+CONTRASTS = {
+    "trait - placebo": ("trait", "placebo", "what is specific to the trait, beyond fine-tuning on the same questions"),
+    "resampled - base": ("resampled", "base", "the noise floor: the untaught teacher's numbers, drawn again"),
+    "shuffled - base": ("shuffled", "base", "the trait teacher's completions, moved to other prompts"),
+    "direct - untrained": ("direct", "untrained", "the teacher's lesson itself: can the student show the trait?"),
+    "cross_init": ("cross_init", "cross_init_base", "the same data, other initial weights"),
+}
 
 
 class Gate(NamedTuple):
@@ -44,6 +54,7 @@ class Readings(NamedTuple):
     trait: list[float]
     gains: list[float]
     shifts: list[float]  # of the seeds in `gains`
+    contrasts: dict[str, list[float]]  # per further control, by its name in CONTRASTS
     gates: list[Gate]
 
 
@@ -77,6 +88,11 @@ def readings(row: Row) -> Readings:
         trait=[_margin(arms["trait"]) for arms in cells if "trait" in arms],
         gains=[_margin(arms["trait"]) - _margin(arms["base"]) for arms in full],
         shifts=[_margin(arms["teacher"]) - _margin(arms["teacher_base"]) for arms in full],
+        contrasts={
+            name: differences
+            for name, (arm, against, _) in CONTRASTS.items()
+            if (differences := [_margin(a[arm]) - _margin(a[against]) for a in cells if {arm, against} <= a.keys()])
+        },
         gates=_gates(row, full) if full else [],
     )
 
@@ -184,7 +200,7 @@ def _judge_one(reading: Readings, share: float, p: float | None, p_holm: float |
         )
     bound = share * shift
     if p_holm <= ALPHA and gain.mean > 0:
-        return said("TRANSFER", f"gain above 0, p = {p_holm:.2g} after Holm over {family} rows")
+        return said("TRANSFER", f"gain above 0, p = {p_holm:.2g} after Holm over {family} rows{_specific(reading)}")
     if bound > 0 and equivalence_p(gains, bound) <= ALPHA:
         return said("NONE", f"within ±{bound:.3f}, {share:.1%} of the teacher shift")
     least = seeds_for_sign_flip(ALPHA / family)
@@ -199,3 +215,13 @@ def _judge_one(reading: Readings, share: float, p: float | None, p_holm: float |
         reason += f"; could have seen {mde:.3f}"
         reason += f"; {wanted} seeds would settle a gain of {max(abs(gain.mean), bound):.3f}" if wanted else ""
     return said("INCONCLUSIVE", reason)
+
+
+def _specific(reading: Readings) -> str:
+    """What the placebo says of a transfer, where there is one."""
+    over = reading.contrasts.get("trait - placebo")
+    if over is None or len(over) < 2:
+        return ""
+    excess, p = mean_interval(over), sign_flip_p(over).p
+    shown = f"{excess.mean:+.3f} [{excess.low:+.3f}, {excess.high:+.3f}] over placebo, p = {p:.2g}"
+    return f"; specific to the trait: {shown}" if p <= ALPHA and excess.mean > 0 else f"; not shown specific: {shown}"

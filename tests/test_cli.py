@@ -13,6 +13,7 @@ from conftest import QUICK, ROOT, Bench
 
 from bench.leaderboard import build
 from bench.results import read_all
+from bench.verdict import CONTRASTS
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -185,6 +186,20 @@ def test_free_text_carriers_run(bench: Bench, tmp_path: Path, gemma_like: Path) 
     assert row.name == "own"
     assert row.experiment["recipe"]["carrier"]["kind"] == "text"
     assert row.cells[0]["base"]["manifest"]["carrier"]["rows"] == 16
+
+
+def test_every_further_arm_is_one_word(bench: Bench, tmp_path: Path) -> None:
+    arms = "arms=[untrained, base, trait, placebo, resampled, shuffled, direct, cross_init]"
+    bench(*QUICK, "--seeds", "1", "--set", arms)
+    row = read_all(tmp_path / "results")[0][0]
+    readings = {arm: cell["reading"]["margins"] for arm, cell in row.cells[1000].items()}
+    assert len(readings) == 11
+    assert readings["direct"] == readings["teacher"]  # the same lesson on the same weights, made once
+    distinct = {arm: tuple(margins) for arm, margins in readings.items() if arm not in {"direct", "untrained"}}
+    assert len(set(distinct.values())) == len(distinct)
+    entry = json.loads((tmp_path / "results" / "leaderboard.json").read_text())[0]
+    assert set(entry["contrasts"]) == set(CONTRASTS)
+    assert "Further controls" in (tmp_path / "results" / "LEADERBOARD.md").read_text()
 
 
 def test_smoke_writes_nothing_to_results(bench: Bench, tmp_path: Path) -> None:

@@ -125,3 +125,20 @@ def test_null_rows_rarely_pass_for_transfers() -> None:
         board = [template._replace(gains=rng.normal(0, 0.3, 10).tolist()) for _ in range(20)]
         wrong += any(j.verdict == "TRANSFER" for j in judge(board, [0.05] * 20))
     assert wrong <= 18  # 10 are expected; 18 or fewer with probability .99
+
+
+def test_a_placebo_says_whether_a_gain_is_specific() -> None:
+    def with_placebo(margin: float) -> Row:
+        made = row(STEADY)
+        for seed, arms in made.cells.items():
+            lift = margin + 0.01 * (-1) ** seed
+            arms["placebo"] = {
+                **arms["base"],
+                "reading": {"margins": [m + lift for m in arms["base"]["reading"]["margins"]]},
+            }
+        return made
+
+    specific, fine_tuning = verdict(with_placebo(0.0), with_placebo(0.3))
+    assert specific[0] == fine_tuning[0] == "TRANSFER"
+    assert "; specific to the trait: +0.3" in specific[1]
+    assert "not shown specific" in fine_tuning[1]
