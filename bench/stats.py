@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -90,10 +91,11 @@ def hierarchical_bootstrap(
         raise ValueError("expected a table of finite numbers, a row per seed")
     rng = np.random.default_rng(seed)
     n, q = table.shape
-    means = np.empty(resamples)
-    for i in range(resamples):
-        rows = table[rng.integers(0, n, n)]
-        means[i] = np.take_along_axis(rows, rng.integers(0, q, (n, q)), axis=1).mean()
+    block = max(1, 2_000_000 // (n * q))  # resamples held in memory at a time
+    sizes = [block] * (resamples // block) + [resamples % block]
+    means = np.concatenate(
+        [table[rng.integers(0, n, (size, n, 1)), rng.integers(0, q, (size, n, q))].mean((1, 2)) for size in sizes]
+    )
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(table.mean()), float(low), float(high))
 
@@ -151,31 +153,55 @@ def power(effect: float, sd: float, n: int, alpha: float = 0.05) -> float:
     """Power of the two-sided one-sample t test at `n` seeds for a true mean `effect` with seed sd `sd`."""
     critical = stdtrit(n - 1, 1 - alpha / 2)
     shift = abs(effect) / sd * math.sqrt(n)
-    return float(1 - nctdtr(n - 1, shift, critical) + nctdtr(n - 1, shift, -critical))
+    below, under = np.nan_to_num(nctdtr(n - 1, shift, [critical, -critical]))  # scipy gives NaN for what is 0 far out
+    return float(1 - below + under)
 
 
-def smallest_detectable(sd: float, n: int, target: float = 0.8, alpha: float = 0.05) -> float:
-    """The smallest true mean that `n` seeds with sd `sd` would show at `alpha` with probability `target`.
+@lru_cache
+def _detectable(n: int, target: float, alpha: float) -> float:
+    """The smallest effect, in seed standard deviations, that the sign-flip test shows with probability `target`.
 
-    NaN for one seed.
+    Up to 10 seeds by simulation of that very test (its few patterns cost it power: at 6 seeds every sign must agree);
+    beyond, by the t test, whose power it then shares.
     """
-    if n < 2 or not math.isfinite(sd):
+    if n < seeds_for_sign_flip(alpha):
         return math.nan
-    low, high = 0.0, sd
-    while sd > 0 and power(high, sd, n, alpha) < target:
-        high *= 2
-    for _ in range(60):
+    low, high = 0.0, 8.0
+    if n > 10:
+        for _ in range(50):
+            middle = (low + high) / 2
+            low, high = (low, middle) if power(middle, 1.0, n, alpha) >= target else (middle, high)
+        return high
+    noise = np.random.default_rng(0).normal(0, 1, (4000, n))
+    signs = (1 - 2 * ((np.arange(2 ** (n - 1))[:, None] >> np.arange(n)) & 1)).astype(np.float64)  # half: -s mirrors s
+    for _ in range(14):
         middle = (low + high) / 2
-        low, high = (low, middle) if sd == 0 or power(middle, sd, n, alpha) >= target else (middle, high)
+        data = noise + middle
+        p = (np.abs(data @ signs.T) >= np.abs(data.sum(1, keepdims=True)) - 1e-9).mean(1)
+        low, high = (low, middle) if (p <= alpha).mean() >= target else (middle, high)
     return high
 
 
+def smallest_detectable(sd: float, n: int, target: float = 0.8, alpha: float = 0.05) -> float:
+    """The smallest true mean that `n` normal values with sd `sd` show in a sign-flip test with probability `target`.
+
+    NaN where so few values cannot reach `alpha` at all.
+    """
+    return _detectable(n, target, alpha) * sd
+
+
 def seeds_needed(effect: float, sd: float, target: float = 0.8, alpha: float = 0.05, most: int = 1000) -> int | None:
-    """The fewest seeds that would show `effect` at `alpha` with probability `target`; None beyond `most`."""
-    least = max(2, seeds_for_sign_flip(alpha))
+    """The fewest seeds that would show `effect` at `alpha` with probability `target` (t test); None beyond `most`."""
+    low = max(2, seeds_for_sign_flip(alpha))
     if effect == 0 or sd == 0:
-        return None if effect == 0 else least
-    return next((n for n in range(least, most + 1) if power(effect, sd, n, alpha) >= target), None)
+        return None if effect == 0 else low
+    if power(effect, sd, most, alpha) < target:
+        return None
+    high = most
+    while low < high:  # power grows with n
+        middle = (low + high) // 2
+        low, high = (low, middle) if power(effect, sd, middle, alpha) >= target else (middle + 1, high)
+    return low
 
 
 def fieller(numerators: Sequence[float], denominators: Sequence[float], level: float = 0.95) -> Interval:

@@ -83,12 +83,15 @@ def test_power_is_what_simulation_gives() -> None:
 
 
 def test_the_smallest_detectable_effect_has_the_promised_power() -> None:
-    for n in (3, 6, 20):
-        assert power(smallest_detectable(0.4, n), 0.4, n) == pytest.approx(0.8, abs=1e-6)
-    assert math.isnan(smallest_detectable(1, 1))
+    rng = np.random.default_rng(9)
+    for n in (6, 8, 14):
+        gains = rng.normal(smallest_detectable(0.4, n), 0.4, (1500, n)).tolist()
+        assert np.mean([sign_flip_p(g).p <= 0.05 for g in gains]) == pytest.approx(0.8, abs=0.035)
+    assert math.isnan(smallest_detectable(1, 5))
     n = seeds_needed(0.5, 0.6)
     assert n is not None
     assert power(0.5, 0.6, n) >= 0.8 > power(0.5, 0.6, n - 1)
+    assert seeds_needed(1e-6, 1.0) is None
     assert seeds_needed(0.0, 1.0) is None
 
 

@@ -1,6 +1,6 @@
 """How often do the intervals cover, and the tests err? Simulated with the library's own functions.
 
-    python -m tests.perf.simulate_statistics [--experiments 20000] [--boards 2000] [--out results/perf/statistics.md]
+    python -m tests.perf.simulate_statistics [--experiments 20000] [--bootstraps 2000] [--boards 2000]
 
 Seeds are independent; "skewed" gains are exponential (skewness 2), shifted to the wanted mean. Bootstrap readings have
 8 questions a seed, with as much spread between questions as between seeds, and 1,000 resamples.
@@ -34,18 +34,18 @@ SHAPES: dict[str, Draw] = {
 GATES = [Gate("all", True, 1.0, "")]
 
 
-def coverage(shape: str, n: int, experiments: int) -> tuple[float, float, float]:
+def coverage(shape: str, n: int, experiments: int, boots: int) -> tuple[float, float, float]:
     """Share of 95 % intervals that hold the truth: t, hierarchical bootstrap, Fieller's for the transfer fraction."""
     rng = np.random.default_rng(n)
     gains = 0.5 + SHAPES[shape](rng, (experiments, n))
     hits = [low <= 0.5 <= high for _, low, high in map(mean_interval, gains.tolist())]
-    questions = gains[:, :, None] + rng.normal(0, 1, (experiments, n, 8))
-    boots = [hierarchical_bootstrap(table, resamples=1000, seed=i) for i, table in enumerate(questions)]
+    questions = gains[:boots, :, None] + rng.normal(0, 1, (boots, n, 8))
+    resampled = [hierarchical_bootstrap(table.tolist(), resamples=1000, seed=i) for i, table in enumerate(questions)]
     shifts = rng.normal(5, 0.5, (experiments, n))
     ratios = [fieller(g, s) for g, s in zip(gains.tolist(), shifts.tolist(), strict=True)]
     return (
         float(np.mean(hits)),
-        float(np.mean([low <= 0.5 <= high for _, low, high in boots])),
+        float(np.mean([low <= 0.5 <= high for _, low, high in resampled])),
         float(np.mean([low <= 0.1 <= high for _, low, high in ratios])),
     )
 
@@ -81,6 +81,10 @@ def detected(n: int, experiments: int) -> tuple[float, float]:
     return by_t, float(np.mean([sign_flip_p(g).p <= 0.05 for g in gains[:2000]]))
 
 
+def error(experiments: int) -> str:
+    return f"{(0.95 * 0.05 / experiments) ** 0.5:.2%}"
+
+
 def percent(value: float) -> str:
     return f"{value:.1%}"
 
@@ -88,10 +92,15 @@ def percent(value: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiments", type=int, default=20_000)
+    parser.add_argument("--bootstraps", type=int, default=2_000, help="experiments with a bootstrap")
     parser.add_argument("--boards", type=int, default=2_000)
     parser.add_argument("--out", type=Path, default=Path("results/perf/statistics.md"))
     args = parser.parse_args()
-    covers = [[shape, n, *map(percent, coverage(shape, n, args.experiments))] for shape in SHAPES for n in (6, 10, 20)]
+    covers = [
+        [shape, n, *map(percent, coverage(shape, n, args.experiments, args.bootstraps))]
+        for shape in SHAPES
+        for n in (6, 10, 20)
+    ]
     errs = [[shape, n, *map(percent, false_transfers(shape, n, args.boards))] for shape in SHAPES for n in (6, 10, 12)]
     nones = [[n, percent(false_none(n, args.experiments))] for n in (6, 10, 20)]
     powers = [
@@ -100,9 +109,10 @@ def main() -> None:
     table = {"tablefmt": "github", "disable_numparse": True}
     text = f"""# Statistics, simulated
 
-Made by `python -m tests.perf.simulate_statistics --experiments {args.experiments} --boards {args.boards}`, with the
-functions that judge the leaderboard. The standard error of a share near 95 % over {args.experiments:,} experiments is
-{(0.95 * 0.05 / args.experiments) ** 0.5:.2%}.
+Made by `python -m tests.perf.simulate_statistics --experiments {args.experiments} --bootstraps {args.bootstraps}
+--boards {args.boards}`, with the functions that judge the leaderboard. The standard error of a share near 95 % over
+{args.experiments:,} experiments is {error(args.experiments)}, over the {args.bootstraps:,} with a bootstrap
+{error(args.bootstraps)}.
 
 ## Coverage of 95 % intervals
 
