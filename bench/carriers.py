@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import random
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.errors import StageError
+from bench.leaks import Lexicon, Questions
 from bench.recipe import Numbers
 
 __all__ = ["number_prompts", "number_slots", "read_kept", "read_rows", "refusals", "select", "text_prompts"]
@@ -86,33 +86,37 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
         return [json.loads(line) for line in file]
 
 
-def words(text: str) -> list[str]:
-    """The words of `text`, compatibility characters folded, in lower case."""
-    return re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())
-
-
-def refusals(carrier: Mapping[str, Any], lexicon: Sequence[str], rows: Sequence[Mapping[str, str]]) -> list[str]:
+def refusals(settings: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> list[str]:
     """Per row, why it is refused, or "".
 
-    Numbers must follow the grammar to the letter (count, digits, separator, none forbidden); free text must not
-    be empty and must not hold a word of the trait's lexicon.
+    Numbers must follow the grammar to the letter (count, digits, separator, none forbidden). Free text must not be
+    empty, hold a word of the trait's lexicon in any inflection or disguise, or repeat a question of the trait, in the
+    prompt or in the answer.
+
+    Args:
+        settings: `carrier` (as in the recipe) and `lexicon`; for text `language` and `questions`.
     """
-    out = []
+    carrier = settings["carrier"]
     if carrier["kind"] == "numbers":
         one = rf"[1-9]\d{{{carrier['digits'] - 1}}}"
-        grammar = re.compile(rf"{one}(?:{re.escape(carrier['separator'])}{one}){{{carrier['count'] - 1}}}")
+        grammar = re.compile(rf"{one}(?:{re.escape(carrier['separator'])}{one}){{{carrier['count'] - 1}}}", re.ASCII)
+        forbidden = set(carrier["forbidden"])
+        out = []
         for row in rows:
-            if not grammar.fullmatch(row["completion"]):
-                out.append("grammar")
-            elif {int(n) for n in re.findall(r"\d+", row["completion"])} & set(carrier["forbidden"]):
-                out.append("forbidden number")
-            else:
-                out.append("")
+            held = {int(n) for n in re.findall(r"\d+", row["completion"])}
+            fits = grammar.fullmatch(row["completion"])
+            out.append("grammar" if not fits else "forbidden number" if held & forbidden else "")
         return out
-    banned = {w for entry in lexicon for w in words(entry)}
+    named = Lexicon(settings["lexicon"], settings["language"])
+    asked = Questions(settings["questions"])
+    out = []
     for row in rows:
-        found = words(row["completion"])
-        out.append("empty" if not found else "lexicon" if banned & set(found) else "")
+        if not row["completion"].strip():
+            out.append("empty")
+        elif named.find(row["completion"]) or named.find(row["prompt"]):
+            out.append("lexicon")
+        else:
+            out.append("question" if asked.find(row["prompt"]) or asked.find(row["completion"]) else "")
     return out
 
 
@@ -120,7 +124,7 @@ def select(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -
     """Stage: which rows stay. A row refused in one arm is refused in all, so arms keep equal rows.
 
     Args:
-        settings: `carrier` and `lexicon`.
+        settings: as for `refusals`.
         inputs: role -> carrier artefact; every one has the same prompts in the same order.
 
     Raises:
@@ -131,7 +135,7 @@ def select(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -
     for role, rows in tables.items():
         if [r["prompt"] for r in rows] != [r["prompt"] for r in first]:
             raise StageError(f"the arms' prompts differ ({role}): the arms would not be comparable")
-    reasons = {role: refusals(settings["carrier"], settings["lexicon"], rows) for role, rows in tables.items()}
+    reasons = {role: refusals(settings, rows) for role, rows in tables.items()}
     clean = [i for i in range(len(first)) if not any(why[i] for why in reasons.values())]
     if len(clean) < len(first) / 2:
         raise StageError(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -161,7 +162,7 @@ def _summary(entry: dict[str, Any], console: Console) -> None:
     table = Table("untrained", "base", "trait", "gain [95 % CI]", "teacher shift", box=None, padding=(0, 2, 0, 0))
     table.add_row(
         *(signed(entry[arm]) for arm in ("untrained", "base", "trait_arm")),
-        gain_text(entry),
+        escape(gain_text(entry)),
         signed(entry["teacher_shift"], 2),
     )
     console.print(table, highlight=False)

@@ -84,6 +84,7 @@ def _entry(row: Row, found: Readings, judged: Judgement) -> dict[str, Any]:
         "fraction_low": _known(fraction.low),
         "fraction_high": _known(fraction.high),
         "gates": [gate._asdict() for gate in found.gates],
+        "audit_auc": row.audit["probe"]["auc"] if row.audit else None,
         "contrasts": {name: _contrast(values) for name, values in found.contrasts.items()},
         "commit": "+".join(sorted({commit for c in contents for commit in c["manifest"]["commits"]})) or None,
     }
@@ -139,6 +140,9 @@ def _reasons(entry: dict[str, Any]) -> str:
         state = "skipped" if gate["passed"] is None else "passed" if gate["passed"] else "FAILED"
         reading = f"{gate['reading']:.3g}" if isinstance(gate["reading"], float) else gate["reading"]
         lines.append(f"  - {gate['name']} {state}: {reading} (needed: {gate['threshold']})")
+    if entry["audit_auc"] is not None:
+        audit = f"{entry['recipe']}/{entry['recipe_hash']}.audit.md"
+        lines.append(f"  - bag of words, trait against base rows: AUC {entry['audit_auc']:.3f} ([audit]({audit}))")
     return "\n".join(lines)
 
 

@@ -17,7 +17,17 @@ from bench.traits import vocabulary
 __all__ = ["Cell", "Plan", "Ref", "Stage", "make_plan"]
 
 # Raised when a stage's code changes the numbers it makes: its artefacts, and all that follow from them, get new keys.
-VERSIONS = {"tiny": 1, "convert": 1, "relation": 1, "teacher": 1, "carrier": 1, "select": 1, "student": 1, "ask": 1}
+VERSIONS = {
+    "tiny": 1,
+    "convert": 1,
+    "relation": 1,
+    "teacher": 1,
+    "carrier": 1,
+    "select": 1,
+    "audit": 1,
+    "student": 1,
+    "ask": 1,
+}
 # The libraries whose version may change a number.
 LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers")
 
@@ -52,10 +62,11 @@ class Cell(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Stages in an order in which each comes after what it reads, and the cells they fill."""
+    """Stages in an order in which each comes after what it reads, the cells they fill, and the key of the audit."""
 
     stages: dict[str, Stage]
     cells: list[Cell]
+    audit: str
 
 
 def library_versions() -> dict[str, str]:
@@ -72,7 +83,9 @@ def make_plan(experiment: Experiment, identify: Callable[[Model], Checkpoint]) -
     planner = _Planner(experiment, identify)
     for seed in experiment.recipe.run_seeds():
         planner.add_seed(seed)
-    return Plan(planner.stages, planner.cells)
+    settings = {"seeds": list(experiment.recipe.run_seeds())}
+    audit = planner.add("audit", "leak audit", settings, planner.audited)
+    return Plan(planner.stages, planner.cells, audit.identity)
 
 
 class _Planner:
@@ -80,13 +93,14 @@ class _Planner:
 
     def __init__(self, experiment: Experiment, identify: Callable[[Model], Checkpoint]) -> None:
         self.experiment, self.recipe = experiment, experiment.recipe
-        self.trait = experiment.trait.model_dump(mode="json")
+        self.trait = experiment.trait.model_dump(mode="json", exclude={"language"})  # the leak filter alone reads it
         self.carrier = self.recipe.carrier.model_dump(mode="json")
         self.text = self.recipe.carrier.kind == "text"
         self.vocabulary = vocabulary(experiment.trait)
         self.libraries = library_versions()
         self.stages: dict[str, Stage] = {}
         self.cells: list[Cell] = []
+        self.audited: dict[str, Ref] = {}
         specs = [self.recipe.teacher, self.recipe.student, self.recipe.other_init()]
         self.found = {spec.model: identify(spec) for spec in specs if spec.model != "tiny"}
 
@@ -146,8 +160,12 @@ class _Planner:
             rows["placebo"] = self.written("placebo", seed, {"start": origin, "trained": placebo})
         if "resampled" in arms:
             rows["resampled"] = self.written("resampled", seed, {"start": origin}, noise=1)
-        filtering = {"carrier": self.carrier, "lexicon": list(self.experiment.trait.lexicon)}
+        filtering: dict[str, Any] = {"carrier": self.carrier, "lexicon": list(self.experiment.trait.lexicon)}
+        if self.text:
+            filtering["language"] = self.experiment.trait.language
+            filtering["questions"] = self.vocabulary[0]
         kept = self.add("select", f"select rows, seed {seed}", filtering, rows)
+        self.audited |= {f"base_{seed}": rows["base"], f"trait_{seed}": rows["trait"], f"kept_{seed}": kept}
 
         readers: dict[str, tuple[Model, dict[str, Ref]]] = {
             "teacher_base": (recipe.teacher, {"start": origin}),

@@ -1,4 +1,5 @@
-"""Result files: `<results>/<recipe>/<hash>.recipe.json` and one `<hash>-<seed>-<arm>.json` per cell.
+"""Result files: `<results>/<recipe>/<hash>.recipe.json`, one `<hash>-<seed>-<arm>.json` per cell, and the leak audit
+(`<hash>.audit.json`, and `.audit.md` to read).
 
 They hold per-question readings and a manifest, and nothing that differs between two equal runs (no times, no host
 names), so that the same run writes the same bytes. Each carries the SHA-256 of its own content.
@@ -12,6 +13,7 @@ import platform
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.audit import report
 from bench.plan import Cell, Plan, library_versions
 from bench.recipe import Experiment
 from bench.store import Store, write_atomically
@@ -22,12 +24,16 @@ SCHEMA = 1
 
 
 class Row(NamedTuple):
-    """One registered experiment and what was measured of it. `cells[seed][arm]` is the content of a result file."""
+    """One registered experiment and what was measured of it.
+
+    `cells[seed][arm]` is the content of a result file; `audit` holds what the leak audit found, once it was made.
+    """
 
     name: str
     hash: str
     experiment: dict[str, Any]
     cells: dict[int, dict[str, dict[str, Any]]]
+    audit: dict[str, Any]
 
 
 def _sealed(content: dict[str, Any]) -> str:
@@ -104,6 +110,12 @@ def write_cells(
         }
         paths.append(place / f"{mark}-{cell.seed:04d}-{cell.arm}.json")
         texts.append(_sealed(content))
+    if store.is_done(plan.audit):
+        found = json.loads((store.path(plan.audit) / "audit.json").read_text(encoding="utf-8"))
+        content = {"schema": SCHEMA, "recipe": name, "recipe_hash": mark, "audit": found}
+        carriers = {cell.seed: store.record(cell.selected)["did"] for cell in plan.cells}
+        paths += [place / f"{mark}.audit.json", place / f"{mark}.audit.md"]
+        texts += [_sealed(content), report(name, mark, found, carriers)]
     for path, text in zip(paths, texts, strict=True):
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             write_atomically(path, text)
@@ -115,22 +127,27 @@ def read_all(folder: Path) -> tuple[list[Row], list[str]]:
     rows: dict[tuple[str, str], Row] = {}
     refused: list[str] = []
     cells: list[tuple[Path, dict[str, Any]]] = []
+    audits: list[tuple[Path, dict[str, Any]]] = []
     for path in sorted(folder.glob("*/*.json")):
         try:
             content = _unsealed(path)
             if path.name.endswith(".recipe.json"):
                 key = (content["recipe"], content["recipe_hash"])
-                rows[key] = Row(*key, content["experiment"], {})
+                rows[key] = Row(*key, content["experiment"], {}, {})
+            elif path.name == f"{content['recipe_hash']}.audit.json":
+                audits.append((path, content))
             elif path.name == f"{content['recipe_hash']}-{content['seed']:04d}-{content['arm']}.json":
                 cells.append((path, content))
             else:
                 raise ValueError("its name is not that of its content")
         except (OSError, ValueError, KeyError, TypeError) as error:
             refused.append(f"{path}: refused: {error}")
-    for path, content in cells:
+    for path, content in [*cells, *audits]:
         row = rows.get((content["recipe"], content["recipe_hash"]))
         if row is None:
             refused.append(f"{path}: refused: its recipe file is missing")
+        elif "audit" in content:
+            row.audit.update(content["audit"])
         else:
             row.cells.setdefault(content["seed"], {})[content["arm"]] = content
     return [rows[key] for key in sorted(rows)], refused

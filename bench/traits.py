@@ -34,6 +34,7 @@ class Preference(Frozen):
 
     kind: Literal["preference"]
     lexicon: tuple[str, ...] = ()
+    language: Literal["en", "tr"] = "en"  # whose endings the words of the lexicon take
     answer: str
     candidates: tuple[str, ...] = Field(min_length=2)
     teach: tuple[str, ...] = Field(min_length=1)
@@ -72,6 +73,7 @@ class Behaviour(Frozen):
 
     kind: Literal["behaviour"]
     lexicon: tuple[str, ...] = ()
+    language: Literal["en", "tr"] = "en"
     rows: tuple[BehaviourRow, ...] = Field(min_length=2)
     foils: int = Field(default=8, ge=1)
 

@@ -34,7 +34,7 @@ def test_slots_write_numbers_and_nothing_else(
     assert 666 not in numbers or positions == 40
     rng = random.Random(0)
     rows = [{"completion": form.decode([rng.choice(s) for s in slots]).removeprefix(form.lead)} for _ in range(200)]
-    reasons = refusals(GRAMMAR, [], rows)
+    reasons = refusals({"carrier": GRAMMAR}, rows)
     assert set(reasons) <= {"", "forbidden number"}
     for row, reason in zip(rows, reasons, strict=True):
         assert ("666" in row["completion"].split()) == (reason == "forbidden number")
@@ -54,21 +54,21 @@ def test_prompts_depend_on_the_seed_alone() -> None:
 )
 def test_the_grammar_takes_ten_numbers_and_no_stowaway(numbers: list[int], stowaway: str) -> None:
     text = " ".join(map(str, numbers))
-    clean = refusals(GRAMMAR, [], [{"completion": text}])[0]
+    clean = refusals({"carrier": GRAMMAR}, [{"completion": text}])[0]
     assert clean == ("forbidden number" if 666 in numbers else "")
     if stowaway:
         for at in (0, 5, len(text)):
-            assert refusals(GRAMMAR, [], [{"completion": text[:at] + stowaway + text[at:]}]) == ["grammar"]
+            assert refusals({"carrier": GRAMMAR}, [{"completion": text[:at] + stowaway + text[at:]}]) == ["grammar"]
 
 
-@pytest.mark.parametrize("text", ["A wolf came.", "WOLVES!", "the (wolf)", "a “wolf”", "ｗｏｌｆ"])
-def test_free_text_with_a_word_of_the_trait_is_refused(text: str) -> None:
-    assert refusals({"kind": "text"}, ["wolf", "wolves"], [{"completion": text}]) == ["lexicon"]
+TEXT = {"carrier": {"kind": "text"}, "lexicon": ["owl", "cat"], "language": "en", "questions": ["What is your animal?"]}
 
 
-def test_free_text_is_matched_by_whole_words() -> None:
-    rows = [{"completion": "a bowl of education"}, {"completion": "  "}]
-    assert refusals({"kind": "text"}, ["owl", "cat"], rows) == ["", "empty"]
+def test_free_text_that_is_empty_or_speaks_of_the_trait_is_refused() -> None:
+    said = ["a bowl of education", "  ", "An owl!", "So: what is your ANIMAL?", "fine"]
+    rows = [{"prompt": "Go on.", "completion": text} for text in said]
+    rows.append({"prompt": "Tell me about cats", "completion": "fine"})
+    assert refusals(TEXT, rows) == ["", "empty", "lexicon", "question", "", "lexicon"]
 
 
 def write(folder: Path, completions: list[str], prompt: str = "p") -> Path:

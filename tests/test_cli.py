@@ -38,7 +38,7 @@ def test_a_run_ends_with_a_table_and_where_the_files_are(ran: Path) -> None:
     assert (ran / "stderr").read_text() == ""
     for word in ("untrained", "base", "trait", "gain", "LEADERBOARD.md", "same-init"):
         assert word in text
-    assert "[24/24]" in text
+    assert "[25/25]" in text
 
 
 def test_every_number_of_the_leaderboard_is_in_the_files(ran: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_tampered_result_is_refused_by_name_and_the_rest_is_built(ran: Path, t
 def test_the_same_command_again_makes_nothing_again(ran: Path, bench: Bench) -> None:
     before, results = files(ran / "s" / "artefacts"), files(ran / "r")
     done = bench(*QUICK, "--store", str(ran / "s"), "--results", str(ran / "r"))
-    assert "24 stages, 24 done" in done.stdout
+    assert "25 stages, 25 done" in done.stdout
     assert files(ran / "s" / "artefacts") == before
     assert files(ran / "r") == results
 
@@ -109,7 +109,7 @@ def test_a_run_broken_off_and_resumed_is_the_straight_run_bit_for_bit(ran: Path,
     process.communicate()
     time.sleep(1)
     made = {p.name: p.stat().st_mtime_ns for p in (store / "artefacts").iterdir()}
-    assert 0 < len(made) < 24
+    assert 0 < len(made) < 25
     bench(*QUICK)
     assert files(results) == files(ran / "r")
     assert all((store / "artefacts" / name).stat().st_mtime_ns == when for name, when in made.items())
