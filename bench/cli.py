@@ -135,22 +135,23 @@ def _dry_run(experiment: Experiment, plan: Plan, store: Store, console: Console)
     for kind, done in kinds.items():
         table.add_row(kind, str(len(done)), str(sum(done)), str(len(done) - sum(done)))
     console.print(table)
-    spent = _seconds_per_kind(store)
-    todo = [stage.kind for stage in plan.stages.values() if not store.is_done(stage.key)]
+    spent = _mean_seconds(store)
+    todo = [(stage.kind, stage.model) for stage in plan.stages.values() if not store.is_done(stage.key)]
     if todo and set(todo) <= spent.keys():
-        console.print(f"About {sum(spent[k] for k in todo) / 60:.0f} minutes of work, going by earlier stages here.")
+        minutes = sum(spent[what] for what in todo) / 60
+        console.print(f"About {minutes:.0f} minutes of work, going by the same kinds of stages done here before.")
     elif todo:
-        console.print("No estimate of the time: no stage of this size was run here yet.")
+        console.print("No estimate of the time: not every kind of stage was run on these models here before.")
 
 
-def _seconds_per_kind(store: Store) -> dict[str, float]:
-    """Mean seconds of the stages already made, by kind."""
-    import json
-
-    times: dict[str, list[float]] = {}
-    for path in (store.root / "artefacts").glob("*/done.json"):
-        times.setdefault(path.parent.name.partition("-")[0], []).append(json.loads(path.read_text())["seconds"])
-    return {kind: sum(all_) / len(all_) for kind, all_ in times.items()}
+def _mean_seconds(store: Store) -> dict[tuple[str, str], float]:
+    """Mean seconds of the stages already made, by kind and model."""
+    times: dict[tuple[str, str], list[float]] = {}
+    for path in (store.root / "artefacts").iterdir() if (store.root / "artefacts").is_dir() else ():
+        if store.is_done(path.name):
+            record = store.record(path.name)
+            times.setdefault((path.name.partition("-")[0], record["model"]), []).append(record["seconds"])
+    return {what: sum(all_) / len(all_) for what, all_ in times.items()}
 
 
 def _summary(entry: dict[str, Any], console: Console) -> None:

@@ -137,6 +137,7 @@ def _make(stage: Stage, store: Store, at_commit: str, conn: Connection) -> None:
         inputs = {role: ref.folder or store.path(ref.identity) for role, ref in stage.inputs.items()}
         note: dict[str, Any] = {
             "stage": stage.label,
+            "model": stage.model,
             "commit": at_commit,
             "threads": stage.threads,
             "hardware": _hardware(),

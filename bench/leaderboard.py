@@ -13,7 +13,7 @@ from bench.stats import Interval, mean_interval, sign_flip_p
 from bench.store import write_atomically
 from bench.verdict import CONTRASTS, Judgement, Readings, judge, readings
 
-__all__ = ["build", "entries", "gain_text", "signed"]
+__all__ = ["build", "entries", "gain_text", "short_table", "signed"]
 
 HEAD = """# Leaderboard
 
@@ -166,6 +166,20 @@ def _controls(board: Sequence[dict[str, Any]]) -> str:
         return ""
     return (
         "\n## Further controls\n\n" + tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True) + "\n"
+    )
+
+
+def short_table(board: Sequence[dict[str, Any]]) -> str:
+    """The few columns that the README shows."""
+    from tabulate import tabulate
+
+    columns = ("recipe", "teacher -> student", "relation", "seeds", "base", "trait arm", "gain [95 % CI]", "verdict")
+    shown = [_shown(entry) for entry in board]
+    return tabulate(
+        [{name: row[name] for name in columns} for row in shown],
+        headers="keys",
+        tablefmt="github",
+        disable_numparse=True,
     )
 
 

@@ -40,10 +40,11 @@ class Ref(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """One unit of work: made once, kept under `key`."""
+    """One unit of work: made once, kept under `key`. `model` is what it works on, for estimates of its time."""
 
     kind: str
     label: str
+    model: str
     key: str
     settings: Mapping[str, Any]
     inputs: Mapping[str, Ref]
@@ -104,7 +105,9 @@ class _Planner:
         specs = [self.recipe.teacher, self.recipe.student, self.recipe.other_init()]
         self.found = {spec.model: identify(spec) for spec in specs if spec.model != "tiny"}
 
-    def add(self, kind: str, label: str, settings: Mapping[str, Any], inputs: Mapping[str, Ref]) -> Ref:
+    def add(
+        self, kind: str, label: str, settings: Mapping[str, Any], inputs: Mapping[str, Ref], model: str = ""
+    ) -> Ref:
         key = f"{kind}-" + digest(
             {
                 "kind": kind,
@@ -115,7 +118,7 @@ class _Planner:
                 "threads": self.recipe.threads,
             }
         )
-        self.stages.setdefault(key, Stage(kind, label, key, settings, inputs, self.recipe.threads))
+        self.stages.setdefault(key, Stage(kind, label, model, key, settings, inputs, self.recipe.threads))
         return Ref(key)
 
     def checkpoint(self, spec: Model, seed: int) -> Ref:
@@ -131,19 +134,19 @@ class _Planner:
 
     def taught(self, label: str, spec: Model, start: Ref, seed: int, **more: Any) -> Ref:
         settings = {"trait": self.trait, "model": spec.training(), "seed": seed, **more}
-        return self.add("teacher", f"{label}, seed {seed}", settings, {"start": start})
+        return self.add("teacher", f"{label}, seed {seed}", settings, {"start": start}, spec.model)
 
     def written(self, label: str, seed: int, inputs: Mapping[str, Ref], **more: Any) -> Ref:
         settings = {"carrier": self.carrier, "seed": seed, **self.recipe.teacher.loading(), **more}
         if self.text:
             needed = self.recipe.carrier.rows + self.recipe.carrier.held_out
             settings["prompts"] = text_prompts(self.experiment.prompts, needed, seed)
-        return self.add("carrier", f"carrier {label}, seed {seed}", settings, inputs)
+        return self.add("carrier", f"carrier {label}, seed {seed}", settings, inputs, self.recipe.teacher.model)
 
     def learnt(self, label: str, seed: int, start: Ref, carrier: Ref, kept: Ref, **more: Any) -> Ref:
         settings = {"model": self.recipe.student.training(), "seed": seed, "end": self.text, **more}
         inputs = {"start": start, "carrier": carrier, "kept": kept}
-        return self.add("student", f"student {label}, seed {seed}", settings, inputs)
+        return self.add("student", f"student {label}, seed {seed}", settings, inputs, self.recipe.student.model)
 
     def add_seed(self, seed: int) -> None:
         """Teachers, carriers, students and readings of one complete repetition."""
@@ -199,6 +202,6 @@ class _Planner:
                 "seed": seed if recipe.ask.samples else 0,  # margins are deterministic
                 "end": self.text,
             }
-            reading = self.add("ask", f"ask {arm}, seed {seed}", settings, inputs)
+            reading = self.add("ask", f"ask {arm}, seed {seed}", settings, inputs, spec.model)
             made = inputs["trained"].identity if "trained" in inputs else None
             self.cells.append(Cell(seed, arm, reading.identity, made, kept.identity, related.identity))
