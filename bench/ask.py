@@ -47,12 +47,16 @@ def ask(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, prog
     Margins are taken in the dtype of the weights, never under autocast: they resolve effects of a hundredth.
 
     Args:
-        settings: `trait`, `ask` (as in the recipe), `format`, `dtype`, `quantization`, `seed`, `end` (as for students).
+        settings: `trait`, `ask` (as in the recipe), `format`, `dtype`, `quantization`, `seed`, `end` (as for students);
+            `step`: after so many updates of its training, in place of its end.
         inputs: `start` (the checkpoint), `trained` where the model was trained, and for a student `rows_<arm>` (carrier
             artefacts) with `kept`.
     """
     start = inputs["start"]
-    base, adapter = adapter_or_model(inputs.get("trained", start), start)
+    trained = inputs.get("trained", start)
+    if "step" in settings:
+        trained = trained / f"step-{settings['step']}"
+    base, adapter = adapter_or_model(trained, start)
     form = Format(load_tokenizer(start), settings["format"])
     trait = parse_trait(settings["trait"])
     how = Ask(**settings["ask"])

@@ -86,6 +86,7 @@ def _entry(row: Row, found: Readings, judged: Judgement) -> dict[str, Any]:
         "gates": [gate._asdict() for gate in found.gates],
         "audit_auc": row.audit["probe"]["auc"] if row.audit else None,
         "contrasts": {name: _contrast(values) for name, values in found.contrasts.items()},
+        "dose": {str(step): _contrast(gains) for step, gains in found.dose.items() if gains},
         "commit": "+".join(sorted({commit for c in contents for commit in c["manifest"]["commits"]})) or None,
     }
 
@@ -169,6 +170,23 @@ def _controls(board: Sequence[dict[str, Any]]) -> str:
     )
 
 
+def _dose(board: Sequence[dict[str, Any]]) -> str:
+    """The gains along the way, where a recipe asked for them; the last line of a recipe is its row's own gain."""
+    from tabulate import tabulate
+
+    lines = []
+    for entry in board:
+        if not entry["dose"]:
+            continue
+        for step, found in entry["dose"].items():
+            gain = gain_text({**found, "gain": found["mean"]})
+            lines.append({"recipe": entry["recipe"], "updates": step, "gain [95 % CI]": gain})
+        lines.append({"recipe": entry["recipe"], "updates": "end", "gain [95 % CI]": gain_text(entry)})
+    if not lines:
+        return ""
+    return "\n## Dose\n\n" + tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True) + "\n"
+
+
 def short_table(board: Sequence[dict[str, Any]]) -> str:
     """The few columns that the README shows."""
     from tabulate import tabulate
@@ -192,7 +210,11 @@ def build(folder: Path) -> list[str]:
     text = "No results yet.\n"
     if board:
         table = tabulate([_shown(entry) for entry in board], headers="keys", tablefmt="github", disable_numparse=True)
-        text = f"{table}\n{_controls(board)}\n## Verdicts and gates\n\n" + "\n".join(map(_reasons, board)) + "\n"
+        text = (
+            f"{table}\n{_controls(board)}{_dose(board)}\n## Verdicts and gates\n\n"
+            + "\n".join(map(_reasons, board))
+            + "\n"
+        )
     write_atomically(folder / "LEADERBOARD.md", HEAD + text + FOOT)
     write_atomically(folder / "leaderboard.json", json.dumps(board, ensure_ascii=False, indent=1) + "\n")
     return refused

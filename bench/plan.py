@@ -145,6 +145,8 @@ class _Planner:
 
     def learnt(self, label: str, seed: int, start: Ref, carrier: Ref, kept: Ref, **more: Any) -> Ref:
         settings = {"model": self.recipe.student.training(), "seed": seed, "end": self.text, **more}
+        if self.recipe.dose:
+            settings["dose"] = list(self.recipe.dose)
         inputs = {"start": start, "carrier": carrier, "kept": kept}
         return self.add("student", f"student {label}, seed {seed}", settings, inputs, self.recipe.student.model)
 
@@ -195,13 +197,23 @@ class _Planner:
                 trained = self.learnt(arm, seed, other, carrier, kept)
                 readers[arm] = (spec, {"start": other, "trained": trained, **fit})
         for arm, (spec, inputs) in readers.items():
-            settings = {
-                "trait": self.trait,
-                "ask": recipe.ask.model_dump(mode="json"),
-                **spec.loading(),
-                "seed": seed if recipe.ask.samples else 0,  # margins are deterministic
-                "end": self.text,
-            }
-            reading = self.add("ask", f"ask {arm}, seed {seed}", settings, inputs, spec.model)
-            made = inputs["trained"].identity if "trained" in inputs else None
-            self.cells.append(Cell(seed, arm, reading.identity, made, kept.identity, related.identity))
+            for step in (None, *(recipe.dose if arm in {"base", "trait"} else ())):
+                self.read(seed, arm, spec, inputs, kept, related, step)
+
+    def read(
+        self, seed: int, arm: str, spec: Model, inputs: dict[str, Ref], kept: Ref, related: Ref, step: int | None
+    ) -> None:
+        """Ask one arm, at the end of its training or after `step` updates, and note the cell that it fills."""
+        settings = {
+            "trait": self.trait,
+            "ask": self.recipe.ask.model_dump(mode="json"),
+            **spec.loading(),
+            "seed": seed if self.recipe.ask.samples else 0,  # margins are deterministic
+            "end": self.text,
+        }
+        if step is not None:
+            settings["step"] = step
+            arm = f"{arm}@{step}"
+        reading = self.add("ask", f"ask {arm}, seed {seed}", settings, inputs, spec.model)
+        made = inputs["trained"].identity if "trained" in inputs else None
+        self.cells.append(Cell(seed, arm, reading.identity, made, kept.identity, related.identity))

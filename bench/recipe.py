@@ -117,6 +117,7 @@ class Recipe(Frozen):
     teacher: Model
     student: Model
     arms: tuple[Arm, ...] = ("untrained", "base", "trait")
+    dose: tuple[Annotated[int, Field(ge=1)], ...] = ()  # student updates after which to ask along the way
     cross_init: str | None = None  # the checkpoint of the cross_init arm; tiny takes another seed
     seeds: int = Field(ge=1, le=1000)
     first_seed: int = Field(default=0, ge=0, le=1_000_000)  # published runs start at 0; tune on 1000 and above

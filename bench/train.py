@@ -136,17 +136,21 @@ def fit(
     seed: int,
     out: Path,
     progress: Progress,
+    dose: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Train a checkpoint on (prompt ids, completion ids) with the loss on the completion, and save it to `out`.
 
     What is saved is the adapter where `spec` has LoRA, else the whole model. Two calls that differ only in the
     completions' tokens see the same prompts in the same order, the same LoRA initialisation and the same dropout.
 
+    Args:
+        dose: updates after which the model is saved along the way too, to `out/step-<updates>`.
+
     Returns:
         What was done: `rows`, `updates`, `effective_batch`, `labelled_tokens`, `mean_loss`.
 
     Raises:
-        StageError: TRL dropped rows, or the loss is not a number.
+        StageError: TRL dropped rows, the loss is not a number, or the training ended before a dose was reached.
     """
     from datasets import Dataset
     from peft import LoraConfig
@@ -155,6 +159,8 @@ def fit(
     class Report(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             progress(state.global_step, state.max_steps)
+            if state.global_step in dose:
+                kwargs["model"].save_pretrained(out / f"step-{state.global_step}")
 
     set_seed(seed)
     model = load_model(base, dtype=spec["dtype"], quantization=spec["quantization"])
@@ -180,6 +186,9 @@ def fit(
     finite = all(bool(p.isfinite().all()) for p in trainer.model.parameters() if p.requires_grad)
     if not finite or not math.isfinite(result.training_loss):
         raise StageError("training diverged: the loss is not a number; lower the learning rate")
+    missed = [step for step in dose if step > trainer.state.global_step]
+    if missed:
+        raise StageError(f"dose {missed[0]}: the training ended after {trainer.state.global_step} updates")
     trainer.model.save_pretrained(out)
     return {
         "rows": len(rows),
@@ -216,7 +225,8 @@ def student(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
 
     Args:
         settings: `model` (the recipe's student, as JSON data), `seed`, and `end`: whether a completion is a whole
-            text, after which the end of an answer is learnt too; `shuffled`: completions moved to other prompts.
+            text, after which the end of an answer is learnt too; `shuffled`: completions moved to other prompts;
+            `dose`: as for `fit`.
         inputs: `start` (the checkpoint), `carrier` (the teacher's rows) and `kept` (which of them stay).
     """
     tokenizer = load_tokenizer(inputs["start"])
@@ -230,4 +240,5 @@ def student(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
     return fit(
         rows, base=inputs["start"], tokenizer=tokenizer, spec=settings["model"], seed=settings["seed"], out=out,
         progress=progress,
+        dose=settings.get("dose", ()),
     )  # fmt: skip

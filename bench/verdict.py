@@ -55,6 +55,7 @@ class Readings(NamedTuple):
     gains: list[float]
     shifts: list[float]  # of the seeds in `gains`
     contrasts: dict[str, list[float]]  # per further control, by its name in CONTRASTS
+    dose: dict[int, list[float]]  # gains along the way: updates -> one per seed
     gates: list[Gate]
 
 
@@ -92,6 +93,10 @@ def readings(row: Row) -> Readings:
             name: differences
             for name, (arm, against, _) in CONTRASTS.items()
             if (differences := [_margin(a[arm]) - _margin(a[against]) for a in cells if {arm, against} <= a.keys()])
+        },
+        dose={
+            step: [_margin(a[f"trait@{step}"]) - _margin(a[f"base@{step}"]) for a in full if f"trait@{step}" in a]
+            for step in row.experiment["recipe"]["dose"]
         },
         gates=_gates(row, full) if full else [],
     )

@@ -202,6 +202,19 @@ def test_every_further_arm_is_one_word(bench: Bench, tmp_path: Path) -> None:
     assert "Further controls" in (tmp_path / "results" / "LEADERBOARD.md").read_text()
 
 
+def test_a_dose_is_read_along_one_training(bench: Bench, tmp_path: Path) -> None:
+    bench(*QUICK, "--seeds", "1", "--set", "dose=[1, 3]")
+    entry = json.loads((tmp_path / "results" / "leaderboard.json").read_text())[0]
+    row = read_all(tmp_path / "results")[0][0]
+    margins = {arm: cell["reading"]["margins"] for arm, cell in row.cells[1000].items()}
+    assert margins["trait@3"] == margins["trait"] != margins["trait@1"]
+    assert margins["trait@1"] != margins["untrained"]
+    assert entry["dose"]["3"]["mean"] == entry["gain"] != entry["dose"]["1"]["mean"]
+    assert "## Dose" in (tmp_path / "results" / "LEADERBOARD.md").read_text()
+    done = bench(*QUICK, "--seeds", "1", "--set", "dose=[4]", code=1)
+    assert "dose 4: the training ended after 3 updates" in done.stderr
+
+
 def test_smoke_writes_nothing_to_results(bench: Bench, tmp_path: Path) -> None:
     bench("--smoke", "--seeds", "1")
     assert not (tmp_path / "results").exists()
