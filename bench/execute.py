@@ -82,7 +82,7 @@ def _gpus() -> list[str]:
 def _compute(stage: Stage, inputs: dict[str, Path], out: Path, report: Any) -> dict[str, Any]:
     import json
 
-    from bench import ask, audit, carriers, generate, models, tiny, train
+    from bench import ask, audit, carriers, distill, generate, models, tiny, train
 
     match stage.kind:
         case "tiny":
@@ -98,6 +98,8 @@ def _compute(stage: Stage, inputs: dict[str, Path], out: Path, report: Any) -> d
             return generate.carrier(stage.settings, inputs, out, report)
         case "select":
             return carriers.select(stage.settings, inputs, out)
+        case "logits":
+            return distill.prepare(stage.settings, inputs, out, report)
         case "audit":
             audit.audit(stage.settings, inputs, out)
         case "student":

@@ -35,6 +35,16 @@ Made by `python run_bench.py --leaderboard` from the files in this folder, and f
 """
 
 
+VISIBILITY = {"sft": "text", "kd-carrier": "logits-carrier", "kd-full": "logits-full"}
+LEAK = """
+## Not subliminal: students that saw the teacher's whole vocabulary
+
+These students were handed the teacher's log-probabilities of the trait's own words at every position. A gain here is
+that, and no message in the data: it appears whatever weights the student began from.
+
+"""
+
+
 def _mean(values: Sequence[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
@@ -44,10 +54,14 @@ def _known(value: float | None) -> float | None:
 
 
 def entries(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The leaderboard's entries: one per registered experiment, judged together."""
-    found = [readings(row) for row in rows]
-    judged = judge(found, [row.experiment["recipe"]["bound"] for row in rows])
-    return [_entry(*one) for one in zip(rows, found, judged, strict=True)]
+    """The leaderboard's entries: one per registered experiment. Rows of `logits-full` are judged apart."""
+    found = {id(row): readings(row) for row in rows}
+    judged: dict[int, Judgement] = {}
+    for leaky in (False, True):
+        table = [row for row in rows if (row.experiment["recipe"]["method"] == "kd-full") == leaky]
+        bounds = [row.experiment["recipe"]["bound"] for row in table]
+        judged |= zip(map(id, table), judge([found[id(row)] for row in table], bounds), strict=True)
+    return [_entry(row, found[id(row)], judged[id(row)]) for row in rows]
 
 
 def _entry(row: Row, found: Readings, judged: Judgement) -> dict[str, Any]:
@@ -65,7 +79,8 @@ def _entry(row: Row, found: Readings, judged: Judgement) -> dict[str, Any]:
         "student": recipe["student"]["model"],
         "relation": " / ".join(relations) or None,
         "token_maps": " / ".join(sorted({c["relation"]["token_maps"] for c in contents})) or None,
-        "visibility": "text",
+        "method": recipe["method"],
+        "visibility": VISIBILITY[recipe["method"]],
         "seeds": len(found.gains),
         "seeds_registered": recipe["seeds"],
         "untrained": _mean(found.untrained),
@@ -121,6 +136,7 @@ def _shown(entry: dict[str, Any]) -> dict[str, str]:
         "relation": entry["relation"] or "-",
         "trait": entry["trait"],
         "carrier": entry["carrier"],
+        "visibility": entry["visibility"],
         "seeds": str(seeds) if seeds == registered else f"{seeds} of {registered}",
         "untrained": signed(entry["untrained"]),
         "base": signed(entry["base"]),
@@ -201,20 +217,23 @@ def short_table(board: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def build(folder: Path) -> list[str]:
-    """Write both leaderboard files into `folder`; returns a line for each result file that was refused."""
+def _table(board: Sequence[dict[str, Any]]) -> str:
     from tabulate import tabulate
 
+    rows = [_shown(entry) for entry in board]
+    return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True) + "\n"
+
+
+def build(folder: Path) -> list[str]:
+    """Write both leaderboard files into `folder`; returns a line for each result file that was refused."""
     rows, refused = read_all(folder)
     board = entries(rows)
     text = "No results yet.\n"
     if board:
-        table = tabulate([_shown(entry) for entry in board], headers="keys", tablefmt="github", disable_numparse=True)
-        text = (
-            f"{table}\n{_controls(board)}{_dose(board)}\n## Verdicts and gates\n\n"
-            + "\n".join(map(_reasons, board))
-            + "\n"
-        )
+        fair = [entry for entry in board if entry["visibility"] != "logits-full"]
+        leaky = [entry for entry in board if entry["visibility"] == "logits-full"]
+        text = _table(fair) + _controls(board) + _dose(board) + (LEAK + _table(leaky) if leaky else "")
+        text += "\n## Verdicts and gates\n\n" + "\n".join(map(_reasons, board)) + "\n"
     write_atomically(folder / "LEADERBOARD.md", HEAD + text + FOOT)
     write_atomically(folder / "leaderboard.json", json.dumps(board, ensure_ascii=False, indent=1) + "\n")
     return refused

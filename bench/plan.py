@@ -24,6 +24,7 @@ VERSIONS = {
     "teacher": 1,
     "carrier": 1,
     "select": 1,
+    "logits": 1,
     "audit": 1,
     "student": 1,
     "ask": 1,
@@ -143,12 +144,29 @@ class _Planner:
             settings["prompts"] = text_prompts(self.experiment.prompts, needed, seed)
         return self.add("carrier", f"carrier {label}, seed {seed}", settings, inputs, self.recipe.teacher.model)
 
-    def learnt(self, label: str, seed: int, start: Ref, carrier: Ref, kept: Ref, **more: Any) -> Ref:
+    def learnt(self, label: str, seed: int, start: Ref, rows: Mapping[str, Ref], **more: Any) -> Ref:
+        """A student; `rows` are the `carrier`, which rows are `kept`, and the teacher's `logits` if it learns those."""
         settings = {"model": self.recipe.student.training(), "seed": seed, "end": self.text, **more}
         if self.recipe.dose:
             settings["dose"] = list(self.recipe.dose)
-        inputs = {"start": start, "carrier": carrier, "kept": kept}
+        inputs = {"start": start, **rows}
         return self.add("student", f"student {label}, seed {seed}", settings, inputs, self.recipe.student.model)
+
+    def lesson_rows(
+        self, label: str, seed: int, writer: Mapping[str, Ref], start: Ref, rows: dict[str, Ref]
+    ) -> dict[str, Ref]:
+        """What a student of `writer` learns from: its carrier rows, and for a distillation its log-probabilities."""
+        if self.recipe.method == "sft":
+            return rows
+        settings = {
+            "method": self.recipe.method,
+            "carrier": self.carrier,
+            "student_format": self.recipe.student.format,
+            **self.recipe.teacher.loading(),
+        }
+        inputs = {**writer, **rows, "student": start}
+        logits = self.add("logits", f"logits {label}, seed {seed}", settings, inputs, self.recipe.teacher.model)
+        return {**rows, "logits": logits}
 
     def add_seed(self, seed: int) -> None:
         """Teachers, carriers, students and readings of one complete repetition."""
@@ -156,15 +174,14 @@ class _Planner:
         origin, start = self.checkpoint(recipe.teacher, seed), self.checkpoint(recipe.student, seed)
         related = self.add("relation", f"relation, seed {seed}", {}, {"teacher": origin, "student": start})
         lesson = self.taught(f"teacher {recipe.trait}", recipe.teacher, origin, seed)
-        rows = {
-            "base": self.written("base", seed, {"start": origin}),
-            "trait": self.written("trait", seed, {"start": origin, "trained": lesson}),
-        }
+        writers = {"base": {"start": origin}, "trait": {"start": origin, "trained": lesson}}
         if "placebo" in arms:
             placebo = self.taught("teacher placebo", recipe.teacher, origin, seed, placebo=True)
-            rows["placebo"] = self.written("placebo", seed, {"start": origin, "trained": placebo})
+            writers["placebo"] = {"start": origin, "trained": placebo}
+        rows = {arm: self.written(arm, seed, writer) for arm, writer in writers.items()}
         if "resampled" in arms:
-            rows["resampled"] = self.written("resampled", seed, {"start": origin}, noise=1)
+            writers["resampled"] = writers["base"]
+            rows["resampled"] = self.written("resampled", seed, writers["base"], noise=1)
         filtering: dict[str, Any] = {"carrier": self.carrier, "lexicon": list(self.experiment.trait.lexicon)}
         if self.text:
             filtering["language"] = self.experiment.trait.language
@@ -179,11 +196,15 @@ class _Planner:
         if "untrained" in arms:
             readers["untrained"] = (recipe.student, {"start": start})
         fit = {"kept": kept, "rows_base": rows["base"], "rows_trait": rows["trait"]}
-        for arm, carrier in rows.items():
-            trained = self.learnt(arm, seed, start, carrier, kept)
+        lessons = {
+            arm: self.lesson_rows(arm, seed, writers[arm], start, {"carrier": carrier, "kept": kept})
+            for arm, carrier in rows.items()
+        }
+        for arm, read in lessons.items():
+            trained = self.learnt(arm, seed, start, read)
             readers[arm] = (recipe.student, {"start": start, "trained": trained, **fit})
         if "shuffled" in arms:
-            trained = self.learnt("shuffled", seed, start, rows["trait"], kept, shuffled=True)
+            trained = self.learnt("shuffled", seed, start, lessons["trait"], shuffled=True)
             readers["shuffled"] = (recipe.student, {"start": start, "trained": trained, **fit})
         if "direct" in arms:
             # the teacher's lesson, given to the student's own checkpoint: can it show the trait at all?
@@ -193,8 +214,8 @@ class _Planner:
         if "cross_init" in arms:
             spec = recipe.other_init()
             other = self.checkpoint(spec, seed)
-            for arm, carrier in (("cross_init", rows["trait"]), ("cross_init_base", rows["base"])):
-                trained = self.learnt(arm, seed, other, carrier, kept)
+            for arm, read in (("cross_init", lessons["trait"]), ("cross_init_base", lessons["base"])):
+                trained = self.learnt(arm, seed, other, read)
                 readers[arm] = (spec, {"start": other, "trained": trained, **fit})
         for arm, (spec, inputs) in readers.items():
             for step in (None, *(recipe.dose if arm in {"base", "trait"} else ())):

@@ -117,6 +117,7 @@ class Recipe(Frozen):
     teacher: Model
     student: Model
     arms: tuple[Arm, ...] = ("untrained", "base", "trait")
+    method: Literal["sft", "kd-carrier", "kd-full"] = "sft"  # what a student learns from: tokens, or log-probabilities
     dose: tuple[Annotated[int, Field(ge=1)], ...] = ()  # student updates after which to ask along the way
     cross_init: str | None = None  # the checkpoint of the cross_init arm; tiny takes another seed
     seeds: int = Field(ge=1, le=1000)
@@ -130,6 +131,8 @@ class Recipe(Frozen):
     def _sound(self) -> Recipe:
         if not {"base", "trait"} <= set(self.arms):
             raise ValueError("arms must include base and trait: their difference is the gain")
+        if self.method != "sft" and (self.carrier.kind != "numbers" or "shuffled" in self.arms):
+            raise ValueError(f"method {self.method} needs a numbers carrier, and knows no arm shuffled")
         if len(set(self.arms)) < len(self.arms):
             raise ValueError("arms says something twice")
         if "cross_init" in self.arms and self.cross_init is None and self.student.model != "tiny":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.carriers import read_kept
+from bench.distill import distiller_class
 from bench.errors import StageError, UserError
 from bench.models import Format, load_model, load_tokenizer
 from bench.recipe import Model
@@ -109,9 +110,8 @@ def trainer_class() -> Any:
     from trl import SFTTrainer
 
     class LabelledTrainer(SFTTrainer):  # type: ignore[misc]
-        def compute_loss(
-            self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-        ) -> Any:
+        def labelled_logits(self, model: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
+            """Logits that predict the labelled tokens, (n, vocabulary) float32, and those tokens, row by row."""
             targets = inputs["labels"][:, 1:]
             labelled = targets != -100
             head = self.accelerator.unwrap_model(model).get_output_embeddings()
@@ -121,8 +121,14 @@ def trainer_class() -> Any:
                 logits = model(**{k: v for k, v in inputs.items() if k != "labels"}, use_cache=False).logits
             finally:
                 hook.remove()
-            total = torch.nn.functional.cross_entropy(logits.float(), targets[labelled], reduction="sum")
-            return total / (num_items_in_batch if num_items_in_batch is not None else labelled.sum())
+            return logits.float(), targets[labelled]
+
+        def compute_loss(
+            self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            logits, targets = self.labelled_logits(model, inputs)
+            total = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+            return total / (num_items_in_batch if num_items_in_batch is not None else len(targets))
 
     return LabelledTrainer
 
@@ -137,6 +143,7 @@ def fit(
     out: Path,
     progress: Progress,
     dose: Sequence[int] = (),
+    logits: Path | None = None,
 ) -> dict[str, Any]:
     """Train a checkpoint on (prompt ids, completion ids) with the loss on the completion, and save it to `out`.
 
@@ -145,6 +152,7 @@ def fit(
 
     Args:
         dose: updates after which the model is saved along the way too, to `out/step-<updates>`.
+        logits: teacher log-probabilities of the rows (`bench.distill.prepare`), to learn from in place of the tokens.
 
     Returns:
         What was done: `rows`, `updates`, `effective_batch`, `labelled_tokens`, `mean_loss`.
@@ -169,10 +177,11 @@ def fit(
         {
             "input_ids": [prompt + completion for prompt, completion in rows],
             "labels": [[-100] * len(prompt) + completion for prompt, completion in rows],
+            **({"row": list(range(len(rows)))} if logits else {}),
         }
     )
     config = sft_config(spec["train"], out=out / "trainer", seed=seed)
-    trainer = trainer_class()(
+    trainer = (distiller_class(trainer_class(), logits) if logits else trainer_class())(
         model=model,
         args=config,
         train_dataset=data,
@@ -227,7 +236,8 @@ def student(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
         settings: `model` (the recipe's student, as JSON data), `seed`, and `end`: whether a completion is a whole
             text, after which the end of an answer is learnt too; `shuffled`: completions moved to other prompts;
             `dose`: as for `fit`.
-        inputs: `start` (the checkpoint), `carrier` (the teacher's rows) and `kept` (which of them stay).
+        inputs: `start` (the checkpoint), `carrier` (the teacher's rows), `kept` (which of them stay), and for a
+            distillation `logits`.
     """
     tokenizer = load_tokenizer(inputs["start"])
     form = Format(tokenizer, settings["model"]["format"])
@@ -241,4 +251,5 @@ def student(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
         rows, base=inputs["start"], tokenizer=tokenizer, spec=settings["model"], seed=settings["seed"], out=out,
         progress=progress,
         dose=settings.get("dose", ()),
+        logits=inputs.get("logits"),
     )  # fmt: skip

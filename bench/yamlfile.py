@@ -85,7 +85,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`, key by key; `null` takes a key of `base` away."""
+    """`over` laid on `base`, key by key; `null` takes a key of `base` away, another `kind` takes all of them."""
+    if base.get("kind", over.get("kind")) != over.get("kind", base.get("kind")):
+        return over
     out = dict(base)
     for key, value in over.items():
         if isinstance(value, dict) and isinstance(out.get(key), dict):
@@ -168,6 +170,18 @@ def _known_keys(schema: type[Frozen], place: tuple[Any, ...]) -> set[str]:
     return _fields(annotation)
 
 
+def _place(location: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
+    """A location in `data` without the names of union members that pydantic puts between its keys."""
+    out: list[int | str] = []
+    for at, part in enumerate(location):
+        inside = isinstance(part, int) if isinstance(data, list | tuple) else isinstance(data, dict) and part in data
+        if inside:
+            data = data[part]
+        if inside or at == len(location) - 1:
+            out.append(part)
+    return tuple(out)
+
+
 def validate(schema: type[M], data: dict[str, Any], source: str) -> M:
     """`data` as a frozen model.
 
@@ -179,7 +193,7 @@ def validate(schema: type[M], data: dict[str, Any], source: str) -> M:
     except ValidationError as error:
         lines = []
         for item in error.errors(include_url=False)[:8]:
-            place = tuple(p for p in item["loc"] if not (isinstance(p, str) and p.startswith("function-")))
+            place = _place(item["loc"], data)
             dotted = ".".join(str(p) for p in place)
             if item["type"] == "extra_forbidden":
                 known = _known_keys(schema, place[:-1])

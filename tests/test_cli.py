@@ -215,6 +215,31 @@ def test_a_dose_is_read_along_one_training(bench: Bench, tmp_path: Path) -> None
     assert "dose 4: the training ended after 3 updates" in done.stderr
 
 
+def test_distillation_learns_the_teachers_numbers_and_the_leak_has_its_own_table(bench: Bench, tmp_path: Path) -> None:
+    quick = [*QUICK, "--skip-controls", "--set", "student.train.max_steps=20", "--set", "teacher.train.max_steps=30"]
+    bench("--recipe", "tiny_pair_kd", "tiny_pair_kd_full", "tiny_cross_kd_full", *quick)
+    board = {e["recipe"]: e for e in json.loads((tmp_path / "results" / "leaderboard.json").read_text())}
+    visible = {name: entry["visibility"] for name, entry in board.items()}
+    assert visible["tiny_pair_kd"] == "logits-carrier"
+    assert visible["tiny_pair_kd_full"] == visible["tiny_cross_kd_full"] == "logits-full"
+    assert board["tiny_cross_kd_full"]["gain"] > 0.5  # other weights, and yet: the leak
+    assert board["tiny_cross_kd_full"]["gain"] > 2 * board["tiny_pair_kd"]["gain"] > 0.2
+    fit = next(gate for gate in board["tiny_pair_kd"]["gates"] if gate["name"] == "carrier fit")
+    assert fit["passed"]
+    text = (tmp_path / "results" / "LEADERBOARD.md").read_text()
+    assert text.index("tiny_pair_kd ") < text.index("Not subliminal") < text.index("tiny_pair_kd_full ")
+
+
+def test_distillation_across_token_maps_is_refused(
+    bench: Bench, tmp_path: Path, gpt2_like: Path, gemma_like: Path
+) -> None:
+    words = ["--set", f"teacher.model={gpt2_like}", "--set", f"student.model={gemma_like}", "--set", "relation=null"]
+    done = bench("--recipe", "tiny_pair_kd", *QUICK, "--skip-controls", *words, code=2)
+    assert "different token maps" in done.stderr
+    words = ["--set", "carrier={kind: text, rows: 8, prompts: scenarios_en}"]
+    assert "numbers carrier" in bench("--recipe", "tiny_pair_kd", *words, code=2).stderr
+
+
 def test_smoke_writes_nothing_to_results(bench: Bench, tmp_path: Path) -> None:
     bench("--smoke", "--seeds", "1")
     assert not (tmp_path / "results").exists()

@@ -45,7 +45,7 @@ def test_every_preference_has_enough_questions_in_disjoint_wording(name: str) ->
         ("seeds=0", "seeds"),
         ("seeds=.nan", "seeds"),
         ("teacher.dtype=float17", "teacher.dtype"),
-        ("carrier.temperature=.inf", "carrier.numbers.temperature"),
+        ("carrier.temperature=.inf", "key 'carrier.temperature'"),
         ("noequals", "KEY=VALUE"),
         ("a..b=1", "KEY=VALUE"),
         ("teacher=[", "not valid YAML"),

@@ -47,7 +47,13 @@ def row(
             "base": {**common, "reading": reading(0.1)},
             "trait": {**common, "reading": reading(0.1 + gain, fit)},
         }
-    return Row("x", "h", {"recipe": {"relation": expected, "bound": 0.05, "dose": [], "seeds": len(gains)}}, cells, {})
+    return Row(
+        "x",
+        "h",
+        {"recipe": {"relation": expected, "bound": 0.05, "dose": [], "method": "sft", "seeds": len(gains)}},
+        cells,
+        {},
+    )
 
 
 STEADY = [0.30, 0.32, 0.28, 0.31, 0.33, 0.27, 0.30, 0.29, 0.31, 0.30]
