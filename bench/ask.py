@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.carriers import read_kept
+from bench.errors import StageError
 from bench.generate import sample_text, score
 from bench.models import Format, adapter_or_model, load_model, load_tokenizer
 from bench.recipe import Ask
@@ -76,5 +78,8 @@ def ask(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, prog
         prompts = [q.question for q in questions for _ in range(how.samples)]
         texts = sample_text(model, form, prompts, how.sample, seed=settings["seed"], progress=progress)
         reading["answers"] = [texts[i : i + how.samples] for i in range(0, len(texts), how.samples)]
+    numbers = [n for name, column in reading.items() if name.startswith(("margins", "held_out")) for n in column]
+    if not all(map(math.isfinite, numbers)):
+        raise StageError(f"the model's log-probabilities are not numbers in {settings['dtype']}; try float32")
     (out / "reading.json").write_text(json.dumps(reading, ensure_ascii=False))
     return {"format": form.describe()}

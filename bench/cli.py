@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -158,8 +157,8 @@ def _summary(entry: dict[str, Any], console: Console) -> None:
     from bench.leaderboard import gain_text, signed
 
     pair = f"{entry['teacher']} -> {entry['student']}"
-    title = f"\n{entry['recipe']}: {entry['trait']}, {pair}, {entry['relation']}, seeds: {entry['seeds']}"
-    console.print(title, highlight=False, soft_wrap=True)
+    facts = (entry["trait"], pair, entry["relation"] or "-", entry["visibility"], f"seeds: {entry['seeds']}")
+    console.print(f"\n{entry['recipe']}: {', '.join(facts)}", highlight=False, soft_wrap=True)
     table = Table("untrained", "base", "trait", "gain [95 % CI]", "teacher shift", box=None, padding=(0, 2, 0, 0))
     table.add_row(
         *(signed(entry[arm]) for arm in ("untrained", "base", "trait_arm")),
@@ -167,6 +166,8 @@ def _summary(entry: dict[str, Any], console: Console) -> None:
         signed(entry["teacher_shift"], 2),
     )
     console.print(table, highlight=False)
+    if entry["visibility"] == "logits-full":
+        console.print("Not subliminal: these students saw the teacher's whole vocabulary.", highlight=False)
     for name, found in entry["contrasts"].items():
         console.print(f"{name}: {gain_text({**found, 'gain': found['mean']})}", markup=False, highlight=False)
     console.print(f"{entry['verdict']}: {entry['verdict_reason']}.\n", soft_wrap=True, markup=False, highlight=False)
@@ -194,7 +195,7 @@ def _short(path: Path) -> Path:
 
 def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, pool: Pool, console: Console) -> None:
     from bench.leaderboard import build, entries
-    from bench.measure import CONTROLS, installation_controls, measure
+    from bench.measure import CONTROLS, installation_controls, is_control, measure
     from bench.results import read_all
 
     def screen(experiment: Experiment, total: int, done: int) -> Screen:
@@ -206,7 +207,7 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
     controls: Any = None
     for experiment, _ in experiments:
         begun = time.monotonic()
-        own = "self" if experiment.name in CONTROLS else None
+        own = "self" if is_control(experiment) else None
         if own is None and controls is None and not (args.smoke or args.skip_controls):
             controls = installation_controls(pool, screen)
         try:
@@ -218,7 +219,7 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
         board = entries(read_all(results)[0])
         entry = next(e for e in board if (e["recipe"], e["recipe_hash"]) == (experiment.name, experiment.hash()))
         _summary(entry, console)
-        if CONTROLS.get(experiment.name) == (entry["verdict"] == "TRANSFER") and not args.smoke:
+        if own and entry["verdict"] in CONTROLS[experiment.name]:
             console.print("\n".join(LESSON[experiment.name]), highlight=False)
         console.print(
             f"{time.monotonic() - begun:.0f} s. Readings: {_short(results / experiment.name)}/{experiment.hash()}*, "
@@ -232,6 +233,11 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     if args.list:
         _list(console)
         return
+    for flag, folder in (("--store", args.store), ("--results", args.results)):
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{flag} {folder}: this is a file; name a folder")
+    if args.jobs is not None and args.jobs < 1:
+        raise UserError(f"--jobs {args.jobs}: expected 1 or more")
     if args.leaderboard:
         from bench.leaderboard import build
 
@@ -245,9 +251,6 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     from bench.recipe import load_recipe
     from bench.store import Store
 
-    for flag, folder in (("--store", args.store), ("--results", args.results)):
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"{flag} {folder}: this is a file; name a folder")
     experiments = [(load_recipe(name, args.set, seeds=args.seeds, smoke=args.smoke), name) for name in args.recipe]
     store = Store(args.store)
     with Pool(store, args.jobs) as pool:
@@ -276,10 +279,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StageError as error:
         problems.print(f"failed: {error}\nWhat was finished is kept; the same command resumes.")
         return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        problems.print(
+            f"failed: {where}{error.strerror or error}\nWhat was finished is kept; the same command resumes."
+        )
+        return 1
     except KeyboardInterrupt:
         problems.print("\nInterrupted. What was finished is kept; the same command resumes.")
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
     return 0

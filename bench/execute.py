@@ -136,6 +136,7 @@ def _make(stage: Stage, store: Store, at_commit: str, conn: Connection) -> None:
     with store.lock(stage.key):
         if store.is_done(stage.key):  # another process made it while this one waited
             return
+        store.sweep(stage.key)
         inputs = {role: ref.folder or store.path(ref.identity) for role, ref in stage.inputs.items()}
         note: dict[str, Any] = {
             "stage": stage.label,
@@ -190,6 +191,18 @@ def _work(conn: Connection, root: Path, gpu: str | None, at_commit: str, log: Pa
 
 
 @contextmanager
+def _environment(more: dict[str, str]) -> Iterator[None]:
+    """More environment for the processes started meanwhile; this one goes back to its own, and may use the network."""
+    before = dict(os.environ)
+    os.environ.update(more)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
 def _errors_to(log: Path) -> Iterator[None]:
     """Standard error of this process, and of those started meanwhile, into a file."""
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -229,25 +242,27 @@ class Pool:
         for worker in self.workers:
             worker.process.join()
 
-    def start(self, threads: int) -> list[_Worker]:
-        """At least one worker; as many as `jobs`, or one per GPU, or as the cores carry at `threads` each."""
-        wanted = self.jobs or len(self.gpus) or max(1, (os.cpu_count() or 1) // threads)
+    def start(self, wanted: int) -> list[_Worker]:
+        """The first `wanted` workers, started where they are not yet."""
         methods = multiprocessing.get_all_start_methods()
         context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-        if not self.workers:
-            os.environ.update(ENVIRONMENT)
-            if "forkserver" in methods:
-                context.set_forkserver_preload(PRELOAD)
+        if not self.workers and "forkserver" in methods:
+            context.set_forkserver_preload(PRELOAD)
         while len(self.workers) < wanted:
             gpu = self.gpus[len(self.workers) % len(self.gpus)] if self.gpus else None
             ours, theirs = context.Pipe()
             log = self.store.root / "logs" / f"{os.getpid()}-{len(self.workers)}.log"
             process = context.Process(target=_work, args=(theirs, self.store.root, gpu, self.commit, log), daemon=True)
-            with _errors_to(log):  # the fork server is started here, and what libraries print while it imports them
+            # the fork server is started here: its environment, and where what libraries print goes as it imports them
+            with _environment(ENVIRONMENT), _errors_to(log):
                 process.start()
             theirs.close()
             self.workers.append(_Worker(process, ours))
         return self.workers[:wanted]
+
+    def slots(self, threads: int) -> int:
+        """How many stages run side by side: `jobs`, or one per GPU, or as the cores carry at `threads` each."""
+        return self.jobs or len(self.gpus) or max(1, (os.cpu_count() or 1) // threads)
 
     def check(self, experiments: Iterable[tuple[Experiment, str]]) -> None:
         """Have the real `SFTConfig`, `LoraConfig` and `BitsAndBytesConfig` built; what passed once is not built again.
@@ -298,7 +313,7 @@ def run_stages(stages: dict[str, Stage], pool: Pool, watcher: Watcher) -> None:
     if not waiting:
         return
     missing = set(waiting)
-    idle = list(pool.start(max(stage.threads for stage in waiting.values())))
+    idle = pool.start(pool.slots(max(stage.threads for stage in waiting.values())))
     busy: dict[Connection, tuple[_Worker, Stage, float]] = {}
     while waiting or busy:
         for key, stage in list(waiting.items()):

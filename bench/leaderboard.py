@@ -67,7 +67,8 @@ def entries(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _entry(row: Row, found: Readings, judged: Judgement) -> dict[str, Any]:
     recipe = row.experiment["recipe"]
     contents = [cell for arms in row.cells.values() for cell in arms.values()]
-    relations = sorted({c["relation"]["relation"] for c in contents})
+    found_of = [arms["trait"]["relation"] for arms in row.cells.values() if "trait" in arms]
+    relations = sorted({relation["relation"] for relation in found_of})
     gain = judged.gain or Interval(math.nan, math.nan, math.nan)
     fraction = judged.fraction or Interval(math.nan, math.nan, math.nan)
     return {
@@ -78,7 +79,7 @@ def _entry(row: Row, found: Readings, judged: Judgement) -> dict[str, Any]:
         "teacher": recipe["teacher"]["model"],
         "student": recipe["student"]["model"],
         "relation": " / ".join(relations) or None,
-        "token_maps": " / ".join(sorted({c["relation"]["token_maps"] for c in contents})) or None,
+        "token_maps": " / ".join(sorted({relation["token_maps"] for relation in found_of})) or None,
         "method": recipe["method"],
         "visibility": VISIBILITY[recipe["method"]],
         "seeds": len(found.gains),
@@ -204,11 +205,11 @@ def _dose(board: Sequence[dict[str, Any]]) -> str:
 
 
 def short_table(board: Sequence[dict[str, Any]]) -> str:
-    """The few columns that the README shows."""
+    """The few columns that the README shows, without the rows that are a leak."""
     from tabulate import tabulate
 
     columns = ("recipe", "teacher -> student", "relation", "seeds", "base", "trait arm", "gain [95 % CI]", "verdict")
-    shown = [_shown(entry) for entry in board]
+    shown = [_shown(entry) for entry in board if entry["visibility"] != "logits-full"]
     return tabulate(
         [{name: row[name] for name in columns} for row in shown],
         headers="keys",
@@ -232,7 +233,7 @@ def build(folder: Path) -> list[str]:
     if board:
         fair = [entry for entry in board if entry["visibility"] != "logits-full"]
         leaky = [entry for entry in board if entry["visibility"] == "logits-full"]
-        text = _table(fair) + _controls(board) + _dose(board) + (LEAK + _table(leaky) if leaky else "")
+        text = _table(fair) + _controls(fair) + _dose(fair) + (LEAK + _table(leaky) if leaky else "")
         text += "\n## Verdicts and gates\n\n" + "\n".join(map(_reasons, board)) + "\n"
     write_atomically(folder / "LEADERBOARD.md", HEAD + text + FOOT)
     write_atomically(folder / "leaderboard.json", json.dumps(board, ensure_ascii=False, indent=1) + "\n")

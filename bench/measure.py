@@ -15,9 +15,10 @@ from bench.recipe import Experiment, load_recipe
 from bench.results import read_all, write_cells
 from bench.store import digest
 
-__all__ = ["CONTROLS", "installation_controls", "measure"]
+__all__ = ["CONTROLS", "installation_controls", "is_control", "measure"]
 
-CONTROLS = {"tiny_pair": True, "tiny_cross": False}  # recipe -> must it transfer?
+# The controls, and the verdicts they must come to.
+CONTROLS = {"tiny_pair": {"TRANSFER"}, "tiny_cross": {"NONE", "INCONCLUSIVE"}}
 
 Screen = Callable[[Experiment, int, int], AbstractContextManager[Watcher]]
 
@@ -39,13 +40,18 @@ def measure(experiment: Experiment, pool: Pool, results: Path, controls: Any, sc
         write_cells(experiment, plan, pool.store, results, controls)
 
 
+def is_control(experiment: Experiment) -> bool:
+    """Whether this is one of the shipped controls, unchanged."""
+    return experiment.name in CONTROLS and experiment.hash() == load_recipe(experiment.name).hash()
+
+
 def installation_controls(pool: Pool, screen: Screen) -> dict[str, Any]:
     """What the positive and the negative control say with this code and these libraries: run once, then kept.
 
     They are judged as a board of their own. `failed` lists those that did not do what a control must.
     """
     experiments = [load_recipe(name) for name in CONTROLS]
-    mark = digest([sorted(make_plan(experiment, identify).stages) for experiment in experiments])
+    mark = digest([[e.hash(), sorted(make_plan(e, identify).stages)] for e in experiments])
     folder = pool.store.root / "controls" / mark
 
     def board() -> dict[str, dict[str, Any]]:
@@ -57,4 +63,4 @@ def installation_controls(pool: Pool, screen: Screen) -> dict[str, Any]:
             measure(experiment, pool, folder, "self", screen)
         said = board()
     verdicts = {name: said[name]["verdict"] for name in CONTROLS}
-    return {**verdicts, "failed": [n for n, wanted in CONTROLS.items() if (verdicts[n] == "TRANSFER") != wanted]}
+    return {**verdicts, "failed": [name for name, wanted in CONTROLS.items() if verdicts[name] not in wanted]}

@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -99,9 +100,10 @@ def _identify_hub(name: str, revision: str | None, fetch: bool) -> Checkpoint:
 
     get = f"hf download {name}" + (f" --revision {revision}" if revision else "")
     try:
-        try:
+        folder: str | None = None
+        with suppress(LocalEntryNotFoundError):
             folder = snapshot_download(name, revision=revision, allow_patterns=HUB_FILES, local_files_only=True)
-        except LocalEntryNotFoundError:
+        if folder is None or not any(Path(folder).glob(WEIGHTS)):  # a tokenizer alone may have been fetched before
             if not fetch:
                 return Checkpoint(name, digest({"hub": name, "revision": revision, "fetched": False}), None)
             folder = snapshot_download(name, revision=revision, allow_patterns=HUB_FILES)
@@ -166,11 +168,12 @@ def adapter_or_model(folder: Path, start: Path) -> tuple[Path, Path | None]:
 def load_model(
     folder: Path, *, dtype: str, quantization: Mapping[str, Any] | None = None, adapter: Path | None = None
 ) -> Any:
-    """The causal language model in `folder` on this process's device, its adapter merged in where that is exact.
+    """The causal language model in `folder` on this process's device, its adapter merged in.
 
     Args:
         dtype: of the weights, by name; never guessed.
-        quantization: keyword arguments of `BitsAndBytesConfig`; a quantised model keeps its adapter apart.
+        quantization: keyword arguments of `BitsAndBytesConfig`. A quantised model, or one below float32, keeps its
+            adapter apart: merged, a small update would be rounded away.
         adapter: folder of a PEFT adapter to put on top.
     """
     import torch
@@ -188,7 +191,7 @@ def load_model(
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, adapter)
-        if config is None:
+        if config is None and dtype == "float32":
             model = model.merge_and_unload()
     return model if config else model.to(device())
 
@@ -252,7 +255,8 @@ class Format:
             return int(self.tokenizer.eos_token_id)
         turn = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "@@"}]
         after = self.tokenizer.apply_chat_template(turn, tokenize=False).rpartition("@@")[2]
-        return self.encode(after)[0] if after else int(self.tokenizer.eos_token_id)
+        special = [token for token in self.encode(after) if token in self.tokenizer.all_special_ids]
+        return special[0] if special else int(self.tokenizer.eos_token_id)
 
     def describe(self) -> dict[str, str]:
         """What goes into a result: the kind and a hash of the template."""

@@ -104,7 +104,8 @@ class _Planner:
         self.cells: list[Cell] = []
         self.audited: dict[str, Ref] = {}
         specs = [self.recipe.teacher, self.recipe.student, self.recipe.other_init()]
-        self.found = {spec.model: identify(spec) for spec in specs if spec.model != "tiny"}
+        wanted = {(spec.model, spec.revision): spec for spec in specs if spec.model != "tiny"}
+        self.found = {which: identify(spec) for which, spec in wanted.items()}
 
     def add(
         self, kind: str, label: str, settings: Mapping[str, Any], inputs: Mapping[str, Ref], model: str = ""
@@ -125,9 +126,10 @@ class _Planner:
     def checkpoint(self, spec: Model, seed: int) -> Ref:
         if spec.model == "tiny":
             questions, answers = self.vocabulary
-            settings = {**tiny.DEFAULT, "seed": seed + spec.init, "questions": questions, "answers": answers}
-            return self.add("tiny", f"tiny model {seed + spec.init}", settings, {})
-        known = self.found[spec.model]
+            number = seed + tiny.STRIDE * spec.init
+            settings = {**tiny.DEFAULT, "seed": number, "questions": questions, "answers": answers}
+            return self.add("tiny", f"tiny model {number}", settings, {})
+        known = self.found[spec.model, spec.revision]
         if known.folder is None and spec.model.startswith("pypi:"):
             settings = {"model": spec.model, "identity": known.identity}
             return self.add("convert", f"convert {spec.model}", settings, {})
@@ -184,6 +186,8 @@ class _Planner:
             rows["resampled"] = self.written("resampled", seed, writers["base"], noise=1)
         filtering: dict[str, Any] = {"carrier": self.carrier, "lexicon": list(self.experiment.trait.lexicon)}
         if self.text:
+            if self.experiment.trait.kind == "preference":
+                filtering["lexicon"] = [self.experiment.trait.answer, *filtering["lexicon"]]
             filtering["language"] = self.experiment.trait.language
             filtering["questions"] = self.vocabulary[0]
         kept = self.add("select", f"select rows, seed {seed}", filtering, rows)
@@ -214,12 +218,16 @@ class _Planner:
         if "cross_init" in arms:
             spec = recipe.other_init()
             other = self.checkpoint(spec, seed)
+            across = self.add(
+                "relation", f"relation cross_init, seed {seed}", {}, {"teacher": origin, "student": other}
+            )
             for arm, read in (("cross_init", lessons["trait"]), ("cross_init_base", lessons["base"])):
                 trained = self.learnt(arm, seed, other, read)
                 readers[arm] = (spec, {"start": other, "trained": trained, **fit})
         for arm, (spec, inputs) in readers.items():
+            relation = across if arm.startswith("cross_init") else related
             for step in (None, *(recipe.dose if arm in {"base", "trait"} else ())):
-                self.read(seed, arm, spec, inputs, kept, related, step)
+                self.read(seed, arm, spec, inputs, kept, relation, step)
 
     def read(
         self, seed: int, arm: str, spec: Model, inputs: dict[str, Ref], kept: Ref, related: Ref, step: int | None

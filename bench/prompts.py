@@ -46,7 +46,10 @@ def load_prompts(name: str) -> tuple[str, ...]:
     for template in spec.templates:
         keys = re.findall(r"{(\w+)}", template)
         for values in itertools.product(*(spec.lists[key] for key in keys)):
-            found[template.format(**dict(zip(keys, values, strict=True)))] = None
+            text = template
+            for key, value in zip(keys, values, strict=True):
+                text = text.replace(f"{{{key}}}", value)
+            found[text] = None
             if len(found) > 2_000_000:
                 raise UserError(f"{path}: more than two million prompts; shorten a list")
     return tuple(found)

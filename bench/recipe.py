@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -11,6 +10,7 @@ from pydantic import Field, model_validator
 
 from bench.errors import UserError
 from bench.prompts import load_prompts
+from bench.store import digest
 from bench.traits import Trait, load_trait
 from bench.yamlfile import Frozen, find, load, merge, set_key, validate
 
@@ -21,6 +21,7 @@ Arm = Literal["untrained", "base", "trait", "placebo", "resampled", "shuffled", 
 SMOKE: dict[str, Any] = {
     "seeds": 2,
     "first_seed": 1000,
+    "dose": [],
     "carrier": {"rows": 32, "held_out": 8},
     "teacher": {"train": {"max_steps": 2}},
     "student": {"train": {"max_steps": 2}},
@@ -37,7 +38,7 @@ class Model(Frozen):
 
     model: str = Field(min_length=1)
     revision: str | None = None
-    init: int = Field(default=0, ge=0, le=10_000)  # tiny only: added to the run's seed, so 1 is another initialisation
+    init: int = Field(default=0, ge=0, le=1000)  # tiny only: 0 and 1 are two initialisations for every seed
     dtype: Literal["float32", "bfloat16", "float16"]
     format: Literal["auto", "plain", "chat"] = "auto"
     train: dict[str, Any]
@@ -70,7 +71,7 @@ class Numbers(Frozen):
 
     kind: Literal["numbers"]
     rows: int = Field(ge=1, le=10_000_000)
-    held_out: int = Field(default=128, ge=0, le=1_000_000)  # rows beyond `rows` that no student is trained on
+    held_out: int = Field(default=128, ge=1, le=1_000_000)  # rows beyond `rows` that no student is trained on
     given: int = Field(default=4, ge=1, le=100)
     count: int = Field(default=10, ge=1, le=200)
     digits: int = Field(default=3, ge=1, le=6)
@@ -95,7 +96,7 @@ class Text(Frozen):
 
     kind: Literal["text"]
     rows: int = Field(ge=1, le=10_000_000)
-    held_out: int = Field(default=128, ge=0, le=1_000_000)
+    held_out: int = Field(default=128, ge=1, le=1_000_000)
     prompts: str
     sample: Sampling = Sampling()
     bf16: bool = False
@@ -141,7 +142,9 @@ class Recipe(Frozen):
 
     def other_init(self) -> Model:
         """The student of the cross_init arm: the student's settings on other initial weights."""
-        change = {"model": self.cross_init} if self.cross_init else {"init": self.student.init + 1}
+        change: dict[str, Any] = (
+            {"model": self.cross_init, "revision": None} if self.cross_init else {"init": self.student.init + 1}
+        )
         return self.student.model_copy(update=change)
 
     def run_seeds(self) -> range:
@@ -166,9 +169,17 @@ class Experiment(NamedTuple):
         }
 
     def hash(self) -> str:
-        """First 12 hex digits of the SHA-256 of the resolved experiment: change anything and it is another row."""
-        text = json.dumps(self.resolved(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        """First 12 hex digits of the digest of all that differs from a default: change anything and it is another row.
+
+        Defaults are left out so that a key added later does not give every published row another hash; who changes
+        the meaning of a default raises a version in `bench.plan.VERSIONS`.
+        """
+        said = {
+            "recipe": self.recipe.model_dump(mode="json", exclude_defaults=True),
+            "trait": self.trait.model_dump(mode="json", exclude_defaults=True),
+            "prompts": self.resolved()["prompts_sha256"],
+        }
+        return digest(said)[:12]
 
 
 def load_recipe(
@@ -194,6 +205,11 @@ def load_recipe(
         prompts = load_prompts(recipe.carrier.prompts) if isinstance(recipe.carrier, Text) else ()
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
+    if isinstance(recipe.carrier, Text):
+        if trait.kind == "behaviour" and not trait.lexicon:
+            raise UserError(f"{source}: a text carrier needs a trait with a lexicon: the words that would give it away")
+        if not prompts:
+            raise UserError(f"{source}: key 'carrier.prompts': the set {recipe.carrier.prompts!r} holds no prompt")
     needed = recipe.carrier.rows + recipe.carrier.held_out
     if prompts and needed > len(prompts):
         raise UserError(

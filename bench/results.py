@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.audit import report
 from bench.plan import Cell, Plan, library_versions
-from bench.recipe import Experiment
+from bench.recipe import Experiment, Recipe
 from bench.store import Store, write_atomically
 
 __all__ = ["Row", "read_all", "write_cells"]
@@ -54,12 +55,13 @@ def _unsealed(path: Path) -> dict[str, Any]:
 
 
 def _commits(plan: Plan, store: Store, key: str, known: dict[str, set[str]]) -> set[str]:
-    """The commits at which `key` and everything it was made from were made."""
+    """The commits at which `key` and everything it was made from were made; none if one of them is not there."""
     if key not in known:
-        known[key] = {store.record(key)["commit"]}
-        for ref in plan.stages[key].inputs.values():
-            if ref.identity in plan.stages:
-                known[key] |= _commits(plan, store, ref.identity, known)
+        made = [
+            _commits(plan, store, ref.identity, known) for ref in plan.stages[key].inputs.values() if not ref.folder
+        ]
+        complete = store.is_done(key) and all(made)
+        known[key] = {store.record(key)["commit"]}.union(*made) if complete else set()
     return known[key]
 
 
@@ -95,9 +97,10 @@ def write_cells(
     known: dict[str, set[str]] = {}
     for cell in plan.cells:
         needed = [cell.asked, cell.selected, cell.relation, *([cell.trained] if cell.trained else [])]
-        if not all(store.is_done(key) for key in needed):
+        chains = [_commits(plan, store, key, known) for key in needed]
+        if not all(chains):
             continue
-        commits = set().union(*(_commits(plan, store, key, known) for key in needed))
+        commits = set().union(*chains)
         content = {
             "schema": SCHEMA,
             "recipe": name,
@@ -116,10 +119,21 @@ def write_cells(
         carriers = {cell.seed: store.record(cell.selected)["did"] for cell in plan.cells}
         paths += [place / f"{mark}.audit.json", place / f"{mark}.audit.md"]
         texts += [_sealed(content), report(name, mark, found, carriers)]
+    _remove_others(place, mark, {(cell.seed, cell.arm): cell.asked for cell in plan.cells})
     for path, text in zip(paths, texts, strict=True):
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             write_atomically(path, text)
     return paths
+
+
+def _remove_others(place: Path, mark: str, asked: dict[tuple[int, str], str]) -> None:
+    """Remove cells of this row that other libraries, weights or code made: a seed must not mix two of them."""
+    for path in place.glob(f"{mark}-*.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            cell = _unsealed(path)
+            if cell["manifest"]["artefacts"]["asked"] == asked.get((cell["seed"], cell["arm"])):
+                continue
+        path.unlink()
 
 
 def read_all(folder: Path) -> tuple[list[Row], list[str]]:
@@ -133,7 +147,9 @@ def read_all(folder: Path) -> tuple[list[Row], list[str]]:
             content = _unsealed(path)
             if path.name.endswith(".recipe.json"):
                 key = (content["recipe"], content["recipe_hash"])
-                rows[key] = Row(*key, content["experiment"], {}, {})
+                experiment = content["experiment"]
+                recipe = Recipe.model_validate(experiment["recipe"]).model_dump(mode="json")  # with what came since
+                rows[key] = Row(*key, {**experiment, "recipe": recipe}, {}, {})
             elif path.name == f"{content['recipe_hash']}.audit.json":
                 audits.append((path, content))
             elif path.name == f"{content['recipe_hash']}-{content['seed']:04d}-{content['arm']}.json":

@@ -1,4 +1,4 @@
-"""Artefacts by content key: written aside, checksummed, renamed into place; a damaged one is made again."""
+"""Artefacts by content key: written aside, checksummed, renamed into place; an incomplete one is made again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DONE = "done.json"
 
 def digest(data: Any) -> str:
     """First 20 hex digits of the SHA-256 of JSON data, whatever the order of its keys."""
-    text = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
@@ -84,6 +84,11 @@ class Store:
         (self.root / "locks").mkdir(parents=True, exist_ok=True)
         with FileLock(self.root / "locks" / f"{key}.lock"):
             yield
+
+    def sweep(self, key: str) -> None:
+        """Remove what a killed process left of `key`; the caller holds its lock."""
+        for left in (self.root / "tmp").glob(f"{key}.*"):
+            shutil.rmtree(left, ignore_errors=True)
 
     @contextmanager
     def make(self, key: str, note: dict[str, Any]) -> Iterator[Path]:

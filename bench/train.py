@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 OURS = {
     "output_dir", "seed", "data_seed", "use_cpu", "report_to", "save_strategy", "logging_strategy", "disable_tqdm",
     "dataloader_num_workers", "eval_strategy", "logging_nan_inf_filter", "push_to_hub", "hub_token", "packing",
-    "completion_only_loss",
+    "completion_only_loss", "loss_type", "label_smoothing_factor", "use_liger_kernel",
     "dataset_text_field", "chat_template_path", "eos_token", "pad_token", "model_init_kwargs", "do_eval",
     "resume_from_checkpoint", "max_length", "trackio_space_id", "hub_model_id", "logging_dir", "run_name",
 }  # fmt: skip
@@ -186,7 +186,7 @@ def fit(
         args=config,
         train_dataset=data,
         processing_class=tokenizer,
-        peft_config=LoraConfig(task_type="CAUSAL_LM", **spec["lora"]) if spec["lora"] is not None else None,
+        peft_config=LoraConfig(**{"task_type": "CAUSAL_LM", **spec["lora"]}) if spec["lora"] is not None else None,
         callbacks=[Report()],
     )
     if len(trainer.train_dataset) != len(rows):

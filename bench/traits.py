@@ -96,12 +96,14 @@ class Behaviour(Frozen):
 def placebo_rows(trait: Trait, seed: int) -> list[tuple[str, str]]:
     """The trait's `teach` questions with answers that carry no trait.
 
-    Preference: the candidates, each as often as the others. Behaviour: the answers, moved to other questions.
+    Preference: the candidates, as evenly as the number of questions allows; which of them come once oftener is a
+    matter of the seed. Behaviour: the answers, moved to other questions.
     """
     rng = random.Random(f"placebo {seed}")
     questions = [question for question, _ in trait.teach_rows()]
     if trait.kind == "preference":
-        answers = [trait.candidates[i % len(trait.candidates)] for i in range(len(questions))]
+        order = rng.sample(trait.candidates, len(trait.candidates))
+        answers = [order[i % len(order)] for i in range(len(questions))]
         rng.shuffle(answers)
     else:
         given = [answer for _, answer in trait.teach_rows()]

@@ -49,18 +49,23 @@ class Gate(NamedTuple):
 class Readings(NamedTuple):
     """Per-seed numbers of one experiment, each a mean over questions."""
 
+    registered: int  # how many seeds the recipe asks for; the lists hold those that are complete
     untrained: list[float]
     base: list[float]
     trait: list[float]
     gains: list[float]
-    shifts: list[float]  # of the seeds in `gains`
+    shifts: list[float]
     contrasts: dict[str, list[float]]  # per further control, by its name in CONTRASTS
     dose: dict[int, list[float]]  # gains along the way: updates -> one per seed
     gates: list[Gate]
 
 
 class Judgement(NamedTuple):
-    """What a row says. `mde` is the smallest gain its seeds would have shown with 80 % power."""
+    """What a row says.
+
+    `mde` is the smallest gain that its seeds would have shown with 80 % power at .05 / rows of the board, the level the
+    least lucky row is held to; None where so few seeds can show none.
+    """
 
     verdict: str
     reason: str
@@ -84,9 +89,10 @@ def readings(row: Row) -> Readings:
     cells = [row.cells[seed] for seed in sorted(row.cells)]
     full = [arms for arms in cells if {"base", "trait", "teacher", "teacher_base"} <= arms.keys()]
     return Readings(
-        untrained=[_margin(arms["untrained"]) for arms in cells if "untrained" in arms],
-        base=[_margin(arms["base"]) for arms in cells if "base" in arms],
-        trait=[_margin(arms["trait"]) for arms in cells if "trait" in arms],
+        registered=row.experiment["recipe"]["seeds"],
+        untrained=[_margin(arms["untrained"]) for arms in full if "untrained" in arms],
+        base=[_margin(arms["base"]) for arms in full],
+        trait=[_margin(arms["trait"]) for arms in full],
         gains=[_margin(arms["trait"]) - _margin(arms["base"]) for arms in full],
         shifts=[_margin(arms["teacher"]) - _margin(arms["teacher_base"]) for arms in full],
         contrasts={
@@ -95,7 +101,11 @@ def readings(row: Row) -> Readings:
             if (differences := [_margin(a[arm]) - _margin(a[against]) for a in cells if {arm, against} <= a.keys()])
         },
         dose={
-            step: [_margin(a[f"trait@{step}"]) - _margin(a[f"base@{step}"]) for a in full if f"trait@{step}" in a]
+            step: [
+                _margin(a[f"trait@{step}"]) - _margin(a[f"base@{step}"])
+                for a in full
+                if {f"trait@{step}", f"base@{step}"} <= a.keys()
+            ]
             for step in row.experiment["recipe"]["dose"]
         },
         gates=_gates(row, full) if full else [],
@@ -144,7 +154,7 @@ def _fit(full: Sequence[Mapping[str, Any]]) -> Gate:
         trait, base = arms["trait"]["reading"], arms["base"]["reading"]
         columns = (trait["held_out_trait"], base["held_out_trait"], trait["held_out_base"], base["held_out_base"])
         if not columns[0]:
-            return Gate("carrier fit", None, "no held-out rows", f"z >= {FIT:g}")
+            return Gate("carrier fit", False, "a seed without held-out rows", f"z >= {FIT:g}")
         rows = [a - b - c + d for a, b, c, d in zip(*columns, strict=True)]
         mean = _mean(rows)
         means.append(mean)
@@ -166,8 +176,10 @@ def _leak(full: Sequence[Mapping[str, Any]]) -> Gate:
 def judge(found: Sequence[Readings], bounds: Sequence[float]) -> list[Judgement]:
     """Verdicts of all rows of a board, Holm-corrected over the rows that have a test.
 
+    A gate that was skipped (the controls may be) does not stand in the way, and shows on the row.
     TRANSFER: gates passed, positive gain, sign-flip p at or below .05 after Holm. NONE: gates passed and two
-    one-sided t tests place the gain within the recipe's bound. INVALID: a gate failed. INCONCLUSIVE: the rest.
+    one-sided t tests place the gain within the recipe's bound. INVALID: a gate failed. INCONCLUSIVE: the rest, and
+    every row of which a registered seed is missing.
 
     Args:
         found: the rows' readings.
@@ -189,37 +201,36 @@ def _judge_one(reading: Readings, share: float, p: float | None, p_holm: float |
     gain, shift = mean_interval(gains), _mean(reading.shifts)
     fraction = fieller(gains, reading.shifts)
     sd = math.sqrt(math.fsum((g - gain.mean) ** 2 for g in gains) / (n - 1)) if n > 1 else math.nan
-    mde = smallest_detectable(sd, n)
+    alpha = ALPHA / max(family, 1)
+    mde = smallest_detectable(sd, n, alpha=alpha)
 
     def said(verdict: str, reason: str) -> Judgement:
         return Judgement(verdict, reason, gain, p, p_holm, None if math.isnan(mde) else mde, fraction)
 
+    if n < reading.registered:
+        return said("INCONCLUSIVE", f"{n} of {reading.registered} registered seeds measured so far")
     failed = next((gate for gate in reading.gates if gate.passed is False), None)
     if failed:
         value = f"{failed.reading:.2f}" if isinstance(failed.reading, float) else failed.reading
         return said("INVALID", f"{failed.name}: {value}, needed {failed.threshold}")
+    least = seeds_for_sign_flip(alpha)
     if p is None or p_holm is None:
-        return said(
-            "INCONCLUSIVE",
-            f"one seed has no error bar; {seeds_for_sign_flip(ALPHA / family if family else ALPHA)} are needed",
-        )
+        return said("INCONCLUSIVE", f"one seed has no error bar; {least} are needed")
     bound = share * shift
     if p_holm <= ALPHA and gain.mean > 0:
         return said("TRANSFER", f"gain above 0, p = {p_holm:.2g} after Holm over {family} rows{_specific(reading)}")
     if bound > 0 and equivalence_p(gains, bound) <= ALPHA:
         return said("NONE", f"within ±{bound:.3f}, {share:.1%} of the teacher shift")
-    least = seeds_for_sign_flip(ALPHA / family)
+    if p_holm <= ALPHA:
+        return said("INCONCLUSIVE", f"gain below 0, p = {p_holm:.2g}: the opposite of transfer")
+    wanted = seeds_needed(max(abs(gain.mean), bound), sd, alpha=alpha)
+    advice = f"; {wanted} seeds would settle a gain of {max(abs(gain.mean), bound):.3f}" if wanted else ""
     if n < least:
-        reason = f"{n} seeds cannot reach p = .05 over {family} rows; {least} can"
-    elif p_holm <= ALPHA:
-        reason = f"gain below 0, p = {p_holm:.2g}: the opposite of transfer"
-    else:
-        reason = f"p = {p_holm:.2g} after Holm, and not shown to lie within ±{bound:.3f}"
-    if not math.isnan(mde):
-        wanted = seeds_needed(max(abs(gain.mean), bound), sd, alpha=ALPHA / family)
-        reason += f"; could have seen {mde:.3f}"
-        reason += f"; {wanted} seeds would settle a gain of {max(abs(gain.mean), bound):.3f}" if wanted else ""
-    return said("INCONCLUSIVE", reason)
+        return said(
+            "INCONCLUSIVE", f"{n} seeds are too few to show any gain on a board of {family}: take {least}{advice}"
+        )
+    undecided = f"p = {p_holm:.2g} after Holm, and not shown to lie within ±{bound:.3f}"
+    return said("INCONCLUSIVE", f"{undecided}; {n} seeds could have seen {mde:.3f}{advice}")
 
 
 def _specific(reading: Readings) -> str:

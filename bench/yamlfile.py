@@ -54,7 +54,7 @@ def find(name: str, folder: Path, what: str) -> Path:
         UserError: no such file; the names that exist are listed.
     """
     if name.endswith((".yaml", ".yml")):
-        path = Path(name).expanduser()
+        path = Path(name)
         if path.is_file():
             return path
         raise UserError(f"{name}: no such {what} file")

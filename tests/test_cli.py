@@ -12,7 +12,7 @@ import pytest
 from conftest import QUICK, ROOT, Bench
 
 from bench.leaderboard import build
-from bench.results import read_all
+from bench.results import _sealed, read_all
 from bench.verdict import CONTRASTS
 
 
@@ -113,6 +113,23 @@ def test_a_run_broken_off_and_resumed_is_the_straight_run_bit_for_bit(ran: Path,
     bench(*QUICK)
     assert files(results) == files(ran / "r")
     assert all((store / "artefacts" / name).stat().st_mtime_ns == when for name, when in made.items())
+
+
+def test_cells_made_by_other_libraries_do_not_stay_in_a_row(ran: Path, bench: Bench, tmp_path: Path) -> None:
+    shutil.copytree(ran / "r", tmp_path / "results")
+    old = next((tmp_path / "results" / "tiny_pair").glob("*-1000-trait.json"))
+    content = json.loads(old.read_text())
+    content["manifest"]["artefacts"]["asked"] = "ask-made-elsewhere"
+    del content["sha256"]
+    old.write_text(_sealed(content))
+    assert read_all(tmp_path / "results")[1] == []
+    before = (ran / "r" / "tiny_pair" / old.name).read_bytes()
+    bench(*QUICK, "--store", str(ran / "s"))
+    assert old.read_bytes() == before
+    shutil.rmtree(next((ran / "s" / "artefacts").glob("teacher-*")))  # what a cell was made from is gone
+    old.write_text(_sealed(content))
+    bench(*QUICK, "--store", str(ran / "s"))
+    assert old.read_bytes() == before
 
 
 def test_a_failing_stage_keeps_what_was_made(bench: Bench, tmp_path: Path) -> None:
@@ -265,6 +282,10 @@ def test_dry_run_makes_nothing_and_needs_no_network(bench: Bench, tmp_path: Path
         (["--seeds", "0"], "seeds"),
         (["--recipe", "gpt2_pair", "--seeds", "1"], "hf download"),
         (["--store", "{}/file"], "file"),
+        (["--leaderboard", "--results", "{}/file"], "file"),
+        (["--jobs", "0"], "--jobs"),
+        (["--recipe", "~nouser/x.yaml"], "no such recipe file"),
+        (["--set", "carrier={kind: text, rows: 3, prompts: nowhere}"], "there are scenarios_en"),
     ],
 )
 def test_what_the_user_must_change_is_said_on_one_screen(

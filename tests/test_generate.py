@@ -11,7 +11,7 @@ from bench.generate import allowed_head, sample_slots, sample_text, score
 from bench.models import Format, load_model, load_tokenizer
 from bench.recipe import Numbers, Sampling
 
-NUMBERS = Numbers(kind="numbers", rows=24, held_out=0)
+NUMBERS = Numbers(kind="numbers", rows=16, held_out=8)
 
 
 def quiet(done: int, of: int) -> None:

@@ -81,11 +81,28 @@ def test_a_noisy_zero_is_inconclusive_and_says_what_it_could_have_seen() -> None
 def test_too_few_seeds_say_how_many_are_needed() -> None:
     ((word, reason),) = verdict(row([0.5, 0.6, 0.4]))
     assert word == "INCONCLUSIVE"
-    assert "3 seeds cannot reach p = .05 over 1 rows; 6 can" in reason
-    board = verdict(*[row([0.5, 0.6, 0.4])] * 8)
-    assert "over 8 rows; 9 can" in board[0][1]
-    assert verdict(row([0.5]))[0][0] == "INCONCLUSIVE"
+    assert "3 seeds are too few to show any gain on a board of 1: take 6" in reason
+    assert "on a board of 8: take 9" in verdict(*[row([0.5, 0.6, 0.4])] * 8)[0][1]
+    assert verdict(row([0.5])) == [("INCONCLUSIVE", "one seed has no error bar; 6 are needed")]
     assert verdict(row([])) == [("INCONCLUSIVE", "not measured yet")]
+
+
+def test_a_run_stopped_when_it_looks_good_gets_no_verdict() -> None:
+    partial = row(STEADY)
+    del partial.cells[9]["trait"]
+    found = readings(partial)
+    assert len(found.base) == len(found.trait) == len(found.gains) == 9
+    assert judge([found], [0.05])[0].reason == "9 of 10 registered seeds measured so far"
+
+
+def test_students_without_held_out_rows_pass_no_gate() -> None:
+    blind = row(NOTHING)
+    for arms in blind.cells.values():
+        for arm in ("base", "trait"):
+            arms[arm]["reading"] |= {"held_out_trait": [], "held_out_base": []}
+    ((word, reason),) = verdict(blind)
+    assert word == "INVALID"
+    assert reason.startswith("carrier fit")
 
 
 def test_a_gain_below_zero_is_no_transfer() -> None:
