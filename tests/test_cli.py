@@ -233,7 +233,7 @@ def test_a_dose_is_read_along_one_training(bench: Bench, tmp_path: Path) -> None
 
 
 def test_distillation_learns_the_teachers_numbers_and_the_leak_has_its_own_table(bench: Bench, tmp_path: Path) -> None:
-    quick = [*QUICK, "--skip-controls", "--set", "student.train.max_steps=20", "--set", "teacher.train.max_steps=30"]
+    quick = [*QUICK, "--set", "student.train.max_steps=20", "--set", "teacher.train.max_steps=30"]
     bench("--recipe", "tiny_pair_kd", "tiny_pair_kd_full", "tiny_cross_kd_full", *quick)
     board = {e["recipe"]: e for e in json.loads((tmp_path / "results" / "leaderboard.json").read_text())}
     visible = {name: entry["visibility"] for name, entry in board.items()}
@@ -251,7 +251,7 @@ def test_distillation_across_token_maps_is_refused(
     bench: Bench, tmp_path: Path, gpt2_like: Path, gemma_like: Path
 ) -> None:
     words = ["--set", f"teacher.model={gpt2_like}", "--set", f"student.model={gemma_like}", "--set", "relation=null"]
-    done = bench("--recipe", "tiny_pair_kd", *QUICK, "--skip-controls", *words, code=2)
+    done = bench("--recipe", "tiny_pair_kd", *QUICK, *words, code=2)
     assert "different token maps" in done.stderr
     words = ["--set", "carrier={kind: text, rows: 8, prompts: scenarios_en}"]
     assert "numbers carrier" in bench("--recipe", "tiny_pair_kd", *words, code=2).stderr
