@@ -196,6 +196,8 @@ def _short(path: Path) -> Path:
 def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, pool: Pool, console: Console) -> None:
     from bench.leaderboard import build, entries
     from bench.measure import CONTROLS, installation_controls, is_control, measure
+    from bench.models import identify
+    from bench.plan import make_plan
     from bench.results import read_all
 
     def screen(experiment: Experiment, total: int, done: int) -> Screen:
@@ -204,6 +206,8 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
 
     results = args.store / "smoke" if args.smoke else args.results
     pool.check(experiments)
+    for experiment, _ in experiments:
+        make_plan(experiment, identify)  # a model that cannot be had is said now, not after the controls
     controls: Any = None
     for experiment, _ in experiments:
         begun = time.monotonic()
