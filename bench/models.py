@@ -255,8 +255,7 @@ class Format:
             return int(self.tokenizer.eos_token_id)
         turn = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "@@"}]
         after = self.tokenizer.apply_chat_template(turn, tokenize=False).rpartition("@@")[2]
-        special = [token for token in self.encode(after) if token in self.tokenizer.all_special_ids]
-        return special[0] if special else int(self.tokenizer.eos_token_id)
+        return self.encode(after.strip())[0] if after.strip() else int(self.tokenizer.eos_token_id)
 
     def describe(self) -> dict[str, str]:
         """What goes into a result: the kind and a hash of the template."""

@@ -292,7 +292,7 @@ def test_what_the_user_must_change_is_said_on_one_screen(
     bench: Bench, tmp_path: Path, words: list[str], said: str
 ) -> None:
     (tmp_path / "file").write_text("")
-    done = bench(*[w.format(tmp_path) for w in words], code=2)
+    done = bench(*[w.replace("{}", str(tmp_path)) for w in words], code=2)
     assert said in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert len(done.stderr.splitlines()) < 12
