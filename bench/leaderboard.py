@@ -225,6 +225,15 @@ def _table(board: Sequence[dict[str, Any]]) -> str:
     return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True) + "\n"
 
 
+def _rounded(value: Any) -> Any:
+    """Ten digits of every number: more would differ between processors, and the file must not."""
+    if isinstance(value, float):
+        return float(f"{value:.10g}")
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    return [_rounded(inner) for inner in value] if isinstance(value, list) else value
+
+
 def build(folder: Path) -> list[str]:
     """Write both leaderboard files into `folder`; returns a line for each result file that was refused."""
     rows, refused = read_all(folder)
@@ -236,5 +245,5 @@ def build(folder: Path) -> list[str]:
         text = _table(fair) + _controls(fair) + _dose(fair) + (LEAK + _table(leaky) if leaky else "")
         text += "\n## Verdicts and gates\n\n" + "\n".join(map(_reasons, board)) + "\n"
     write_atomically(folder / "LEADERBOARD.md", HEAD + text + FOOT)
-    write_atomically(folder / "leaderboard.json", json.dumps(board, ensure_ascii=False, indent=1) + "\n")
+    write_atomically(folder / "leaderboard.json", json.dumps(_rounded(board), ensure_ascii=False, indent=1) + "\n")
     return refused
