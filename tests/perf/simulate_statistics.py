@@ -52,7 +52,7 @@ def coverage(shape: str, n: int, experiments: int, boots: int) -> tuple[float, f
 
 def board(gains: NDArray[np.float64], shift: float = 5.0) -> list[str]:
     """Verdicts of a board whose rows have these (rows, seeds) gains."""
-    rows = [Readings([], [], [], g, [shift] * len(g), {}, {}, GATES) for g in gains.tolist()]
+    rows = [Readings(len(g), [], [], [], g, [shift] * len(g), {}, {}, GATES) for g in gains.tolist()]
     return [j.verdict for j in judge(rows, [0.05] * len(rows))]
 
 
