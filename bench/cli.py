@@ -119,7 +119,7 @@ def _list(console: Console) -> None:
 
     table = Table("recipe", "what it asks and needs", box=None, padding=(0, 2))
     for name in names(FOLDER):
-        table.add_row(name, "\n".join(_heading(FOLDER / f"{name}.yaml")))
+        table.add_row(name, escape("\n".join(_heading(FOLDER / f"{name}.yaml"))))
     console.print(table)
     console.print(f"\nTraits: {', '.join(names(TRAITS))}", highlight=False)
 
