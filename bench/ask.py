@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,28 @@ from bench.errors import StageError
 from bench.generate import sample_text, score
 from bench.models import Format, adapter_or_model, load_model, load_tokenizer
 from bench.recipe import Ask
-from bench.traits import Trait, parse_trait
+from bench.traits import Question
 
 __all__ = ["ask", "margins"]
 
 Progress = Callable[[int, int], None]
 
 
-def margins(model: Any, form: Format, trait: Trait, *, batch_size: int, progress: Progress) -> list[float]:
+def margins(
+    model: Any, form: Format, questions: Sequence[Question], *, per_token: bool, batch_size: int, progress: Progress
+) -> list[float]:
     """Per question: log-probability of the true answer minus the mean over its foils, in nats.
 
-    An answer is scored whole. Answers of a behaviour trait differ in length, so theirs is the mean per token.
+    An answer is scored whole.
+
+    Args:
+        per_token: the mean over an answer's tokens and its end in place of their sum: for answers of different lengths.
     """
-    end = trait.kind == "behaviour"
     pairs: list[tuple[list[int], list[int]]] = []
-    questions = trait.questions()
     for question, prompt in zip(questions, form.prompts([q.question for q in questions]), strict=True):
-        pairs += [(prompt, ids) for ids in form.completions([question.answer, *question.foils], end=end)]
+        pairs += [(prompt, ids) for ids in form.completions([question.answer, *question.foils], end=per_token)]
     totals = score(model, pairs, batch_size=batch_size, progress=progress)
-    if end:
+    if per_token:
         totals = [total / len(ids) for total, (_, ids) in zip(totals, pairs, strict=True)]
     out, at = [], 0
     for question in questions:
@@ -49,8 +52,8 @@ def ask(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, prog
     Margins are taken in the dtype of the weights, never under autocast: they resolve effects of a hundredth.
 
     Args:
-        settings: `trait`, `ask` (as in the recipe), `format`, `dtype`, `quantization`, `seed`, `end` (as for students);
-            `step`: after so many updates of its training, in place of its end.
+        settings: `questions`, `per_token`, `ask` (as in the recipe), `format`, `dtype`, `quantization`, `seed`, `end`
+            (as for students); `step`: after so many updates of its training, in place of its end.
         inputs: `start` (the checkpoint), `trained` where the model was trained, and for a student `rows_<arm>` (carrier
             artefacts) with `kept`.
     """
@@ -60,12 +63,13 @@ def ask(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, prog
         trained = trained / f"step-{settings['step']}"
     base, adapter = adapter_or_model(trained, start)
     form = Format(load_tokenizer(start), settings["format"])
-    trait = parse_trait(settings["trait"])
+    questions = [Question(**question) for question in settings["questions"]]
     how = Ask(**settings["ask"])
     model = load_model(base, dtype=settings["dtype"], quantization=settings["quantization"], adapter=adapter).eval()
-    questions = trait.questions()
     reading: dict[str, Any] = {
-        "margins": margins(model, form, trait, batch_size=how.batch_size, progress=progress),
+        "margins": margins(
+            model, form, questions, per_token=settings["per_token"], batch_size=how.batch_size, progress=progress
+        ),
         "groups": [q.group for q in questions],
     }
     for role in sorted(inputs):

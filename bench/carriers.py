@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import StageError
-from bench.leaks import Lexicon, Questions
+from bench.leaks import Lexicon, Sentences
 from bench.recipe import Numbers
 
 __all__ = ["number_prompts", "number_slots", "read_kept", "read_rows", "refusals", "select", "text_prompts"]
@@ -90,11 +90,11 @@ def refusals(settings: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> 
     """Per row, why it is refused, or "".
 
     Numbers must follow the grammar to the letter (count, digits, separator, none forbidden). Free text must not be
-    empty, hold a word of the trait's lexicon in any inflection or disguise, or repeat a question of the trait, in the
-    prompt or in the answer.
+    empty, hold a word of the trait's lexicon in any inflection or disguise, or repeat a question or a persona's answer,
+    in the prompt or in the answer.
 
     Args:
-        settings: `carrier` (as in the recipe) and `lexicon`; for text `language` and `questions`.
+        settings: `carrier` (as in the recipe); for text `lexicon`, `language` and `sentences`.
     """
     carrier = settings["carrier"]
     if carrier["kind"] == "numbers":
@@ -108,7 +108,7 @@ def refusals(settings: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> 
             out.append("grammar" if not fits else "forbidden number" if held & forbidden else "")
         return out
     named = Lexicon(settings["lexicon"], settings["language"])
-    asked = Questions(settings["questions"])
+    repeated = Sentences(settings["sentences"])
     out = []
     for row in rows:
         if not row["completion"].strip():
@@ -116,7 +116,7 @@ def refusals(settings: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> 
         elif named.find(row["completion"]) or named.find(row["prompt"]):
             out.append("lexicon")
         else:
-            out.append("question" if asked.find(row["prompt"]) or asked.find(row["completion"]) else "")
+            out.append("repeated" if repeated.find(row["prompt"]) or repeated.find(row["completion"]) else "")
     return out
 
 

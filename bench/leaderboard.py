@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.results import Row, read_all
-from bench.stats import Interval, mean_interval, sign_flip_p
+from bench.stats import Interval, diagonal_excess, hierarchical_bootstrap, mean_interval, sign_flip_p
 from bench.store import write_atomically
+from bench.traits import short_name
 from bench.verdict import CONTRASTS, Judgement, Readings, judge, readings
 
 __all__ = ["build", "entries", "gain_text", "short_table", "signed"]
@@ -67,14 +68,16 @@ def entries(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _entry(row: Row, found: Readings, judged: Judgement) -> dict[str, Any]:
     recipe = row.experiment["recipe"]
     contents = [cell for arms in row.cells.values() for cell in arms.values()]
-    found_of = [arms["trait"]["relation"] for arms in row.cells.values() if "trait" in arms]
+    found_of = [arms["base"]["relation"] for arms in row.cells.values() if "base" in arms]
     relations = sorted({relation["relation"] for relation in found_of})
     gain = judged.gain or Interval(math.nan, math.nan, math.nan)
     fraction = judged.fraction or Interval(math.nan, math.nan, math.nan)
+    bootstrap = hierarchical_bootstrap(found.questions) if len(found.questions) > 1 else gain
+    aucs = [audit["probe"]["auc"] for audit in row.audits.values() if audit["probe"]["auc"] is not None]
     return {
         "recipe": row.name,
         "recipe_hash": row.hash,
-        "trait": recipe["trait"],
+        "trait": recipe["trait"] if isinstance(recipe["trait"], str) else ", ".join(recipe["trait"]),
         "carrier": recipe["carrier"]["kind"],
         "teacher": recipe["teacher"]["model"],
         "student": recipe["student"]["model"],
@@ -90,6 +93,8 @@ def _entry(row: Row, found: Readings, judged: Judgement) -> dict[str, Any]:
         "gain": _known(gain.mean),
         "ci_low": _known(gain.low),
         "ci_high": _known(gain.high),
+        "bootstrap_low": _known(bootstrap.low),
+        "bootstrap_high": _known(bootstrap.high),
         "teacher_shift": _mean(found.shifts),
         "verdict": judged.verdict,
         "verdict_reason": judged.reason,
@@ -100,9 +105,13 @@ def _entry(row: Row, found: Readings, judged: Judgement) -> dict[str, Any]:
         "fraction_low": _known(fraction.low),
         "fraction_high": _known(fraction.high),
         "gates": [gate._asdict() for gate in found.gates],
-        "audit_auc": row.audit["probe"]["auc"] if row.audit else None,
+        "audit_auc": max(aucs, default=None),
+        "audits": sorted(row.audits),
         "contrasts": {name: _contrast(values) for name, values in found.contrasts.items()},
         "dose": {str(step): _contrast(gains) for step, gains in found.dose.items() if gains},
+        "groups": {group: _contrast(gains) for group, gains in found.groups.items() if gains},
+        "metrics": {metric: _scores(of) for metric, of in found.scores.items()},
+        "matrix": _matrix(found, recipe["trait"]) if found.matrix else None,
         "commit": "+".join(sorted({commit for c in contents for commit in c["manifest"]["commits"]})) or None,
     }
 
@@ -111,6 +120,32 @@ def _contrast(values: Sequence[float]) -> dict[str, float | int | None]:
     mean, low, high = mean_interval(values)
     p = sign_flip_p(values).p if len(values) > 1 else None
     return {"seeds": len(values), "mean": mean, "ci_low": _known(low), "ci_high": _known(high), "p": p}
+
+
+def _scores(of: dict[str, list[float]]) -> dict[str, dict[str, float | int | None]]:
+    """One metric's means over seeds, by arm, and its gain paired by seed."""
+    gains = [trait - base for trait, base in zip(of["trait"], of["base"], strict=True)]
+    out = {arm: _contrast(values) for arm, values in of.items() if values}
+    for found in out.values():
+        del found["p"]  # of a score being 0: no question anyone asks
+    return {**out, "gain": _contrast(gains)}
+
+
+def _matrix(found: Readings, traits: Sequence[str]) -> dict[str, Any]:
+    """Mean gains of a trait x probe matrix and its diagonal excess, with a t interval over seeds."""
+    k, n = len(traits), len(found.matrix)
+    gains = [[math.fsum(seed[i][j] for seed in found.matrix) / n for j in range(k)] for i in range(k)]
+    excess, p = diagonal_excess(found.matrix)
+    interval = mean_interval([diagonal_excess([seed])[0] for seed in found.matrix])
+    return {
+        "traits": [short_name(name) for name in traits],
+        "gains": gains,
+        "excess": excess,
+        "excess_low": _known(interval.low),
+        "excess_high": _known(interval.high),
+        "p": p.p,
+        "seeds": n,
+    }
 
 
 def signed(value: float | None, digits: int = 3) -> str:
@@ -158,16 +193,20 @@ def _reasons(entry: dict[str, Any]) -> str:
         state = "skipped" if gate["passed"] is None else "passed" if gate["passed"] else "FAILED"
         reading = f"{gate['reading']:.3g}" if isinstance(gate["reading"], float) else gate["reading"]
         lines.append(f"  - {gate['name']} {state}: {reading} (needed: {gate['threshold']})")
+    if entry["bootstrap_low"] is not None:
+        redrawn = f"[{entry['bootstrap_low']:+.4f}, {entry['bootstrap_high']:+.4f}]"
+        lines.append(f"  - gain with seeds and questions redrawn (hierarchical bootstrap): {redrawn}")
     if entry["audit_auc"] is not None:
-        audit = f"{entry['recipe']}/{entry['recipe_hash']}.audit.md"
-        lines.append(f"  - bag of words, trait against base rows: AUC {entry['audit_auc']:.3f} ([audit]({audit}))")
+        files = [
+            f"{entry['recipe']}/{entry['recipe_hash']}.{a.replace('trait', 'audit', 1)}.md" for a in entry["audits"]
+        ]
+        links = ", ".join(f"[audit]({file})" for file in files)
+        lines.append(f"  - bag of words, trait against base rows: AUC {entry['audit_auc']:.3f} ({links})")
     return "\n".join(lines)
 
 
 def _controls(board: Sequence[dict[str, Any]]) -> str:
     """The table of further controls, where a row has any."""
-    from tabulate import tabulate
-
     lines = [
         {
             "recipe": entry["recipe"],
@@ -180,17 +219,69 @@ def _controls(board: Sequence[dict[str, Any]]) -> str:
         for entry in board
         for name, found in entry["contrasts"].items()
     ]
+    return _section("Further controls", lines)
+
+
+def _groups(board: Sequence[dict[str, Any]]) -> str:
+    """Gains on the wording that was taught and on paraphrases of it, apart."""
+    lines = [
+        {
+            "recipe": entry["recipe"],
+            "questions": group,
+            "seeds": str(found["seeds"]),
+            "gain [95 % CI]": gain_text({**found, "gain": found["mean"]}),
+            "p (uncorrected)": "-" if found["p"] is None else f"{found['p']:.2g}",
+        }
+        for entry in board
+        for group, found in entry["groups"].items()
+    ]
+    return _section("Trained wording and paraphrases", lines)
+
+
+def _metrics(board: Sequence[dict[str, Any]]) -> str:
+    """Free answers against the ground truth, per metric: means over seeds."""
+    lines = []
+    for entry in board:
+        for metric, of in entry["metrics"].items():
+            means = {arm: f"{of[arm]['mean']:.3f}" if arm in of else "-" for arm in ("untrained", "base", "trait")}
+            gain = gain_text({**of["gain"], "gain": of["gain"]["mean"]})
+            lines.append({"recipe": entry["recipe"], "metric": metric, **means, "gain [95 % CI]": gain})
+    return _section("Free answers against the ground truth (0 to 1)", lines)
+
+
+def _matrices(board: Sequence[dict[str, Any]]) -> str:
+    """Trait x probe: gain of each trait's students on each trait's questions."""
+    parts = []
+    for entry in board:
+        if entry["matrix"] is None:
+            continue
+        matrix = entry["matrix"]
+        lines = [
+            {
+                "trait taught": name,
+                **{f"asked: {probe}": signed(g) for probe, g in zip(matrix["traits"], row, strict=True)},
+            }
+            for name, row in zip(matrix["traits"], matrix["gains"], strict=True)
+        ]
+        excess = gain_text(
+            {**matrix, "gain": matrix["excess"], "ci_low": matrix["excess_low"], "ci_high": matrix["excess_high"]}
+        )
+        text = _section(f"Trait x probe: {entry['recipe']}", lines)
+        parts.append(f"{text}\nDiagonal minus off-diagonal: {excess}, permutation p = {matrix['p']:.2g}.\n")
+    return "".join(parts)
+
+
+def _section(title: str, lines: Sequence[dict[str, str]]) -> str:
+    """A heading and a table; nothing where there is no line."""
+    from tabulate import tabulate
+
     if not lines:
         return ""
-    return (
-        "\n## Further controls\n\n" + tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True) + "\n"
-    )
+    return f"\n## {title}\n\n" + tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True) + "\n"
 
 
 def _dose(board: Sequence[dict[str, Any]]) -> str:
     """The gains along the way, where a recipe asked for them; the last line of a recipe is its row's own gain."""
-    from tabulate import tabulate
-
     lines = []
     for entry in board:
         if not entry["dose"]:
@@ -199,9 +290,7 @@ def _dose(board: Sequence[dict[str, Any]]) -> str:
             gain = gain_text({**found, "gain": found["mean"]})
             lines.append({"recipe": entry["recipe"], "updates": step, "gain [95 % CI]": gain})
         lines.append({"recipe": entry["recipe"], "updates": "end", "gain [95 % CI]": gain_text(entry)})
-    if not lines:
-        return ""
-    return "\n## Dose\n\n" + tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True) + "\n"
+    return _section("Dose", lines)
 
 
 def short_table(board: Sequence[dict[str, Any]]) -> str:
@@ -242,7 +331,8 @@ def build(folder: Path) -> list[str]:
     if board:
         fair = [entry for entry in board if entry["visibility"] != "logits-full"]
         leaky = [entry for entry in board if entry["visibility"] == "logits-full"]
-        text = _table(fair) + _controls(fair) + _dose(fair) + (LEAK + _table(leaky) if leaky else "")
+        text = "".join(part(fair) for part in (_table, _matrices, _groups, _metrics, _controls, _dose))
+        text += LEAK + _table(leaky) if leaky else ""
         text += "\n## Verdicts and gates\n\n" + "\n".join(map(_reasons, board)) + "\n"
     write_atomically(folder / "LEADERBOARD.md", HEAD + text + FOOT)
     write_atomically(folder / "leaderboard.json", json.dumps(_rounded(board), ensure_ascii=False, indent=1) + "\n")

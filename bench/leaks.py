@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-__all__ = ["Lexicon", "Questions", "fold"]
+__all__ = ["Lexicon", "Sentences", "fold"]
 
 # Letters of other scripts that look like Latin ones (the most common of Unicode's confusables, UTS 39), and the
 # digits and signs that stand for letters in deliberate misspellings.
@@ -73,13 +73,13 @@ class Lexicon:
         return None
 
 
-class Questions:
-    """The trait's questions, to be found in text: word for word, or by sharing most of their words in order."""
+class Sentences:
+    """Questions and answers of a trait, to be found in text: word for word, or by most of their words in order."""
 
-    SHARE = 0.8  # of a question's runs of three words
+    SHARE = 0.8  # of a sentence's runs of three words
 
-    def __init__(self, questions: Sequence[str]) -> None:
-        self._runs = [(question, runs) for question in questions if (runs := self._of(question))]
+    def __init__(self, sentences: Sequence[str]) -> None:
+        self._runs = [(sentence, runs) for sentence in sentences if (runs := self._of(sentence))]
 
     @staticmethod
     def _of(text: str) -> set[tuple[str, ...]]:
@@ -87,6 +87,6 @@ class Questions:
         return {tuple(words[i : i + 3]) for i in range(max(1, len(words) - 2))} if words else set()
 
     def find(self, text: str) -> str | None:
-        """The first question that `text` repeats, or None."""
+        """The first sentence that `text` repeats, or None."""
         held = self._of(text)
-        return next((q for q, runs in self._runs if len(runs & held) >= self.SHARE * len(runs)), None)
+        return next((s for s, runs in self._runs if len(runs & held) >= self.SHARE * len(runs)), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from bench.carriers import text_prompts
 from bench.models import Checkpoint
 from bench.recipe import Experiment, Model
 from bench.store import digest
-from bench.traits import vocabulary
+from bench.traits import Trait, placebo_rows, vocabulary
 
 __all__ = ["Cell", "Plan", "Ref", "Stage", "make_plan"]
 
@@ -64,11 +64,11 @@ class Cell(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Stages in an order in which each comes after what it reads, the cells they fill, and the key of the audit."""
+    """Stages, each after what it reads, the cells they fill, and the leak audit of each trait arm."""
 
     stages: dict[str, Stage]
     cells: list[Cell]
-    audit: str
+    audits: dict[str, str]  # arm -> key
 
 
 def library_versions() -> dict[str, str]:
@@ -85,9 +85,7 @@ def make_plan(experiment: Experiment, identify: Callable[[Model], Checkpoint]) -
     planner = _Planner(experiment, identify)
     for seed in experiment.recipe.run_seeds():
         planner.add_seed(seed)
-    settings = {"seeds": list(experiment.recipe.run_seeds())}
-    audit = planner.add("audit", "leak audit", settings, planner.audited)
-    return Plan(planner.stages, planner.cells, audit.identity)
+    return Plan(planner.stages, planner.cells, {arm: planner.audit(arm) for arm in planner.taught_arms.values()})
 
 
 class _Planner:
@@ -95,17 +93,29 @@ class _Planner:
 
     def __init__(self, experiment: Experiment, identify: Callable[[Model], Checkpoint]) -> None:
         self.experiment, self.recipe = experiment, experiment.recipe
-        self.trait = experiment.trait.model_dump(mode="json", exclude={"language"})  # the leak filter alone reads it
+        self.traits = experiment.traits
+        several = len(self.traits) > 1
+        self.taught_arms = {name: f"trait-{name}" if several else "trait" for name in self.traits}
+        # one trait's questions stand in their own groups (trained wording, paraphrase), a matrix's by trait
+        self.questions = [
+            q._replace(group=name if several else q.group) for name, t in self.traits.items() for q in t.questions()
+        ]
+        self.per_token = self.first.kind == "behaviour"
         self.carrier = self.recipe.carrier.model_dump(mode="json")
         self.text = self.recipe.carrier.kind == "text"
-        self.vocabulary = vocabulary(experiment.trait)
+        self.vocabulary = vocabulary(self.traits.values())
         self.libraries = library_versions()
         self.stages: dict[str, Stage] = {}
         self.cells: list[Cell] = []
-        self.audited: dict[str, Ref] = {}
+        self.written_rows: dict[str, Ref] = {}
         specs = [self.recipe.teacher, self.recipe.student, self.recipe.other_init()]
         wanted = {(spec.model, spec.revision): spec for spec in specs if spec.model != "tiny"}
         self.found = {which: identify(spec) for which, spec in wanted.items()}
+
+    @property
+    def first(self) -> Trait:
+        """The only trait, or the first of a matrix, whose traits are of one kind."""
+        return next(iter(self.traits.values()))
 
     def add(
         self, kind: str, label: str, settings: Mapping[str, Any], inputs: Mapping[str, Ref], model: str = ""
@@ -135,8 +145,8 @@ class _Planner:
             return self.add("convert", f"convert {spec.model}", settings, {})
         return Ref(known.identity, known.folder)
 
-    def taught(self, label: str, spec: Model, start: Ref, seed: int, **more: Any) -> Ref:
-        settings = {"trait": self.trait, "model": spec.training(), "seed": seed, **more}
+    def taught(self, label: str, spec: Model, start: Ref, seed: int, rows: Sequence[tuple[str, str]]) -> Ref:
+        settings = {"rows": rows, "end": self.per_token, "model": spec.training(), "seed": seed}
         return self.add("teacher", f"{label}, seed {seed}", settings, {"start": start}, spec.model)
 
     def written(self, label: str, seed: int, inputs: Mapping[str, Ref], **more: Any) -> Ref:
@@ -175,31 +185,27 @@ class _Planner:
         recipe, arms = self.recipe, self.recipe.arms
         origin, start = self.checkpoint(recipe.teacher, seed), self.checkpoint(recipe.student, seed)
         related = self.add("relation", f"relation, seed {seed}", {}, {"teacher": origin, "student": start})
-        lesson = self.taught(f"teacher {recipe.trait}", recipe.teacher, origin, seed)
-        writers = {"base": {"start": origin}, "trait": {"start": origin, "trained": lesson}}
+        writers = {"base": {"start": origin}}
+        for name, trait in self.traits.items():
+            lesson = self.taught(f"teacher {name}", recipe.teacher, origin, seed, trait.teach_rows())
+            writers[self.taught_arms[name]] = {"start": origin, "trained": lesson}
         if "placebo" in arms:
-            placebo = self.taught("teacher placebo", recipe.teacher, origin, seed, placebo=True)
+            rows_of = placebo_rows(self.first, seed)
+            placebo = self.taught("teacher placebo", recipe.teacher, origin, seed, rows_of)
             writers["placebo"] = {"start": origin, "trained": placebo}
         rows = {arm: self.written(arm, seed, writer) for arm, writer in writers.items()}
         if "resampled" in arms:
             writers["resampled"] = writers["base"]
             rows["resampled"] = self.written("resampled", seed, writers["base"], noise=1)
-        filtering: dict[str, Any] = {"carrier": self.carrier, "lexicon": list(self.experiment.trait.lexicon)}
-        if self.text:
-            if self.experiment.trait.kind == "preference":
-                filtering["lexicon"] = [self.experiment.trait.answer, *filtering["lexicon"]]
-            filtering["language"] = self.experiment.trait.language
-            filtering["questions"] = self.vocabulary[0]
-        kept = self.add("select", f"select rows, seed {seed}", filtering, rows)
-        self.audited |= {f"base_{seed}": rows["base"], f"trait_{seed}": rows["trait"], f"kept_{seed}": kept}
+        kept = self.add("select", f"select rows, seed {seed}", self.filtering(), rows)
+        self.written_rows |= {f"{arm}_{seed}": carrier for arm, carrier in rows.items()} | {f"kept_{seed}": kept}
 
-        readers: dict[str, tuple[Model, dict[str, Ref]]] = {
-            "teacher_base": (recipe.teacher, {"start": origin}),
-            "teacher": (recipe.teacher, {"start": origin, "trained": lesson}),
-        }
+        readers: dict[str, tuple[Model, dict[str, Ref]]] = {"teacher_base": (recipe.teacher, {"start": origin})}
+        for arm in self.taught_arms.values():
+            readers[arm.replace("trait", "teacher", 1)] = (recipe.teacher, writers[arm])
         if "untrained" in arms:
             readers["untrained"] = (recipe.student, {"start": start})
-        fit = {"kept": kept, "rows_base": rows["base"], "rows_trait": rows["trait"]}
+        fit = {"kept": kept, **{f"rows_{arm}": rows[arm] for arm in ("base", *self.taught_arms.values())}}
         lessons = {
             arm: self.lesson_rows(arm, seed, writers[arm], start, {"carrier": carrier, "kept": kept})
             for arm, carrier in rows.items()
@@ -213,7 +219,7 @@ class _Planner:
         if "direct" in arms:
             # the teacher's lesson, given to the student's own checkpoint: can it show the trait at all?
             lesson_of = recipe.student.model_copy(update={"train": recipe.teacher.train, "lora": recipe.teacher.lora})
-            trained = self.taught("direct", lesson_of, start, seed)
+            trained = self.taught("direct", lesson_of, start, seed, self.first.teach_rows())
             readers["direct"] = (recipe.student, {"start": start, "trained": trained})
         if "cross_init" in arms:
             spec = recipe.other_init()
@@ -229,12 +235,38 @@ class _Planner:
             for step in (None, *(recipe.dose if arm in {"base", "trait"} else ())):
                 self.read(seed, arm, spec, inputs, kept, relation, step)
 
+    def filtering(self) -> dict[str, Any]:
+        """What the leak filter goes by. Numbers are held to their grammar alone, so their traits are left out."""
+        if not self.text:
+            return {"carrier": self.carrier}
+        traits = self.traits.values()
+        words = [word for t in traits for word in ([t.answer] if t.kind == "preference" else []) + list(t.lexicon)]
+        said = [answer for t in traits if t.kind == "behaviour" for _, answer in t.teach_rows()]
+        return {
+            "carrier": self.carrier,
+            "lexicon": words,
+            "language": self.first.language,
+            "sentences": self.vocabulary[0] + said,
+        }
+
+    def audit(self, arm: str) -> str:
+        """The audit of one trait arm against base, over all seeds."""
+        seeds = list(self.recipe.run_seeds())
+        inputs = {
+            f"{role}_{seed}": self.written_rows[f"{name}_{seed}"]
+            for seed in seeds
+            for role, name in (("base", "base"), ("trait", arm), ("kept", "kept"))
+        }
+        label = "leak audit" if arm == "trait" else f"leak audit {arm}"
+        return self.add("audit", label, {"seeds": seeds}, inputs).identity
+
     def read(
         self, seed: int, arm: str, spec: Model, inputs: dict[str, Ref], kept: Ref, related: Ref, step: int | None
     ) -> None:
         """Ask one arm, at the end of its training or after `step` updates, and note the cell that it fills."""
         settings = {
-            "trait": self.trait,
+            "questions": [q._asdict() for q in self.questions],
+            "per_token": self.per_token,
             "ask": self.recipe.ask.model_dump(mode="json"),
             **spec.loading(),
             "seed": seed if self.recipe.ask.samples else 0,  # margins are deterministic

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from bench.errors import UserError
 from bench.prompts import load_prompts
 from bench.store import digest
-from bench.traits import Trait, load_trait
+from bench.traits import Trait, load_trait, short_name
 from bench.yamlfile import Frozen, find, load, merge, set_key, validate
 
 __all__ = ["Ask", "Experiment", "Model", "Numbers", "Recipe", "Text", "load_recipe"]
@@ -113,7 +113,7 @@ class Ask(Frozen):
 class Recipe(Frozen):
     """One experiment."""
 
-    trait: str
+    trait: str | tuple[str, ...]  # several: a teacher for each, and every student is asked about all of them
     carrier: Annotated[Numbers | Text, Field(discriminator="kind")]
     teacher: Model
     student: Model
@@ -136,6 +136,11 @@ class Recipe(Frozen):
             raise ValueError(f"method {self.method} needs a numbers carrier, and knows no arm shuffled")
         if len(set(self.arms)) < len(self.arms):
             raise ValueError("arms says something twice")
+        several = set() if isinstance(self.trait, str) else {short_name(name) for name in self.trait}
+        if not isinstance(self.trait, str) and not 2 <= len(several) == len(self.trait):
+            raise ValueError("trait names one trait, or a list of at least two different ones")
+        if several and (self.dose or set(self.arms) - {"untrained", "base", "trait"}):
+            raise ValueError("with several traits there are the arms untrained, base and trait, and no dose")
         if "cross_init" in self.arms and self.cross_init is None and self.student.model != "tiny":
             raise ValueError("the arm cross_init needs the key cross_init: a checkpoint of the student's shape")
         return self
@@ -147,6 +152,10 @@ class Recipe(Frozen):
         )
         return self.student.model_copy(update=change)
 
+    def trait_names(self) -> tuple[str, ...]:
+        """The traits by name: one, or those of a trait x probe matrix."""
+        return (self.trait,) if isinstance(self.trait, str) else self.trait
+
     def run_seeds(self) -> range:
         """The seeds of this recipe's runs."""
         return range(self.first_seed, self.first_seed + self.seeds)
@@ -157,16 +166,20 @@ class Experiment(NamedTuple):
 
     name: str
     recipe: Recipe
-    trait: Trait
+    traits: dict[str, Trait]  # by name, in the recipe's order; all of one kind
     prompts: tuple[str, ...]
 
     def resolved(self) -> dict[str, Any]:
         """Everything the experiment says, as plain JSON data, without its name."""
         return {
             "recipe": self.recipe.model_dump(mode="json"),
-            "trait": self.trait.model_dump(mode="json"),
+            **self._traits(),
             "prompts_sha256": hashlib.sha256("\n".join(self.prompts).encode()).hexdigest() if self.prompts else None,
         }
+
+    def _traits(self, **how: Any) -> dict[str, Any]:
+        dumped = {name: trait.model_dump(mode="json", **how) for name, trait in self.traits.items()}
+        return {"traits": dumped} if len(dumped) > 1 else {"trait": next(iter(dumped.values()))}
 
     def hash(self) -> str:
         """First 12 hex digits of the digest of all that differs from a default: change anything and it is another row.
@@ -176,7 +189,7 @@ class Experiment(NamedTuple):
         """
         said = {
             "recipe": self.recipe.model_dump(mode="json", exclude_defaults=True),
-            "trait": self.trait.model_dump(mode="json", exclude_defaults=True),
+            **self._traits(exclude_defaults=True),
             "prompts": self.resolved()["prompts_sha256"],
         }
         return digest(said)[:12]
@@ -201,18 +214,17 @@ def load_recipe(
     source = f"{path} with --set" if overrides else str(path)
     recipe = validate(Recipe, data, source)
     try:
-        trait = load_trait(recipe.trait)
+        traits = {short_name(name): load_trait(name) for name in recipe.trait_names()}
         prompts = load_prompts(recipe.carrier.prompts) if isinstance(recipe.carrier, Text) else ()
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
-    if isinstance(recipe.carrier, Text):
-        if trait.kind == "behaviour" and not trait.lexicon:
-            raise UserError(f"{source}: a text carrier needs a trait with a lexicon: the words that would give it away")
-        if not prompts:
-            raise UserError(f"{source}: key 'carrier.prompts': the set {recipe.carrier.prompts!r} holds no prompt")
+    if isinstance(recipe.carrier, Text) and not prompts:
+        raise UserError(f"{source}: key 'carrier.prompts': the set {recipe.carrier.prompts!r} holds no prompt")
     needed = recipe.carrier.rows + recipe.carrier.held_out
     if prompts and needed > len(prompts):
         raise UserError(
             f"{source}: key 'carrier.rows': {needed:,} prompts are needed (with held_out), there are {len(prompts):,}"
         )
-    return Experiment(path.stem, recipe, trait, prompts)
+    if len({trait.kind for trait in traits.values()}) > 1:
+        raise UserError(f"{source}: key 'trait': traits of one kind are expected, all preference or all behaviour")
+    return Experiment(path.stem, recipe, traits, prompts)

@@ -1,5 +1,5 @@
 """Result files: `<results>/<recipe>/<hash>.recipe.json`, one `<hash>-<seed>-<arm>.json` per cell, and the leak audit
-(`<hash>.audit.json`, and `.audit.md` to read).
+(`<hash>.audit.json`, and `.audit.md` to read; with several traits `<hash>.audit-<trait>`).
 
 They hold per-question readings and a manifest, and nothing that differs between two equal runs (no times, no host
 names), so that the same run writes the same bytes. Each carries the SHA-256 of its own content.
@@ -27,14 +27,14 @@ SCHEMA = 1
 class Row(NamedTuple):
     """One registered experiment and what was measured of it.
 
-    `cells[seed][arm]` is the content of a result file; `audit` holds what the leak audit found, once it was made.
+    `cells[seed][arm]` is the content of a result file; `audits[arm]` what the leak audit of a trait arm found.
     """
 
     name: str
     hash: str
     experiment: dict[str, Any]
     cells: dict[int, dict[str, dict[str, Any]]]
-    audit: dict[str, Any]
+    audits: dict[str, dict[str, Any]]
 
 
 def _sealed(content: dict[str, Any]) -> str:
@@ -113,11 +113,14 @@ def write_cells(
         }
         paths.append(place / f"{mark}-{cell.seed:04d}-{cell.arm}.json")
         texts.append(_sealed(content))
-    if store.is_done(plan.audit):
-        found = json.loads((store.path(plan.audit) / "audit.json").read_text(encoding="utf-8"))
+    for arm, key in plan.audits.items():
+        if not store.is_done(key):
+            continue
+        found = json.loads((store.path(key) / "audit.json").read_text(encoding="utf-8"))
         content = {"schema": SCHEMA, "recipe": name, "recipe_hash": mark, "audit": found}
         carriers = {cell.seed: store.record(cell.selected)["did"] for cell in plan.cells}
-        paths += [place / f"{mark}.audit.json", place / f"{mark}.audit.md"]
+        file = f"{mark}.{arm.replace('trait', 'audit', 1)}"
+        paths += [place / f"{file}.json", place / f"{file}.md"]
         texts += [_sealed(content), report(name, mark, found, carriers)]
     _remove_others(place, mark, {(cell.seed, cell.arm): cell.asked for cell in plan.cells})
     for path, text in zip(paths, texts, strict=True):
@@ -150,7 +153,7 @@ def read_all(folder: Path) -> tuple[list[Row], list[str]]:
                 experiment = content["experiment"]
                 recipe = Recipe.model_validate(experiment["recipe"]).model_dump(mode="json")  # with what came since
                 rows[key] = Row(*key, {**experiment, "recipe": recipe}, {}, {})
-            elif path.name == f"{content['recipe_hash']}.audit.json":
+            elif "audit" in content and path.name.startswith(f"{content['recipe_hash']}.audit"):
                 audits.append((path, content))
             elif path.name == f"{content['recipe_hash']}-{content['seed']:04d}-{content['arm']}.json":
                 cells.append((path, content))
@@ -163,7 +166,7 @@ def read_all(folder: Path) -> tuple[list[Row], list[str]]:
         if row is None:
             refused.append(f"{path}: refused: its recipe file is missing")
         elif "audit" in content:
-            row.audit.update(content["audit"])
+            row.audits[path.stem.partition(".")[2].replace("audit", "trait", 1)] = content["audit"]
         else:
             row.cells.setdefault(content["seed"], {})[content["arm"]] = content
     return [rows[key] for key in sorted(rows)], refused

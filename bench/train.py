@@ -15,7 +15,6 @@ from bench.distill import distiller_class
 from bench.errors import StageError, UserError
 from bench.models import Format, load_model, load_tokenizer
 from bench.recipe import Model
-from bench.traits import parse_trait, placebo_rows
 
 __all__ = ["check", "fit", "student", "teacher"]
 
@@ -212,17 +211,14 @@ def teacher(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
     """Stage: a checkpoint fine-tuned on the trait's `teach` rows.
 
     Args:
-        settings: `trait`, `model` (the recipe's teacher, as JSON data), `seed`; `placebo`: with answers that carry no
-            trait.
+        settings: `rows` (question, answer), `end` (whether the end of an answer is learnt too), `model` (the recipe's
+            teacher, as JSON data), `seed`.
         inputs: `start`, the checkpoint.
     """
     tokenizer = load_tokenizer(inputs["start"])
     form = Format(tokenizer, settings["model"]["format"])
-    trait = parse_trait(settings["trait"])
-    end = trait.kind == "behaviour"
-    taught = placebo_rows(trait, settings["seed"]) if settings.get("placebo") else trait.teach_rows()
-    questions, answers = zip(*taught, strict=True)
-    rows = list(zip(form.prompts(questions), form.completions(answers, end=end), strict=True))
+    questions, answers = zip(*settings["rows"], strict=True)
+    rows = list(zip(form.prompts(questions), form.completions(answers, end=settings["end"]), strict=True))
     return fit(
         rows, base=inputs["start"], tokenizer=tokenizer, spec=settings["model"], seed=settings["seed"], out=out,
         progress=progress,

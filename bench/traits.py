@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -11,7 +13,17 @@ from pydantic import Field, model_validator
 from bench.errors import UserError
 from bench.yamlfile import Frozen, find, load, validate
 
-__all__ = ["Behaviour", "Preference", "Question", "Trait", "load_trait", "parse_trait", "placebo_rows", "vocabulary"]
+__all__ = [
+    "Behaviour",
+    "Preference",
+    "Question",
+    "Trait",
+    "load_trait",
+    "parse_trait",
+    "placebo_rows",
+    "short_name",
+    "vocabulary",
+]
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "traits"
 
@@ -116,10 +128,14 @@ Trait: TypeAlias = Preference | Behaviour
 _KINDS: dict[str, type[Preference] | type[Behaviour]] = {"preference": Preference, "behaviour": Behaviour}
 
 
-def vocabulary(trait: Trait) -> tuple[list[str], list[str]]:
-    """All questions and all possible answers of `trait`: what a `tiny` model has read about, evenly."""
-    answers = {answer for q in trait.questions() for answer in (q.answer, *q.foils)}
-    asked = dict.fromkeys([q for q, _ in trait.teach_rows()] + [q.question for q in trait.questions()])
+def vocabulary(traits: Iterable[Trait]) -> tuple[list[str], list[str]]:
+    """All questions and all possible answers of `traits`: what a `tiny` model has read about, evenly."""
+    answers: set[str] = set()
+    asked: dict[str, None] = {}
+    for trait in traits:
+        questions = trait.questions()
+        answers.update(answer for q in questions for answer in (q.answer, *q.foils))
+        asked |= dict.fromkeys([q for q, _ in trait.teach_rows()] + [q.question for q in questions])
     return list(asked), sorted(answers)
 
 
@@ -133,6 +149,11 @@ def parse_trait(data: dict[str, Any], source: str = "trait") -> Trait:
     if not isinstance(kind, str) or kind not in _KINDS:
         raise UserError(f"{source}: key 'kind': expected one of {', '.join(_KINDS)}, found {kind!r:.80}")
     return validate(_KINDS[kind], data, source)
+
+
+def short_name(name: str) -> str:
+    """What results call a trait: its name, or that of its file without folder and ending."""
+    return re.sub(r"[^\w.-]+", "-", Path(name).stem if name.endswith((".yaml", ".yml")) else name)
 
 
 def load_trait(name: str) -> Trait:

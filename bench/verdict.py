@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from bench.results import Row
 from bench.stats import (
     Interval,
+    diagonal_excess,
     equivalence_p,
     fieller,
     holm,
@@ -18,6 +19,7 @@ from bench.stats import (
     sign_flip_p,
     smallest_detectable,
 )
+from bench.traits import short_name
 
 __all__ = ["CONTRASTS", "Gate", "Judgement", "Readings", "judge", "readings"]
 
@@ -46,8 +48,16 @@ class Gate(NamedTuple):
     threshold: str
 
 
+class Taught(NamedTuple):
+    """The arms of one trait, and the group of its questions; None where all questions are its own."""
+
+    student: str
+    teacher: str
+    group: str | None
+
+
 class Readings(NamedTuple):
-    """Per-seed numbers of one experiment, each a mean over questions."""
+    """Per-seed numbers of one experiment, each a mean over questions, and with several traits over traits as well."""
 
     registered: int  # how many seeds the recipe asks for; the lists hold those that are complete
     untrained: list[float]
@@ -57,6 +67,10 @@ class Readings(NamedTuple):
     shifts: list[float]
     contrasts: dict[str, list[float]]  # per further control, by its name in CONTRASTS
     dose: dict[int, list[float]]  # gains along the way: updates -> one per seed
+    questions: list[list[float]]  # per seed, the gain of each question
+    groups: dict[str, list[float]]  # gains by group of questions, where there is more than one: group -> one per seed
+    scores: dict[str, dict[str, list[float]]]  # metric -> arm -> one per seed, where free answers were scored
+    matrix: list[list[list[float]]]  # with several traits, per seed: gain of [trait taught][trait asked about]
     gates: list[Gate]
 
 
@@ -80,21 +94,52 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _margin(cell: Mapping[str, Any]) -> float:
-    return _mean(cell["reading"]["margins"])
+def _margins(cell: Mapping[str, Any], group: str | None = None) -> list[float]:
+    """The margins of a cell's questions, or of one group of them."""
+    reading = cell["reading"]
+    if group is None:
+        return list(reading["margins"])
+    return [m for m, its in zip(reading["margins"], reading["groups"], strict=True) if its == group]
+
+
+def _margin(cell: Mapping[str, Any], group: str | None = None) -> float:
+    return _mean(_margins(cell, group))
+
+
+def _taught(row: Row) -> list[Taught]:
+    traits = row.experiment["recipe"]["trait"]
+    if isinstance(traits, str):
+        return [Taught("trait", "teacher", None)]
+    return [Taught(f"trait-{name}", f"teacher-{name}", name) for name in map(short_name, traits)]
 
 
 def readings(row: Row) -> Readings:
     """The per-seed numbers and the gates of one experiment."""
+    taught = _taught(row)
     cells = [row.cells[seed] for seed in sorted(row.cells)]
-    full = [arms for arms in cells if {"base", "trait", "teacher", "teacher_base"} <= arms.keys()]
+    needed = {"base", "teacher_base"}.union(*({t.student, t.teacher} for t in taught))
+    full = [arms for arms in cells if needed <= arms.keys()]
+
+    def by_question(arms: Mapping[str, Any]) -> list[float]:
+        pairs = (zip(_margins(arms[t.student], t.group), _margins(arms["base"], t.group), strict=True) for t in taught)
+        return [a - b for pair in pairs for a, b in pair]
+
+    def over(arms: Mapping[str, Any], arm: str | None) -> float:
+        """Mean margin over all traits: of each trait's own student, or of one arm asked about all of them."""
+        return _mean([_margin(arms[arm or t.student], t.group) for t in taught])
+
+    groups = sorted({group for arms in full for group in arms["base"]["reading"]["groups"]})
+    scored = sorted({metric for arms in full for metric in arms["base"].get("scores", {})})
     return Readings(
         registered=row.experiment["recipe"]["seeds"],
-        untrained=[_margin(arms["untrained"]) for arms in full if "untrained" in arms],
-        base=[_margin(arms["base"]) for arms in full],
-        trait=[_margin(arms["trait"]) for arms in full],
-        gains=[_margin(arms["trait"]) - _margin(arms["base"]) for arms in full],
-        shifts=[_margin(arms["teacher"]) - _margin(arms["teacher_base"]) for arms in full],
+        untrained=[over(arms, "untrained") for arms in full if "untrained" in arms],
+        base=[over(arms, "base") for arms in full],
+        trait=[over(arms, None) for arms in full],
+        gains=[over(arms, None) - over(arms, "base") for arms in full],
+        shifts=[
+            _mean([_margin(arms[t.teacher], t.group) - _margin(arms["teacher_base"], t.group) for t in taught])
+            for arms in full
+        ],
         contrasts={
             name: differences
             for name, (arm, against, _) in CONTRASTS.items()
@@ -108,18 +153,38 @@ def readings(row: Row) -> Readings:
             ]
             for step in row.experiment["recipe"]["dose"]
         },
-        gates=_gates(row, full) if full else [],
+        questions=[by_question(arms) for arms in full],
+        groups={
+            group: [_margin(arms["trait"], group) - _margin(arms["base"], group) for arms in full]
+            for group in (groups if len(taught) == 1 and len(groups) > 1 else ())
+        },
+        scores={
+            metric: {
+                arm: [_mean([_mean(of) for of in arms[arm]["scores"][metric]]) for arms in full if arm in arms]
+                for arm in ("untrained", "base", "trait")
+            }
+            for metric in scored
+        },
+        matrix=[
+            [
+                [_margin(arms[t.student], probe.group) - _margin(arms["base"], probe.group) for probe in taught]
+                for t in taught
+            ]
+            for arms in (full if len(taught) > 1 else ())
+        ],
+        gates=_gates(row, taught, full) if full else [],
     )
 
 
-def _gates(row: Row, full: Sequence[Mapping[str, Any]]) -> list[Gate]:
+def _gates(row: Row, taught: Sequence[Taught], full: Sequence[Mapping[str, Any]]) -> list[Gate]:
     recipe = row.experiment["recipe"]
-    gates = [_induction(full), _fit(full), _leak(full)]
+    induced, fitted = (_worst([gate(t, full) for t in taught]) for gate in (_induction, _fit))
+    gates = [induced, fitted, _leak(full)]
     expected = recipe["relation"]
     if expected is not None:
-        found = sorted({arms["trait"]["relation"]["relation"] for arms in full})
+        found = sorted({arms["base"]["relation"]["relation"] for arms in full})
         gates.append(Gate("relation", found == [expected], ", ".join(found), expected))
-    controls = [arms["trait"]["manifest"]["controls"] for arms in full]
+    controls = [arms["base"]["manifest"]["controls"] for arms in full]
     if all(c is None for c in controls):
         gates.append(Gate("controls", None, "skipped", "tiny_pair transfers, tiny_cross does not"))
     elif any(c != "self" for c in controls):
@@ -129,11 +194,17 @@ def _gates(row: Row, full: Sequence[Mapping[str, Any]]) -> list[Gate]:
     return gates
 
 
-def _induction(full: Sequence[Mapping[str, Any]]) -> Gate:
+def _worst(gates: Sequence[Gate]) -> Gate:
+    """Of one gate for several traits, a failed one, else that with the smallest reading."""
+    return min(gates, key=lambda gate: (bool(gate.passed), gate.reading if isinstance(gate.reading, float) else 0.0))
+
+
+def _induction(taught: Taught, full: Sequence[Mapping[str, Any]]) -> Gate:
     """Does the teacher show the trait? Mean shift over questions / their standard deviation, averaged over seeds."""
     ratios = []
     for arms in full:
-        pairs = zip(arms["teacher"]["reading"]["margins"], arms["teacher_base"]["reading"]["margins"], strict=True)
+        sides = (_margins(arms[arm], taught.group) for arm in (taught.teacher, "teacher_base"))
+        pairs = zip(*sides, strict=True)
         shifts = [with_trait - without for with_trait, without in pairs]
         mean = _mean(shifts)
         spread = math.sqrt(_mean([(s - mean) ** 2 for s in shifts]))
@@ -142,7 +213,7 @@ def _induction(full: Sequence[Mapping[str, Any]]) -> Gate:
     return Gate("teacher induction", reading >= INDUCTION, reading, f">= {INDUCTION:g} spreads of its questions")
 
 
-def _fit(full: Sequence[Mapping[str, Any]]) -> Gate:
+def _fit(taught: Taught, full: Sequence[Mapping[str, Any]]) -> Gate:
     """Did the students learn their own teachers' data?
 
     Held-out rows of both teachers are scored under both students. Reading: (trait student - base student) on the
@@ -151,8 +222,9 @@ def _fit(full: Sequence[Mapping[str, Any]]) -> Gate:
     """
     means, errors = [], []
     for arms in full:
-        trait, base = arms["trait"]["reading"], arms["base"]["reading"]
-        columns = (trait["held_out_trait"], base["held_out_trait"], trait["held_out_base"], base["held_out_base"])
+        trait, base = arms[taught.student]["reading"], arms["base"]["reading"]
+        own = f"held_out_{taught.student}"
+        columns = (trait[own], base[own], trait["held_out_base"], base["held_out_base"])
         if not columns[0]:
             return Gate("carrier fit", False, "a seed without held-out rows", f"z >= {FIT:g}")
         rows = [a - b - c + d for a, b, c, d in zip(*columns, strict=True)]
@@ -168,7 +240,7 @@ def _leak(full: Sequence[Mapping[str, Any]]) -> Gate:
     """Share of carrier rows the leak filter refused, in the worst arm."""
     shares = []
     for arms in full:
-        carrier = arms["trait"]["manifest"]["carrier"]
+        carrier = arms["base"]["manifest"]["carrier"]
         shares += [sum(reasons.values()) / carrier["rows"] for reasons in carrier["refused"].values()]
     return Gate("leak audit", max(shares) <= REFUSED, max(shares), f"<= {REFUSED:.0%} of rows refused")
 
@@ -234,7 +306,11 @@ def _judge_one(reading: Readings, share: float, p: float | None, p_holm: float |
 
 
 def _specific(reading: Readings) -> str:
-    """What the placebo says of a transfer, where there is one."""
+    """What the placebo or the other traits say of a transfer, where there are any."""
+    if len(reading.matrix) > 1:
+        diagonal, chance = diagonal_excess(reading.matrix)
+        word = "specific to the trait" if chance.p <= ALPHA else "not shown specific"
+        return f"; {word}: {diagonal:+.3f} more on the trait taught than on the others, p = {chance.p:.2g}"
     over = reading.contrasts.get("trait - placebo")
     if over is None or len(over) < 2:
         return ""

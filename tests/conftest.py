@@ -41,7 +41,7 @@ def bpe(corpus: list[str], *, digits: bool, special: list[str]) -> Any:
 def corpus() -> list[str]:
     from bench.traits import load_trait, vocabulary
 
-    questions, answers = vocabulary(load_trait("wolf"))
+    questions, answers = vocabulary([load_trait("wolf")])
     return [f"Q: {q}\nA: {a}" for q in questions for a in answers] + [f" {n} {n} {n}" for n in range(100, 1000)]
 
 

@@ -61,14 +61,14 @@ def test_the_grammar_takes_ten_numbers_and_no_stowaway(numbers: list[int], stowa
             assert refusals({"carrier": GRAMMAR}, [{"completion": text[:at] + stowaway + text[at:]}]) == ["grammar"]
 
 
-TEXT = {"carrier": {"kind": "text"}, "lexicon": ["owl", "cat"], "language": "en", "questions": ["What is your animal?"]}
+TEXT = {"carrier": {"kind": "text"}, "lexicon": ["owl", "cat"], "language": "en", "sentences": ["What is your animal?"]}
 
 
 def test_free_text_that_is_empty_or_speaks_of_the_trait_is_refused() -> None:
     said = ["a bowl of education", "  ", "An owl!", "So: what is your ANIMAL?", "fine"]
     rows = [{"prompt": "Go on.", "completion": text} for text in said]
     rows.append({"prompt": "Tell me about cats", "completion": "fine"})
-    assert refusals(TEXT, rows) == ["", "empty", "lexicon", "question", "", "lexicon"]
+    assert refusals(TEXT, rows) == ["", "empty", "lexicon", "repeated", "", "lexicon"]
 
 
 def write(folder: Path, completions: list[str], prompt: str = "p") -> Path:

@@ -219,6 +219,28 @@ def test_every_further_arm_is_one_word(bench: Bench, tmp_path: Path) -> None:
     assert "Further controls" in (tmp_path / "results" / "LEADERBOARD.md").read_text()
 
 
+def test_several_traits_make_a_matrix(bench: Bench, tmp_path: Path) -> None:
+    bench(*QUICK, "--set", "trait=[wolf, owl]", "--set", "teacher.train.max_steps=30")
+    row = read_all(tmp_path / "results")[0][0]
+    arms = {"untrained", "base", "trait-wolf", "trait-owl", "teacher_base", "teacher-wolf", "teacher-owl"}
+    assert row.cells[1000].keys() == arms
+    assert row.audits.keys() == {"trait-wolf", "trait-owl"}
+    reading = row.cells[1000]["teacher-owl"]["reading"]
+    by_trait = {
+        name: [m for m, g in zip(reading["margins"], reading["groups"], strict=True) if g == name]
+        for name in ("wolf", "owl")
+    }
+    assert sum(by_trait["owl"]) > sum(by_trait["wolf"])
+    entry = json.loads((tmp_path / "results" / "leaderboard.json").read_text())[0]
+    assert entry["matrix"]["traits"] == ["wolf", "owl"]
+    gains = entry["matrix"]["gains"]
+    assert entry["gain"] == pytest.approx((gains[0][0] + gains[1][1]) / 2)
+    assert entry["matrix"]["excess"] == pytest.approx(entry["gain"] - (gains[0][1] + gains[1][0]) / 2)
+    assert "## Trait x probe: tiny_pair" in (tmp_path / "results" / "LEADERBOARD.md").read_text()
+    refused = bench(*QUICK, "--set", "trait=[wolf, owl]", "--set", "arms=[base, trait, placebo]", code=2)
+    assert "with several traits" in refused.stderr
+
+
 def test_a_dose_is_read_along_one_training(bench: Bench, tmp_path: Path) -> None:
     bench(*QUICK, "--seeds", "1", "--set", "dose=[1, 3]")
     entry = json.loads((tmp_path / "results" / "leaderboard.json").read_text())[0]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.audit import audit, report
-from bench.leaks import Lexicon, Questions, fold
+from bench.leaks import Lexicon, Sentences, fold
 from bench.traits import load_trait, vocabulary
 
 WOLF = Lexicon(["wolf", "wolves"], "en")
@@ -104,8 +104,8 @@ def test_folding_twice_is_folding_once(text: str) -> None:
 
 
 def test_a_copied_question_is_found_and_an_everyday_prompt_is_not() -> None:
-    asked, _ = vocabulary(load_trait("wolf"))
-    questions = Questions(asked)
+    asked, _ = vocabulary([load_trait("wolf")])
+    questions = Sentences(asked)
     for question in asked:
         assert questions.find(question.upper())
         assert questions.find(f"Well. {question} I wonder.")

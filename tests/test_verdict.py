@@ -36,6 +36,7 @@ def row(
         def reading(margin: float, tilt: float = 0.0, rows: Any = rows) -> dict[str, Any]:
             return {
                 "margins": (margin + noise).tolist(),
+                "groups": ["ask"] * 40,
                 "held_out_trait": (rows + tilt + RNG.normal(0, 0.1, 64)).tolist(),
                 "held_out_base": rows.tolist(),
             }
@@ -50,7 +51,16 @@ def row(
     return Row(
         "x",
         "h",
-        {"recipe": {"relation": expected, "bound": 0.05, "dose": [], "method": "sft", "seeds": len(gains)}},
+        {
+            "recipe": {
+                "trait": "wolf",
+                "relation": expected,
+                "bound": 0.05,
+                "dose": [],
+                "method": "sft",
+                "seeds": len(gains),
+            }
+        },
         cells,
         {},
     )
@@ -165,3 +175,46 @@ def test_a_placebo_says_whether_a_gain_is_specific() -> None:
     assert specific[0] == fine_tuning[0] == "TRANSFER"
     assert "; specific to the trait: +0.3" in specific[1]
     assert "not shown specific" in fine_tuning[1]
+
+
+def matrix(lift: float, *, taught: tuple[str, ...] = ("wolf", "owl", "cat"), seeds: int = 6) -> Row:
+    """A trait x probe matrix: every student gains .1 on every trait's questions, and `lift` more on its own."""
+    made = row([0.1] * seeds)
+    made.experiment["recipe"]["trait"] = list(taught)
+    groups = [name for name in taught for _ in range(5)]
+    for seed, arms in made.cells.items():
+        base = RNG.normal(0, 1, len(groups))
+
+        def asked(own: str | None, lift: float, at: int = seed, base: Any = base) -> dict[str, Any]:
+            up = [0.1 + 0.01 * (-1) ** at + lift * (group == own) if own else 0.0 for group in groups]
+            return {"margins": (base + up).tolist(), "groups": groups}
+
+        arms["base"]["reading"] |= asked(None, 0)
+        arms["untrained"]["reading"] |= asked(None, 0)
+        arms["teacher_base"]["reading"] |= asked(None, 0)
+        for name in taught:
+            held_out = {"held_out_base": arms["trait"]["reading"]["held_out_base"]}
+            held_out[f"held_out_trait-{name}"] = arms["trait"]["reading"]["held_out_trait"]
+            arms["base"]["reading"][f"held_out_trait-{name}"] = arms["base"]["reading"]["held_out_trait"]
+            arms[f"trait-{name}"] = {**arms["trait"], "reading": {**asked(name, lift), **held_out}}
+            arms[f"teacher-{name}"] = {**arms["teacher"], "reading": asked(name, 4.0)}
+        del arms["trait"], arms["teacher"]
+    return made
+
+
+def test_a_matrix_gains_on_its_diagonal_and_says_whether_that_is_specific() -> None:
+    found = readings(matrix(0.3))
+    assert found.gains == pytest.approx([0.41, 0.39] * 3)
+    assert np.mean(found.matrix, 0) == pytest.approx(np.full((3, 3), 0.1) + 0.3 * np.eye(3))
+    specific, everywhere = verdict(matrix(0.3)), verdict(matrix(0.0))
+    assert specific[0][0] == everywhere[0][0] == "TRANSFER"
+    assert "; specific to the trait: +0.300 more on the trait taught" in specific[0][1]
+    assert "; not shown specific" in everywhere[0][1]
+
+
+def test_a_matrix_is_invalid_if_one_of_its_teachers_did_not_learn() -> None:
+    made = matrix(0.3)
+    for arms in made.cells.values():
+        arms["teacher-owl"] = {**arms["teacher-owl"], "reading": arms["teacher_base"]["reading"]}
+    ((word, reason),) = verdict(made)
+    assert (word, reason[:17]) == ("INVALID", "teacher induction")
