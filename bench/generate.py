@@ -172,6 +172,25 @@ def sample_text(
     return out
 
 
+@contextmanager
+def _picked_head(model: Any, where: torch.Tensor) -> Iterator[None]:
+    """While open, `model` computes the logits of the positions in `where`, a mask (rows, width), alone, row by row."""
+    head = model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][where],))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids filled up on the right, and which of them are real: (rows, width) both."""
+    width = max(map(len, rows))
+    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=device())
+    lengths = torch.tensor([len(row) for row in rows], device=device())
+    return ids, torch.arange(width, device=device()) < lengths[:, None]
+
+
 @torch.no_grad()
 def score(
     model: Any,
@@ -182,32 +201,56 @@ def score(
 ) -> list[float]:
     """Log-probability of each continuation given its prompt, summed over its tokens, in nats.
 
-    Each different input is run once: one-token candidates of a question share a single row. Only the positions
-    that predict a continuation go through the language-model head, in float32.
+    A prompt is run once, whatever the number of its continuations; those of more than one token then go on from its
+    cache. Only the positions that predict a continuation go through the language-model head, in float32.
 
     Args:
         pairs: (prompt ids, continuation ids); neither may be empty.
+        batch_size: sequences run at a time.
     """
-    inputs: dict[tuple[int, ...], list[int]] = {}
-    for i, (prompt, continuation) in enumerate(pairs):
-        inputs.setdefault((*prompt, *continuation[:-1]), []).append(i)
-    order = sorted(inputs, key=len)
+    asked: dict[tuple[int, ...], list[int]] = {}
+    for i, (prompt, _) in enumerate(pairs):
+        asked.setdefault(tuple(prompt), []).append(i)
+    order = sorted(asked, key=len)
     totals = [0.0] * len(pairs)
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        width = max(map(len, rows))
-        ids = torch.tensor([list(row) + [0] * (width - len(row)) for row in rows], device=device())
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device())
-        first = min(len(pairs[i][0]) for row in rows for i in inputs[row]) - 1
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=width - first).logits
-        logs = logits.float().log_softmax(-1)
-        for at, row in enumerate(rows):
-            for i in inputs[row]:
-                prompt, continuation = pairs[i]
-                begin = len(prompt) - 1 - first
-                picked = logs[at, torch.arange(begin, begin + len(continuation)), torch.tensor(list(continuation))]
-                totals[i] = float(picked.double().sum())
-        progress(min(start + batch_size, len(order)), len(order))
+    start = done = 0
+    while start < len(order):
+        stop = start + 1
+        while stop < len(order) and sum(len(asked[p]) for p in order[start : stop + 1]) <= batch_size:
+            stop += 1
+        prompts = order[start:stop]
+        ids, real = _padded(prompts)
+        last = torch.arange(real.shape[1], device=real.device) == real.sum(1, keepdim=True) - 1
+        with _picked_head(model, last):
+            out = model(input_ids=ids, attention_mask=real.long(), use_cache=True)
+        logs = out.logits.float().log_softmax(-1)
+        longer: list[tuple[int, int]] = []  # (row of its prompt, pair)
+        for row, prompt in enumerate(prompts):
+            for i in asked[prompt]:
+                totals[i] = float(logs[row, pairs[i][1][0]])
+                longer += [(row, i)] if len(pairs[i][1]) > 1 else []
+        if longer:
+            rows = torch.tensor([row for row, _ in longer], device=ids.device)
+            out.past_key_values.batch_select_indices(rows)
+            given, there = _padded([pairs[i][1][:-1] for _, i in longer])
+            wanted, _ = _padded([pairs[i][1][1:] for _, i in longer])
+            offset = real.sum(1)[rows][:, None]
+            with _picked_head(model, there):
+                logits = model(
+                    input_ids=given,
+                    attention_mask=torch.cat([real[rows], there], 1).long(),
+                    position_ids=offset + torch.arange(given.shape[1], device=ids.device),
+                    past_key_values=out.past_key_values,
+                    use_cache=True,
+                ).logits.float()
+            found = torch.zeros(there.shape, dtype=torch.float64, device=ids.device)
+            picked = logits.gather(-1, wanted[there][:, None])[:, 0] - logits.logsumexp(-1)
+            found[there] = picked.double()
+            for (_, i), total in zip(longer, found.sum(1).tolist(), strict=True):
+                totals[i] += total
+        start = stop
+        done += sum(len(asked[p]) for p in prompts)
+        progress(done, len(pairs))
     return totals
 
 
