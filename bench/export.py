@@ -1,0 +1,209 @@
+"""Result files -> tables for pandas, R or a spreadsheet, each as Parquet and as CSV with the same content.
+
+answers  a line per sampled answer, with a column per metric (empty where a recipe did not ask for it)
+margins  a line per question
+means    per arm: a seed's mean over its questions first, then the mean over seeds with its 95 % t interval
+gains    trait - base, paired by seed over the seeds that the leaderboard counts, with its 95 % t interval and an exact
+         sign-flip p, corrected for nothing. `verdict` is the row's, given on the margin alone; where `visibility` is
+         logits-full, the gain is a leak and no subliminal learning.
+
+CSV is UTF-8, every text in quotes, a missing value empty and without quotes, each number with all its digits. Answers
+stand as the models gave them, those too that begin with =, +, - or @, which a spreadsheet takes for formulas: with an
+apostrophe before it, it would be another answer. So do not open `answers.csv` by a double click; import it with its
+columns as text, or take the Parquet file. Take that with pandas too: from CSV it reads an answer "None" or "" as a
+missing value, and a hash of digits alone as a number, unless it is told otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UserError
+from bench.leaderboard import entries
+from bench.metrics import METRICS
+from bench.results import Row, read_all
+from bench.stats import mean_interval, sign_flip_p
+from bench.traits import parse_trait
+
+__all__ = ["export"]
+
+Line = dict[str, Any]
+
+RECIPE = {"recipe": "string", "hash": "string"}
+ASKED = {
+    **RECIPE,
+    "seed": "int64",
+    "arm": "string",
+    "question_index": "int64",
+    "group": "string",
+    "question": "string",
+    "truth": "string",
+}
+ANSWERS = {**ASKED, "sample_index": "int64", "answer": "string"}
+MARGINS = {**ASKED, "margin": "double"}
+INTERVAL = {"ci_low": "double", "ci_high": "double"}
+MEANS = {**RECIPE, "arm": "string", "metric": "string", "mean": "double", **INTERVAL, "seeds": "int64"}
+GAINS = {
+    **RECIPE,
+    "visibility": "string",
+    "verdict": "string",
+    "metric": "string",
+    "gain": "double",
+    **INTERVAL,
+    "p": "double",
+    "seeds": "int64",
+}
+COMPLETE = {"base", "trait", "teacher", "teacher_base"}  # the arms of a seed that the leaderboard counts
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _cells(row: Row) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    for seed in sorted(row.cells):
+        for arm in sorted(row.cells[seed]):
+            yield seed, arm, row.cells[seed][arm]
+
+
+def _asked(row: Row) -> Iterator[tuple[Line, dict[str, Any], int]]:
+    """Every question put to every arm of every seed: its columns, its cell, and its place in the cell's readings."""
+    questions = parse_trait(row.experiment["trait"], f"{row.name} {row.hash}").questions()
+    for seed, arm, cell in _cells(row):
+        groups = cell["reading"]["groups"]
+        if len(groups) != len(questions):
+            raise UserError(
+                f"{row.name}/{row.hash}-{seed:04d}-{arm}.json: readings of {len(groups)} questions, where its recipe "
+                f"file asks {len(questions)}; remove the file and run the recipe again"
+            )
+        for index, question in enumerate(questions):
+            line = {
+                "recipe": row.name,
+                "hash": row.hash,
+                "seed": seed,
+                "arm": arm,
+                "question_index": index,
+                "group": groups[index],
+                "question": question.question,
+                "truth": question.answer,
+            }
+            yield line, cell, index
+
+
+def _answers(rows: Sequence[Row]) -> Iterator[Line]:
+    for row in rows:
+        for line, cell, index in _asked(row):
+            scores = cell.get("scores", {})
+            for sample, answer in enumerate(cell["reading"]["answers"][index] if "answers" in cell["reading"] else []):
+                found = {name: per_question[index][sample] for name, per_question in scores.items()}
+                yield {**line, "sample_index": sample, "answer": answer, **found}
+
+
+def _margins(rows: Sequence[Row]) -> Iterator[Line]:
+    for row in rows:
+        for line, cell, index in _asked(row):
+            yield {**line, "margin": cell["reading"]["margins"][index]}
+
+
+def _levels(cell: Mapping[str, Any]) -> dict[str, float]:
+    """Per metric, the mean over the questions of one model; a question's score is the mean over its answers."""
+    scores = {
+        name: _mean([_mean(given) for given in per_question if given])
+        for name, per_question in cell.get("scores", {}).items()
+        if any(per_question)
+    }
+    return {"margin": _mean(cell["reading"]["margins"]), **scores}
+
+
+def _means(rows: Sequence[Row]) -> Iterator[Line]:
+    for row in rows:
+        levels: dict[tuple[str, str], list[float]] = {}
+        for _, arm, cell in _cells(row):
+            for metric, level in _levels(cell).items():
+                levels.setdefault((arm, metric), []).append(level)
+        for (arm, metric), values in sorted(levels.items()):
+            mean, low, high = mean_interval(values)
+            yield {
+                "recipe": row.name,
+                "hash": row.hash,
+                "arm": arm,
+                "metric": metric,
+                "mean": mean,
+                "ci_low": _known(low),
+                "ci_high": _known(high),
+                "seeds": len(values),
+            }
+
+
+def _gains(rows: Sequence[Row]) -> Iterator[Line]:
+    for row, entry in zip(rows, entries(rows), strict=True):
+        gains: dict[str, list[float]] = {}
+        for seed in sorted(row.cells):
+            arms = row.cells[seed]
+            if arms.keys() >= COMPLETE:
+                trait, base = _levels(arms["trait"]), _levels(arms["base"])
+                for metric in trait.keys() & base.keys():
+                    gains.setdefault(metric, []).append(trait[metric] - base[metric])
+        for metric, values in sorted(gains.items()):
+            gain, low, high = mean_interval(values)
+            yield {
+                "recipe": row.name,
+                "hash": row.hash,
+                "visibility": entry["visibility"],
+                "verdict": entry["verdict"],
+                "metric": metric,
+                "gain": gain,
+                "ci_low": _known(low),
+                "ci_high": _known(high),
+                "p": sign_flip_p(values).p if len(values) > 1 else None,
+                "seeds": len(values),
+            }
+
+
+def _write(name: str, columns: Mapping[str, str], lines: Iterable[Line], out: Path) -> list[Path]:
+    import pyarrow as pa
+    from pyarrow.csv import write_csv
+    from pyarrow.parquet import write_table
+
+    schema = pa.schema([(column, pa.type_for_alias(kind)) for column, kind in columns.items()])
+    table = pa.Table.from_pylist(list(lines), schema=schema)
+    paths = []
+    for suffix, write in (("csv", write_csv), ("parquet", write_table)):
+        path = out / f"{name}.{suffix}"
+        aside = out / f".{path.name}.{uuid.uuid4().hex}"
+        try:
+            write(table, aside)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+        paths.append(path)
+    return paths
+
+
+def export(folder_of_results: Path, out: Path) -> list[Path]:
+    """Write the tables of all results under `folder_of_results` into the folder `out`; returns their paths.
+
+    A table without lines has its columns all the same. Result files that `bench.results.read_all` refuses are left
+    out, and it says which.
+
+    Raises:
+        UserError: a result file does not fit its recipe file.
+    """
+    rows, _ = read_all(folder_of_results)
+    named = {name for row in rows for _, _, cell in _cells(row) for name in cell.get("scores", {})}
+    metrics = (*METRICS, *sorted(named - set(METRICS)))
+    out.mkdir(parents=True, exist_ok=True)
+    return [
+        *_write("answers", {**ANSWERS, **dict.fromkeys(metrics, "double")}, _answers(rows), out),
+        *_write("margins", MARGINS, _margins(rows), out),
+        *_write("means", MEANS, _means(rows), out),
+        *_write("gains", GAINS, _gains(rows), out),
+    ]
