@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from bench.errors import UserError
-from bench.prompts import load_prompts
+from bench.prompts import PromptFile, load_prompts
 from bench.store import digest
 from bench.traits import Trait, load_trait
 from bench.yamlfile import Frozen, find, load, merge, set_key, validate
@@ -92,12 +92,12 @@ class Numbers(Frozen):
 
 
 class Text(Frozen):
-    """Free text: prompts of a set in `recipes/prompts/`, answered in the teacher's own words."""
+    """Free text: prompts of a set in `recipes/prompts/` or of a user's file, answered in the teacher's own words."""
 
     kind: Literal["text"]
     rows: int = Field(ge=1, le=10_000_000)
     held_out: int = Field(default=128, ge=1, le=1_000_000)
-    prompts: str
+    prompts: str | PromptFile
     sample: Sampling = Sampling()
     bf16: bool = False
 
@@ -205,11 +205,8 @@ def load_recipe(
         prompts = load_prompts(recipe.carrier.prompts) if isinstance(recipe.carrier, Text) else ()
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
-    if isinstance(recipe.carrier, Text):
-        if trait.kind == "behaviour" and not trait.lexicon:
-            raise UserError(f"{source}: a text carrier needs a trait with a lexicon: the words that would give it away")
-        if not prompts:
-            raise UserError(f"{source}: key 'carrier.prompts': the set {recipe.carrier.prompts!r} holds no prompt")
+    if isinstance(recipe.carrier, Text) and trait.kind == "behaviour" and not trait.lexicon:
+        raise UserError(f"{source}: a text carrier needs a trait with a lexicon: the words that would give it away")
     needed = recipe.carrier.rows + recipe.carrier.held_out
     if prompts and needed > len(prompts):
         raise UserError(
