@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -82,7 +82,7 @@ def _gpus() -> list[str]:
 def _compute(stage: Stage, inputs: dict[str, Path], out: Path, report: Any) -> dict[str, Any]:
     import json
 
-    from bench import ask, audit, carriers, distill, generate, models, tiny, train
+    from bench import ask, audit, carriers, distill, generate, metrics, models, tiny, train
 
     match stage.kind:
         case "tiny":
@@ -106,6 +106,8 @@ def _compute(stage: Stage, inputs: dict[str, Path], out: Path, report: Any) -> d
             return train.student(stage.settings, inputs, out, report)
         case "ask":
             return ask.ask(stage.settings, inputs, out, report)
+        case "score":
+            metrics.score(stage.settings, inputs, out)
     return {}
 
 
@@ -153,6 +155,18 @@ def _make(stage: Stage, store: Store, at_commit: str, conn: Connection) -> None:
         torch.cuda.empty_cache()
 
 
+def _check(tasks: Sequence[tuple[str, Any, str]]) -> None:
+    """(key of the recipe, what it says there, the recipe's source): raises UserError where something refuses."""
+    from bench.metrics import check_metrics
+    from bench.train import check
+
+    for key, said, source in tasks:
+        if key == "ask":
+            check_metrics(said)
+        else:
+            check(said, key, source)
+
+
 def _work(conn: Connection, root: Path, gpu: str | None, at_commit: str, log: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interruption means
     if gpu is not None:
@@ -171,10 +185,7 @@ def _work(conn: Connection, root: Path, gpu: str | None, at_commit: str, log: Pa
                 if isinstance(task, Stage):
                     _make(task, store, at_commit, conn)
                 else:
-                    from bench.train import check
-
-                    for key, spec, source in task:
-                        check(spec, key, source)
+                    _check(task)
                 conn.send(("done",))
             except UserError as error:
                 conn.send(("user", str(error)))
@@ -265,22 +276,27 @@ class Pool:
         return self.jobs or len(self.gpus) or max(1, (os.cpu_count() or 1) // threads)
 
     def check(self, experiments: Iterable[tuple[Experiment, str]]) -> None:
-        """Have the real `SFTConfig`, `LoraConfig` and `BitsAndBytesConfig` built; what passed once is not built again.
+        """Have the real `SFTConfig`, `LoraConfig` and `BitsAndBytesConfig` built, and metrics from elsewhere tried.
+
+        What passed once is not tried again.
 
         Raises:
             UserError: one of them refuses.
         """
+        from bench.metrics import METRICS
         from bench.plan import library_versions
         from bench.store import digest
 
-        todo = {}
+        todo: dict[Path, tuple[str, Any, str]] = {}
         for experiment, source in experiments:
             recipe = experiment.recipe
             for key, spec in (("teacher", recipe.teacher), ("student", recipe.student)):
                 said = [spec.train, spec.lora, spec.quantization, library_versions()]
-                mark = self.store.root / "checked" / digest(said)
-                if not mark.exists():
-                    todo[mark] = (key, spec, source)
+                todo[self.store.root / "checked" / digest(said)] = (key, spec, source)
+            further = sorted(set(recipe.ask.metrics) - set(METRICS))
+            if further:
+                todo[self.store.root / "checked" / digest(further)] = ("ask", further, source)
+        todo = {mark: task for mark, task in todo.items() if not mark.exists()}
         if todo:
             worker = self.start(1)[0]
             worker.conn.send(list(todo.values()))

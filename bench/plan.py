@@ -28,6 +28,7 @@ VERSIONS = {
     "audit": 1,
     "student": 1,
     "ask": 2,
+    "score": 1,
 }
 # The libraries whose version may change a number.
 LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers")
@@ -53,11 +54,12 @@ class Stage(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One result to write: what `asked` read of an arm, and the stages its manifest speaks of."""
+    """One result to write: what `asked` read of an arm, `scored` made of its answers, and what its manifest names."""
 
     seed: int
     arm: str
     asked: str
+    scored: str | None
     trained: str | None
     selected: str
     relation: str
@@ -267,14 +269,22 @@ class _Planner:
         settings = {
             "questions": [q._asdict() for q in self.questions],
             "per_token": self.per_token,
-            "ask": self.recipe.ask.model_dump(mode="json"),
+            "ask": self.recipe.ask.model_dump(mode="json", exclude={"metrics"}),
             **spec.loading(),
-            "seed": seed if self.recipe.ask.samples else 0,  # margins are deterministic
+            # margins are deterministic; a model that no seed trains answers once
+            "seed": seed if self.recipe.ask.samples and "trained" in inputs else 0,
             "end": self.text,
         }
         if step is not None:
             settings["step"] = step
             arm = f"{arm}@{step}"
         reading = self.add("ask", f"ask {arm}, seed {seed}", settings, inputs, spec.model)
+        scored = self.scored(f"score {arm}, seed {seed}", reading).identity if self.recipe.ask.samples else None
         made = inputs["trained"].identity if "trained" in inputs else None
-        self.cells.append(Cell(seed, arm, reading.identity, made, kept.identity, related.identity))
+        self.cells.append(Cell(seed, arm, reading.identity, scored, made, kept.identity, related.identity))
+
+    def scored(self, label: str, reading: Ref) -> Ref:
+        """The free answers of a reading against the ground truth."""
+        truths = [q.answer for q in self.questions]
+        settings = {"truths": truths, "metrics": list(self.recipe.ask.metrics), "language": self.first.language}
+        return self.add("score", label, settings, {"reading": reading})

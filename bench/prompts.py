@@ -1,55 +1,174 @@
-"""Prompt sets of text carriers: `recipes/prompts/<name>.yaml`, written out or as templates over lists."""
+"""Prompts of text carriers: the sets in `recipes/prompts/`, templates over lists, and users' own files."""
 
 from __future__ import annotations
 
+import bisect
 import itertools
+import math
+import random
 import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from operator import getitem
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from bench.errors import UserError
+from bench.tables import read_lines, read_table
 from bench.yamlfile import Frozen, find, load, validate
 
-__all__ = ["load_prompts"]
+__all__ = ["PromptFile", "load_prompts"]
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "prompts"
+LIMIT = 2_000_000
+
+
+class PromptFile(Frozen):
+    """A user's own prompts: a line each of a `.txt`, or the texts in one column of a `.jsonl`, `.csv` or `.parquet`."""
+
+    file: str
+    column: str = "prompt"
+
+    @field_validator("file")
+    @classmethod
+    def _of_a_known_kind(cls, file: str) -> str:
+        if Path(file).suffix not in (".txt", ".jsonl", ".csv", ".parquet"):
+            raise ValueError("the name of a prompt file ends in .txt, .jsonl, .csv or .parquet")
+        return file
+
+    @field_validator("column")  # runs only where a column is given
+    @classmethod
+    def _where_columns_are(cls, column: str, info: ValidationInfo) -> str:
+        if info.data.get("file", "").endswith(".txt"):
+            raise ValueError("a .txt file has no columns: leave this key out")
+        return column
 
 
 class PromptSet(Frozen):
-    """Prompts written out one by one, or templates over lists: every combination is a prompt."""
+    """Prompts written out one by one, or templates over lists, of whose combinations all or `draw` many are prompts.
+
+    A template that names one list several times takes a different entry of it each time.
+    """
 
     prompts: tuple[str, ...] = ()
     templates: tuple[str, ...] = ()
     lists: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    draw: int | None = Field(default=None, ge=1, le=LIMIT)
 
     @model_validator(mode="after")
     def _sound(self) -> PromptSet:
         if bool(self.prompts) == bool(self.templates):
             raise ValueError("give either prompts, or templates with lists")
+        for key, values in self.lists.items():
+            if twice := [value for value, times in Counter(values).items() if times > 1]:
+                raise ValueError(f"list {key!r} says something twice: {twice[0]!r}")
         for template in self.templates:
-            missing = set(re.findall(r"{(\w+)}", template)) - set(self.lists)
-            if missing:
+            named = Counter(re.findall(r"{(\w+)}", template))
+            if missing := named.keys() - self.lists.keys():
                 raise ValueError(f"template {template!r} names lists that do not exist: {', '.join(sorted(missing))}")
+            for key, times in named.items():
+                if times > len(self.lists[key]):
+                    raise ValueError(
+                        f"template {template!r} takes {times} of {key!r}, which has {len(self.lists[key])}"
+                    )
+        total = sum(_Template(template, self.lists).size for template in self.templates)
+        if self.prompts and self.draw:
+            raise ValueError("draw needs templates; of prompts that are written out, all are taken")
+        if total > LIMIT and not self.draw:
+            raise ValueError(f"{total:,} combinations, more than two million: say how many to take, as in draw: 50000")
+        if self.draw and self.draw > total:
+            raise ValueError(f"draw: {self.draw:,} is more than there are combinations, {total:,}")
         return self
 
 
-def load_prompts(name: str) -> tuple[str, ...]:
-    """All distinct prompts of the set `recipes/prompts/<name>.yaml`, or of a YAML file at the path `name`.
+class _Template:
+    """The combinations of one template, each a digit per place in the mixed radix `choices`."""
 
-    Raises:
-        UserError: no such set, or it breaks the schema.
+    def __init__(self, text: str, lists: dict[str, tuple[str, ...]]) -> None:
+        self.parts = re.split(r"{(\w+)}", text)  # text and names of lists in turn
+        keys = self.parts[1::2]
+        self.values = [lists[key] for key in keys]
+        # a place has as many choices as its list has entries that no earlier place took
+        earlier = [[j for j in range(i) if keys[j] == key] for i, key in enumerate(keys)]
+        self.choices = [len(one) - len(before) for one, before in zip(self.values, earlier, strict=True)]
+        self.repeats = [(i, before) for i, before in enumerate(earlier) if before]
+        self.size = math.prod(self.choices)
+
+    def every(self) -> Iterator[str]:
+        """All prompts, the last place changing fastest."""
+        return map(self._text, itertools.product(*map(range, self.choices)))
+
+    def combination(self, number: int) -> str:
+        """One prompt out of `size`, numbered as in `every`."""
+        digits = []
+        for choices in reversed(self.choices):
+            number, digit = divmod(number, choices)
+            digits.append(digit)
+        return self._text(digits[::-1])
+
+    def _text(self, digits: Sequence[int]) -> str:
+        picks = list(digits)
+        for place, earlier in self.repeats:
+            for taken in sorted([picks[j] for j in earlier]):  # the digit counts the entries that are still free
+                picks[place] += taken <= picks[place]
+        parts = self.parts[:]
+        parts[1::2] = map(getitem, self.values, picks)
+        return "".join(parts)
+
+
+def _draw(sizes: Sequence[int], wanted: int) -> Iterator[tuple[int, int]]:
+    """`wanted` different combinations as (template, number), uniform over all; equal in every version of Python.
+
+    A larger draw begins with the smaller one.
     """
+    ends = list(itertools.accumulate(sizes))
+    rng = random.Random("prompts")
+    drawn: set[int] = set()
+    while len(drawn) < wanted:
+        number = rng.randrange(ends[-1])
+        if number not in drawn:
+            drawn.add(number)
+            template = bisect.bisect_right(ends, number)
+            yield template, number - ends[template] + sizes[template]
+
+
+def _read_set(name: str) -> Iterator[str]:
     path = find(name, FOLDER, "prompt set")
     spec = validate(PromptSet, load(path, "prompt set", FOLDER), str(path))
-    found = dict.fromkeys(spec.prompts)
-    for template in spec.templates:
-        keys = re.findall(r"{(\w+)}", template)
-        for values in itertools.product(*(spec.lists[key] for key in keys)):
-            text = template
-            for key, value in zip(keys, values, strict=True):
-                text = text.replace(f"{{{key}}}", value)
-            found[text] = None
-            if len(found) > 2_000_000:
-                raise UserError(f"{path}: more than two million prompts; shorten a list")
-    return tuple(found)
+    yield from spec.prompts
+    templates = [_Template(text, spec.lists) for text in spec.templates]
+    if spec.draw:
+        for which, number in _draw([template.size for template in templates], spec.draw):
+            yield templates[which].combination(number)
+    else:
+        for template in templates:
+            yield from template.every()
+
+
+def _read_file(source: PromptFile) -> Iterator[str]:
+    path, found = Path(source.file), False
+    for text in read_lines(path) if path.suffix == ".txt" else (row[0] for row in read_table(path, [source.column])):
+        if text.strip():
+            found = True
+            yield text.strip()
+    if not found:
+        raise UserError(f"{path}: holds no prompt; write one a line, or choose another column:")
+
+
+def load_prompts(source: str | PromptFile) -> tuple[str, ...]:
+    """All distinct prompts of a source, in its order.
+
+    Args:
+        source: the set `recipes/prompts/<source>.yaml`, a set in a YAML file at that path, or a file of prompts;
+            relative paths are taken from the working directory.
+
+    Raises:
+        UserError: no such set or file, or it cannot be used; what to change is said.
+    """
+    if isinstance(source, str):
+        return tuple(dict.fromkeys(_read_set(source)))
+    found = tuple(dict.fromkeys(_read_file(source)))
+    if len(found) > LIMIT:
+        raise UserError(f"{source.file}: more than two million prompts; shorten it")
+    return found

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from bench.errors import UserError
-from bench.prompts import load_prompts
+from bench.metrics import METRICS
+from bench.prompts import PromptFile, load_prompts
 from bench.store import digest
 from bench.traits import Trait, load_trait, short_name
 from bench.yamlfile import Frozen, find, load, merge, set_key, validate
@@ -92,20 +93,25 @@ class Numbers(Frozen):
 
 
 class Text(Frozen):
-    """Free text: prompts of a set in `recipes/prompts/`, answered in the teacher's own words."""
+    """Free text: prompts of a set in `recipes/prompts/` or of a user's file, answered in the teacher's own words."""
 
     kind: Literal["text"]
     rows: int = Field(ge=1, le=10_000_000)
     held_out: int = Field(default=128, ge=1, le=1_000_000)
-    prompts: str
+    prompts: str | PromptFile
     sample: Sampling = Sampling()
     bf16: bool = False
 
 
 class Ask(Frozen):
-    """How the ground-truth questions are asked. `samples` free answers per question are kept as well, if any."""
+    """How the ground-truth questions are asked.
+
+    `samples` free answers per question are kept as well, if any, and scored by `metrics`: those of `bench.metrics`,
+    or others of the `evaluate` library by name.
+    """
 
     samples: int = Field(default=0, ge=0, le=1000)
+    metrics: tuple[str, ...] = METRICS
     sample: Sampling = Sampling(max_new_tokens=16)
     batch_size: int = Field(default=64, ge=1, le=65_536)
 
@@ -132,6 +138,8 @@ class Recipe(Frozen):
     def _sound(self) -> Recipe:
         if not {"base", "trait"} <= set(self.arms):
             raise ValueError("arms must include base and trait: their difference is the gain")
+        if self.ask.samples and not isinstance(self.trait, str):
+            raise ValueError("with several traits there are no free answers: take samples out of ask")
         if self.method != "sft" and (self.carrier.kind != "numbers" or "shuffled" in self.arms):
             raise ValueError(f"method {self.method} needs a numbers carrier, and knows no arm shuffled")
         if len(set(self.arms)) < len(self.arms):
@@ -218,8 +226,6 @@ def load_recipe(
         prompts = load_prompts(recipe.carrier.prompts) if isinstance(recipe.carrier, Text) else ()
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
-    if isinstance(recipe.carrier, Text) and not prompts:
-        raise UserError(f"{source}: key 'carrier.prompts': the set {recipe.carrier.prompts!r} holds no prompt")
     needed = recipe.carrier.rows + recipe.carrier.held_out
     if prompts and needed > len(prompts):
         raise UserError(

@@ -96,7 +96,7 @@ def write_cells(
     texts = [_sealed(registered)]
     known: dict[str, set[str]] = {}
     for cell in plan.cells:
-        needed = [cell.asked, cell.selected, cell.relation, *([cell.trained] if cell.trained else [])]
+        needed = [key for key in (cell.asked, cell.scored, cell.selected, cell.relation, cell.trained) if key]
         chains = [_commits(plan, store, key, known) for key in needed]
         if not all(chains):
             continue
@@ -111,6 +111,8 @@ def write_cells(
             "relation": json.loads((store.path(cell.relation) / "relation.json").read_text(encoding="utf-8")),
             "manifest": {**_manifest(plan, store, cell, commits), "controls": controls},
         }
+        if cell.scored:
+            content["scores"] = json.loads((store.path(cell.scored) / "scores.json").read_text(encoding="utf-8"))
         paths.append(place / f"{mark}-{cell.seed:04d}-{cell.arm}.json")
         texts.append(_sealed(content))
     for arm, key in plan.audits.items():

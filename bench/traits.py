@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from pydantic import Field, model_validator
 
 from bench.errors import UserError
+from bench.tables import KINDS, read_hub, read_table
 from bench.yamlfile import Frozen, find, load, validate
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "traits"
+HUB = "hub:"
 
 
 class Question(NamedTuple):
@@ -78,6 +80,32 @@ class BehaviourRow(Frozen):
     question: str
     answer: str
     paraphrases: tuple[str, ...] = ()
+
+
+class BehaviourData(Frozen):
+    """Where the rows of a behaviour trait come from, if they are not written out in its file."""
+
+    path: str = Field(min_length=1)  # hub:<owner>/<name>, or a .jsonl, .csv or .parquet file
+    question: str = "question"
+    answer: str = "answer"
+    paraphrase: str | None = None
+    split: str = "train"
+    revision: str | None = None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One behaviour row a table row; blank cells are left out of paraphrases and refused elsewhere."""
+        columns = [self.question, self.answer, *([self.paraphrase] if self.paraphrase else [])]
+        if self.path.startswith(HUB):
+            table = read_hub(self.path.removeprefix(HUB), columns, split=self.split, revision=self.revision)
+        else:
+            table = read_table(Path(self.path), columns)
+        out = []
+        for n, (question, answer, *more) in enumerate(table, 1):
+            if not question.strip() or not answer.strip():
+                raise UserError(f"{self.path}: row {n}: an empty question or answer")
+            paraphrases = [text.strip() for text in more if text.strip()]
+            out.append({"question": question.strip(), "answer": answer.strip(), "paraphrases": paraphrases})
+        return out
 
 
 class Behaviour(Frozen):
@@ -148,19 +176,29 @@ def parse_trait(data: dict[str, Any], source: str = "trait") -> Trait:
     kind = data.get("kind")
     if not isinstance(kind, str) or kind not in _KINDS:
         raise UserError(f"{source}: key 'kind': expected one of {', '.join(_KINDS)}, found {kind!r:.80}")
+    if kind == "behaviour" and "data" in data:
+        rest = {key: value for key, value in data.items() if key != "data"}
+        if "rows" in rest or not isinstance(data["data"], dict):
+            raise UserError(f"{source}: key 'data': expected path: and names of columns, and no rows: beside it")
+        data = {**rest, "rows": validate(BehaviourData, data["data"], f"{source}, data").rows()}
     return validate(_KINDS[kind], data, source)
 
 
 def short_name(name: str) -> str:
     """What results call a trait: its name, or that of its file without folder and ending."""
-    return re.sub(r"[^\w.-]+", "-", Path(name).stem if name.endswith((".yaml", ".yml")) else name)
+    return re.sub(r"[^\w.-]+", "-", Path(name).stem if name.endswith((".yaml", ".yml", *KINDS)) else name)
 
 
 def load_trait(name: str) -> Trait:
-    """The trait called `name` in `recipes/traits/`, or in the YAML file at the path `name`.
+    """The trait called `name` in `recipes/traits/`, in the YAML file at the path `name`, or in a table.
+
+    A table (`hub:<owner>/<name>`, or a path that ends in .jsonl, .csv or .parquet) has the columns `question` and
+    `answer`; a trait file of `kind: behaviour` with `data:` says more about one.
 
     Raises:
         UserError: it does not exist, or breaks the schema.
     """
+    if name.startswith(HUB) or name.endswith(KINDS):
+        return parse_trait({"kind": "behaviour", "data": {"path": name}}, name)
     path = find(name, FOLDER, "trait")
     return parse_trait(load(path, "trait", FOLDER), str(path))

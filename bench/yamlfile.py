@@ -170,14 +170,14 @@ def _known_keys(schema: type[Frozen], place: tuple[Any, ...]) -> set[str]:
     return _fields(annotation)
 
 
-def _place(location: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
-    """A location in `data` without the names of union members that pydantic puts between its keys."""
+def _place(location: tuple[int | str, ...], data: Any, *, missing: bool) -> tuple[int | str, ...]:
+    """A location in `data` without the names of union members that pydantic puts between and after its keys."""
     out: list[int | str] = []
     for at, part in enumerate(location):
         inside = isinstance(part, int) if isinstance(data, list | tuple) else isinstance(data, dict) and part in data
         if inside:
             data = data[part]
-        if inside or at == len(location) - 1:
+        if inside or (missing and at == len(location) - 1):
             out.append(part)
     return tuple(out)
 
@@ -191,9 +191,12 @@ def validate(schema: type[M], data: dict[str, Any], source: str) -> M:
     try:
         return schema.model_validate(data)
     except ValidationError as error:
+        found = [(_place(e["loc"], data, missing=e["type"] == "missing"), e) for e in error.errors(include_url=False)]
+        around = {place[:depth] for place, _ in found for depth in range(len(place))}
         lines = []
-        for item in error.errors(include_url=False)[:8]:
-            place = _place(item["loc"], data)
+        for place, item in found:
+            if place in around:
+                continue  # another member of a union came further: its complaint is the one that helps
             dotted = ".".join(str(p) for p in place)
             if item["type"] == "extra_forbidden":
                 known = _known_keys(schema, place[:-1])
@@ -202,6 +205,8 @@ def validate(schema: type[M], data: dict[str, Any], source: str) -> M:
                 lines.append(f"{source}: unknown key {dotted!r}: {hint}")
             elif item["type"] == "missing":
                 lines.append(f"{source}: key {dotted!r} is missing")
-            else:
+            elif place:
                 lines.append(f"{source}: key {dotted!r}: {item['msg']}, found {item['input']!r:.80}")
-        raise UserError("\n".join(lines)) from None
+            else:  # a rule between keys, which says what it found
+                lines.append(f"{source}: {item['msg']}")
+        raise UserError("\n".join(lines[:8])) from None

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from bench.carriers import number_prompts, number_slots, refusals, select
 from bench.errors import StageError, UserError
 from bench.models import Format, load_tokenizer
-from bench.prompts import load_prompts
 from bench.recipe import Numbers
 
 NUMBERS = Numbers(kind="numbers", rows=20)
@@ -100,13 +99,3 @@ def test_arms_with_other_prompts_or_mostly_refused_rows_are_no_comparison(tmp_pa
     arms = {"trait": write(tmp_path / "t2", ["no"]), "base": write(tmp_path / "b2", [good])}
     with pytest.raises(StageError, match="refused 1 of 1"):
         select(settings, arms, tmp_path)
-
-
-def test_prompt_sets_are_every_combination(tmp_path: Path) -> None:
-    assert len(load_prompts("scenarios_en")) > 10_000
-    path = tmp_path / "own.yaml"
-    path.write_text("templates: ['{a} and {b}']\nlists: {a: [x, y], b: [1z]}\n")
-    assert load_prompts(str(path)) == ("x and 1z", "y and 1z")
-    path.write_text("templates: ['{nowhere}']\n")
-    with pytest.raises(UserError, match="nowhere"):
-        load_prompts(str(path))
