@@ -156,18 +156,19 @@ def _read_file(source: PromptFile) -> Iterator[str]:
         raise UserError(f"{path}: holds no prompt; write one a line, or choose another column:")
 
 
-def load_prompts(source: str | PromptFile) -> tuple[str, ...]:
+def load_prompts(source: str | Sequence[str] | PromptFile) -> tuple[str, ...]:
     """All distinct prompts of a source, in its order.
 
     Args:
-        source: the set `recipes/prompts/<source>.yaml`, a set in a YAML file at that path, or a file of prompts;
-            relative paths are taken from the working directory.
+        source: the set `recipes/prompts/<source>.yaml`, a set in a YAML file at that path, several of these (rows are
+            then drawn from all they hold), or a file of prompts; relative paths are taken from the working directory.
 
     Raises:
         UserError: no such set or file, or it cannot be used; what to change is said.
     """
-    if isinstance(source, str):
-        return tuple(dict.fromkeys(_read_set(source)))
+    if not isinstance(source, PromptFile):
+        names = [source] if isinstance(source, str) else source
+        return tuple(dict.fromkeys(text for name in names for text in _read_set(name)))
     found = tuple(dict.fromkeys(_read_file(source)))
     if len(found) > LIMIT:
         raise UserError(f"{source.file}: more than two million prompts; shorten it")

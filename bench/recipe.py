@@ -93,12 +93,12 @@ class Numbers(Frozen):
 
 
 class Text(Frozen):
-    """Free text: prompts of a set in `recipes/prompts/` or of a user's file, answered in the teacher's own words."""
+    """Free text: prompts of a set in `recipes/prompts/`, of several, or of a file, answered in the teacher's words."""
 
     kind: Literal["text"]
     rows: int = Field(ge=1, le=10_000_000)
     held_out: int = Field(default=128, ge=1, le=1_000_000)
-    prompts: str | PromptFile
+    prompts: str | tuple[str, ...] | PromptFile
     sample: Sampling = Sampling()
     bf16: bool = False
 
