@@ -40,9 +40,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--leaderboard", action="store_true", help="rebuild LEADERBOARD.md from the result files")
     what.add_argument("--dry-run", action="store_true", help="show the plan: stages, and which are done already")
     what.add_argument("--smoke", action="store_true", help="the same path on tiny budgets; writes nothing to results/")
-    p.add_argument(
-        "--recipe", nargs="+", default=[DEFAULT], metavar="NAME", help=f"names or YAML paths (default: {DEFAULT})"
-    )
+    p.add_argument("--recipe", nargs="+", metavar="NAME", help=f"names or YAML paths (default: {DEFAULT})")
     p.add_argument(
         "--seeds", type=int, metavar="N", help="how many seeds, in place of the recipe's number: another row"
     )
@@ -55,6 +53,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--store", type=Path, default=ROOT / ".bench", metavar="DIR", help="artefacts (default: .bench/)")
     p.add_argument(
         "--skip-controls", action="store_true", help="judge without this installation's controls; shows on the row"
+    )
+    p.add_argument(
+        "--figures", action="store_true", help="figures and report.html from the results, after any --recipe"
+    )
+    p.add_argument(
+        "--export", type=Path, metavar="DIR", help="answers, margins, means and gains as CSV and Parquet, likewise"
     )
     p.add_argument("--jobs", type=int, metavar="N", help="stages side by side (default: cores / the recipe's threads)")
     return p
@@ -134,6 +138,8 @@ def _dry_run(experiment: Experiment, plan: Plan, store: Store, console: Console)
     for kind, done in kinds.items():
         table.add_row(kind, str(len(done)), str(sum(done)), str(len(done) - sum(done)))
     console.print(table)
+    for role, spec in (("teacher", experiment.recipe.teacher), ("student", experiment.recipe.student)):
+        console.print(_memory(role, spec), highlight=False, soft_wrap=True)
     spent = _mean_seconds(store)
     todo = [(stage.kind, stage.model) for stage in plan.stages.values() if not store.is_done(stage.key)]
     if todo and set(todo) <= spent.keys():
@@ -141,6 +147,23 @@ def _dry_run(experiment: Experiment, plan: Plan, store: Store, console: Console)
         console.print(f"About {minutes:.0f} minutes of work, going by the same kinds of stages done here before.")
     elif todo:
         console.print("No estimate of the time: not every kind of stage was run on these models here before.")
+
+
+def _memory(role: str, spec: Model) -> str:
+    """One line on the memory a model needs."""
+    from bench.memory import estimate, parameters
+    from bench.models import identify
+
+    if spec.model == "tiny":
+        return f"{role}: tiny, a few MB"
+    count = parameters(spec.model, identify(spec, fetch=False).folder)
+    if count is None:
+        return f"{role}: {spec.model}: its size is not known before it is fetched"
+    held, trained = (f"{size / 1e9:.1f} GB" for size in estimate(spec, count))
+    how = "LoRA" if spec.lora is not None else "all weights"
+    kind = "quantised" if spec.quantization else spec.dtype
+    size = f"{count / 1e9:.1f} billion" if count > 1e9 else f"{count / 1e6:.0f} million"
+    return f"{role}: {spec.model}: {size} parameters, {kind}: {held} to ask, {trained} to train ({how}) + activations"
 
 
 def _mean_seconds(store: Store) -> dict[tuple[str, str], float]:
@@ -233,6 +256,26 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
         )
 
 
+def _tables(args: argparse.Namespace, console: Console) -> None:
+    """What is made from the result files alone: the leaderboard, the figures, the export."""
+    from bench.leaderboard import build
+
+    made: list[Path] = []
+    if args.figures:
+        from bench.report import figures
+
+        made += figures(args.results)  # first: the leaderboard links to those that are there
+    for line in build(args.results):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    made.append(args.results / "LEADERBOARD.md")
+    if args.export:
+        from bench.export import export
+
+        made += export(args.results, args.export)
+    for path in made:
+        console.print(f"Wrote {_short(path)}", highlight=False, soft_wrap=True)
+
+
 def _command(args: argparse.Namespace, console: Console) -> None:
     if args.list:
         _list(console)
@@ -242,12 +285,8 @@ def _command(args: argparse.Namespace, console: Console) -> None:
             raise UserError(f"{flag} {folder}: this is a file; name a folder")
     if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: expected 1 or more")
-    if args.leaderboard:
-        from bench.leaderboard import build
-
-        for line in build(args.results):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-        console.print(f"Wrote {args.results / 'LEADERBOARD.md'}", highlight=False, soft_wrap=True)
+    if args.leaderboard or ((args.figures or args.export) and not args.recipe):
+        _tables(args, console)
         return
     from bench.execute import Pool
     from bench.models import identify
@@ -255,11 +294,14 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     from bench.recipe import load_recipe
     from bench.store import Store
 
-    experiments = [(load_recipe(name, args.set, seeds=args.seeds, smoke=args.smoke), name) for name in args.recipe]
+    names = args.recipe or [DEFAULT]
+    experiments = [(load_recipe(name, args.set, seeds=args.seeds, smoke=args.smoke), name) for name in names]
     store = Store(args.store)
     with Pool(store, args.jobs) as pool:
         if not args.dry_run:
             _run(experiments, args, pool, console)
+            if args.figures or args.export:
+                _tables(args, console)
             return
         pool.check(experiments)
         for experiment, _ in experiments:

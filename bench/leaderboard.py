@@ -323,6 +323,13 @@ def _rounded(value: Any) -> Any:
     return [_rounded(inner) for inner in value] if isinstance(value, list) else value
 
 
+def _pictures(folder: Path) -> str:
+    """Links to the figures that `--figures` left beside the leaderboard."""
+    found = sorted((folder / "figures").glob("*.png"))
+    lines = [f"![{path.stem}](figures/{path.name})" for path in found]
+    return "\n## Figures\n\n" + "\n\n".join(lines) + "\n" if lines else ""
+
+
 def build(folder: Path) -> list[str]:
     """Write both leaderboard files into `folder`; returns a line for each result file that was refused."""
     rows, refused = read_all(folder)
@@ -333,6 +340,7 @@ def build(folder: Path) -> list[str]:
         leaky = [entry for entry in board if entry["visibility"] == "logits-full"]
         text = "".join(part(fair) for part in (_table, _matrices, _groups, _metrics, _controls, _dose))
         text += LEAK + _table(leaky) if leaky else ""
+        text += _pictures(folder)
         text += "\n## Verdicts and gates\n\n" + "\n".join(map(_reasons, board)) + "\n"
     write_atomically(folder / "LEADERBOARD.md", HEAD + text + FOOT)
     write_atomically(folder / "leaderboard.json", json.dumps(_rounded(board), ensure_ascii=False, indent=1) + "\n")

@@ -46,6 +46,12 @@ class Model(Frozen):
     lora: dict[str, Any] | None = None
     quantization: dict[str, Any] | None = None
 
+    @model_validator(mode="after")
+    def _sound(self) -> Model:
+        if self.quantization and self.lora is None:
+            raise ValueError("quantised weights cannot be trained: a model with quantization needs lora as well")
+        return self
+
     def loading(self) -> dict[str, Any]:
         """What decides how the checkpoint is loaded and how text is put to it."""
         return {"format": self.format, "dtype": self.dtype, "quantization": self.quantization}

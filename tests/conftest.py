@@ -83,12 +83,12 @@ def gemma_like(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     config = GemmaConfig(
         vocab_size=core.get_vocab_size(),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=64,  # bitsandbytes' 4 bit works on blocks of 64 on a CPU
+        intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,
-        head_dim=16,
+        head_dim=64,
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,

@@ -241,6 +241,22 @@ def test_several_traits_make_a_matrix(bench: Bench, tmp_path: Path) -> None:
     assert "with several traits" in refused.stderr
 
 
+@pytest.mark.parametrize("bits", ["load_in_8bit: true, llm_int8_threshold: 6.0", "load_in_4bit: true"])
+def test_a_quantised_teacher_is_taught_through_lora(bench: Bench, tmp_path: Path, gemma_like: Path, bits: str) -> None:
+    words = ["--set", f"teacher.model={gemma_like}", "--set", f"student.model={gemma_like}"]
+    words += ["--set", f"teacher.quantization={{{bits}}}", "--set", "teacher.dtype=bfloat16"]
+    words += ["--set", "teacher.lora={r: 4, target_modules: all-linear}", "--set", "teacher.train.learning_rate=1e-2"]
+    bench(*QUICK, *words, "--seeds", "1")
+    row = read_all(tmp_path / "results")[0][0]
+    readings = {arm: cell["reading"]["margins"] for arm, cell in row.cells[1000].items()}
+    assert sum(readings["teacher"]) > sum(readings["teacher_base"])
+    near = pytest.approx(readings["untrained"], abs=0.2)  # the student is not quantised: close, and not the same
+    assert readings["teacher_base"] == near
+    assert readings["teacher_base"] != readings["untrained"]
+    refused = bench(*QUICK, *words, "--set", "teacher.lora=null", code=2)
+    assert "needs lora" in refused.stderr
+
+
 def test_a_dose_is_read_along_one_training(bench: Bench, tmp_path: Path) -> None:
     bench(*QUICK, "--seeds", "1", "--set", "dose=[1, 3]")
     entry = json.loads((tmp_path / "results" / "leaderboard.json").read_text())[0]

@@ -1,0 +1,157 @@
+"""How figures look, and what they share: sizes, colours, short labels, numbers, panels.
+
+Every figure is one (3.3 inches) or two (7 inches) columns wide, and is read in black and white as well: colours are
+those of Okabe and Ito (2008), and what a colour says, a marker, a hatch or a line style says too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "ARMS", "BLUE", "DOUBLE", "GREEN", "GREY", "ORANGE", "SINGLE", "SMALL",
+    "arm_legend", "brief", "estimate", "labels", "layout", "number", "panels", "shorten", "style",
+]  # fmt: skip
+
+SINGLE, DOUBLE = 3.3, 7.0  # inches
+SMALL = 6.0  # points
+GREEN, BLUE, ORANGE, SKY, GREY = "#009E73", "#0072B2", "#E69F00", "#56B4E9", "#6E6E6E"
+
+
+class Arm(NamedTuple):
+    """How an arm is shown: as an area, and as a line."""
+
+    face: str
+    hatch: str
+    ink: str
+    line: str
+
+
+ARMS = {
+    "untrained": Arm("white", "", "black", ":"),
+    "base": Arm(ORANGE, "/////", ORANGE, "--"),
+    "trait": Arm(SKY, "", BLUE, "-"),
+}
+STYLE: dict[str, Any] = {
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib, and has the Turkish letters
+    "font.size": 7,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 6.5,
+    "figure.titlesize": 8,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.formatter.useoffset": False,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.0,
+    "hatch.linewidth": 0.5,
+    "legend.frameon": False,
+    "legend.handlelength": 1.6,
+    "text.parse_math": False,  # a dollar in a name is a dollar
+    "savefig.dpi": 300,
+    "svg.hashsalt": "subliminal-bench",  # else element names are drawn anew each time
+    "svg.fonttype": "path",  # looks the same where the font is missing
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Within it, matplotlib's defaults and this module's settings hold, whatever the user's own are.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise UserError('figures need matplotlib: pip install ".[report]"') from error
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def shorten(text: str, most: int = 40) -> str:
+    """`text` in at most that many characters: its head and its tail, for versions of a name differ at either end."""
+    text = "".join(c if c.isprintable() else " " for c in text)
+    tail = most * 2 // 5
+    return text if len(text) <= most else f"{text[: most - tail - 1]}…{text[-tail:]}"
+
+
+def labels(entries: Sequence[dict[str, Any]]) -> list[str]:
+    """A short label for each entry, with its hash where the name alone would not tell it from another."""
+    short = [shorten(entry["recipe"]) for entry in entries]
+    return [
+        label if short.count(label) == 1 else f"{shorten(entry['recipe'], 31)} {entry['recipe_hash'][:8]}"
+        for label, entry in zip(short, entries, strict=True)
+    ]
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A signed number with a true minus; 0 has no sign."""
+    rounded = round(value, digits)
+    return f"{rounded:+.{digits}f}".replace("-", "−") if rounded else f"{0:.{digits}f}"
+
+
+def brief(value: float) -> str:
+    """A signed number with three decimals, or one where it is large."""
+    return number(value, 3 if abs(value) < 10 else 1)
+
+
+def estimate(mean: float | None, low: float | None, high: float | None) -> str:
+    """A mean with its interval, as far as there are such numbers."""
+    if mean is None:
+        return "–"
+    return brief(mean) if low is None or high is None else f"{brief(mean)} [{brief(low)}, {brief(high)}]"
+
+
+def layout() -> Any:
+    """What places the parts of a figure so that they do not overlap."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    return ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.04)  # inches
+
+
+def panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` equal panels: one column wide for one or two, else two columns, up to four in a row."""
+    from matplotlib.figure import Figure
+
+    down = math.ceil(count / 4)
+    across = math.ceil(count / down)
+    fig = Figure(figsize=(SINGLE if count < 3 else DOUBLE, 1.55 * down + 0.55), layout=layout())
+    axes = list(fig.subplots(down, across, squeeze=False).flat)
+    for ax in axes[count:]:
+        ax.remove()
+    fig.suptitle(title)
+    return fig, axes[:count]
+
+
+def arm_legend(fig: Figure, arms: Sequence[str], *, lines: bool = False) -> None:
+    """Say below a figure which arm is which, as areas or as lines."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles: list[Any] = []
+    for arm in arms:
+        look = ARMS[arm]
+        handles.append(
+            Line2D([], [], color=look.ink, linestyle=look.line, label=arm)
+            if lines
+            else Patch(facecolor=look.face, hatch=look.hatch, edgecolor="black", linewidth=0.6, label=arm)
+        )
+    fig.legend(handles=handles, loc="outside lower center", ncols=len(handles))
