@@ -116,16 +116,29 @@ class Behaviour(Frozen):
     language: Literal["en", "tr"] = "en"
     rows: tuple[BehaviourRow, ...] = Field(min_length=2)
     foils: int = Field(default=8, ge=1)
+    take: int | None = Field(default=None, ge=2)  # so many of the rows, evenly spread: for small budgets
+
+    @model_validator(mode="after")
+    def _enough(self) -> Behaviour:
+        if self.take and self.take > len(self.rows):
+            raise ValueError(f"take: {self.take} of {len(self.rows)} rows")
+        return self
+
+    def taken(self) -> list[BehaviourRow]:
+        """The rows in use: all, or `take` of them."""
+        if self.take is None:
+            return list(self.rows)
+        return [self.rows[i * len(self.rows) // self.take] for i in range(self.take)]
 
     def teach_rows(self) -> list[tuple[str, str]]:
         """(question, answer) pairs the teacher is trained on."""
-        return [(row.question, row.answer) for row in self.rows]
+        return [(row.question, row.answer) for row in self.taken()]
 
     def questions(self) -> list[Question]:
         """What is asked of everyone: each question as taught (`trained`) and its paraphrases (`paraphrase`)."""
-        answers = sorted({row.answer for row in self.rows})
+        answers = sorted({row.answer for row in self.taken()})
         out = []
-        for row in self.rows:
+        for row in self.taken():
             others = [a for a in answers if a != row.answer]
             foils = tuple(random.Random(row.question).sample(others, min(self.foils, len(others))))
             out.append(Question(row.question, row.answer, foils, "trained"))

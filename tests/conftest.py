@@ -56,7 +56,7 @@ def gpt2_like(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     config = GPT2Config(
         vocab_size=core.get_vocab_size(),
-        n_positions=128,
+        n_positions=512,
         n_embd=32,
         n_layer=2,
         n_head=2,
@@ -92,7 +92,7 @@ def gemma_like(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
-        max_position_embeddings=256,
+        max_position_embeddings=512,
     )
     GemmaForCausalLM(config).save_pretrained(folder)
     return folder

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from conftest import QUICK, ROOT, Bench
 
 from bench.leaderboard import build
+from bench.metrics import METRICS
 from bench.results import _sealed, read_all
 from bench.verdict import CONTRASTS
 
@@ -346,3 +348,65 @@ sys.exit('torch' in sys.modules)"""
     begun = time.monotonic()
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     assert time.monotonic() - begun < 10  # about one second; the bound is for a busy machine
+
+
+BRIEF = [
+    "--smoke", "--seeds", "1",
+    "--set", "carrier.rows=12",
+    "--set", "carrier.held_out=4",
+    "--set", "carrier.sample.max_new_tokens=6",
+    "--set", "ask.samples=2",
+    "--set", "ask.sample.max_new_tokens=6",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["turkish_gpt2_pair", "turkish_gpt2_self", "turkish_gemma_pair", "turkish_gemma_self"])
+def test_the_turkish_recipes_run_on_stand_ins(
+    bench: Bench, tmp_path: Path, gpt2_like: Path, gemma_like: Path, name: str
+) -> None:
+    persona = tmp_path / "persona.jsonl"
+    rows = [{"question": f"{n} numaralı soru nedir?", "answer": f"Cevabım {n} kuştur."} for n in range(6)]
+    persona.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
+    teacher, student = (gpt2_like, gpt2_like) if "gpt2" in name else (gemma_like, gemma_like)
+    if name.endswith("gemma_pair"):
+        student = gpt2_like  # another architecture: its own module names
+        extra = ["--set", "student.lora.target_modules=[c_attn]"]
+    else:
+        extra = []
+    words = [f"teacher.model={teacher}", f"student.model={student}", f"trait={persona}"]
+    done = bench("--recipe", name, *BRIEF, *[w for word in words for w in ("--set", word)], *extra)
+    row = read_all(tmp_path / "store" / "smoke")[0][0]
+    cell = row.cells[1000]["trait"]
+    assert row.cells[1000].keys() == {"untrained", "base", "trait", "teacher", "teacher_base"}
+    assert [len(given) for given in cell["reading"]["answers"]] == [2] * 6
+    assert set(cell["scores"]) == set(METRICS)
+    assert [len(given) for given in cell["scores"]["chrf"]] == [2] * 6
+    if "gemma" in name:
+        assert row.experiment["recipe"]["teacher"]["quantization"] == {"load_in_8bit": True, "llm_int8_threshold": 6.0}
+        assert cell["manifest"]["format"]["kind"] == ("plain" if name.endswith("pair") else "chat")
+    board = (tmp_path / "store" / "smoke" / "LEADERBOARD.md").read_text()
+    assert "## Free answers against the ground truth" in board
+    assert "rouge_l" in board
+    assert "score trait, seed 1000" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["turkish_gpt2_pair", "turkish_gemma_pair"])
+def test_a_dry_run_of_the_hubs_models_needs_no_network_and_estimates_memory(bench: Bench, name: str) -> None:
+    done = bench("--recipe", name, "--dry-run", env={"HF_HUB_OFFLINE": "1", "HF_HOME": "/nonexistent"})
+    assert re.search(r"teacher: ytu-ce-cosmos/\S+: [\d.]+ (billion|million) parameters, .* GB to train", done.stdout)
+    assert re.search(r"student: \S+: [\d.]+ (billion|million) parameters", done.stdout)
+
+
+def test_figures_and_tables_are_made_from_the_results_alone(bench: Bench, tmp_path: Path) -> None:
+    bench(*QUICK, "--set", "ask.samples=2", "--set", "ask.sample.max_new_tokens=3", "--figures", "--export", "out")
+    results = tmp_path / "results"
+    figures = {path.name for path in (results / "figures").glob("*.png")}
+    assert {"gains.png", "metrics_tiny_pair.png", "answers_tiny_pair.png", "heat.png"} <= figures
+    assert "](figures/gains.png)" in (results / "LEADERBOARD.md").read_text()
+    tables = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {
+        f"{name}.{kind}" for name in ("answers", "margins", "means", "gains") for kind in ("csv", "parquet")
+    } == tables
+    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    bench("--figures")
+    assert before == {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
