@@ -60,6 +60,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--export", type=Path, metavar="DIR", help="answers, margins, means and gains as CSV and Parquet, likewise"
     )
+    p.add_argument("--merge", action="store_true", help="write the models of a finished run, adapters merged, to --out")
+    p.add_argument("--out", type=Path, metavar="DIR", help="where --merge writes")
+    p.add_argument(
+        "--publish",
+        metavar="ORG",
+        help="push a finished run's adapters (with --merge: models), rows and cards to the hub, private at first",
+    )
     p.add_argument("--jobs", type=int, metavar="N", help="stages side by side (default: cores / the recipe's threads)")
     return p
 
@@ -276,6 +283,26 @@ def _tables(args: argparse.Namespace, console: Console) -> None:
         console.print(f"Wrote {_short(path)}", highlight=False, soft_wrap=True)
 
 
+def _hand_out(named: list[tuple[Experiment, str]], args: argparse.Namespace, store: Store, console: Console) -> None:
+    """`--merge` and `--publish`."""
+    from bench.publish import Origin, merge, publish
+
+    if args.smoke or args.dry_run:
+        raise UserError("--merge and --publish hand out finished runs: leave --smoke and --dry-run out")
+    if args.merge and not args.publish and args.out is None:
+        raise UserError("--merge: say where to, with --out DIR")
+
+    def tell(place: str) -> None:
+        console.print(place, markup=False, highlight=False, soft_wrap=True)
+
+    for experiment, name in named:
+        origin = Origin(name, tuple(args.set), args.seeds)
+        if args.publish:
+            publish(experiment, origin, store, args.publish, args.results, merged=args.merge, tell=tell)
+        else:
+            merge(experiment, origin, store, args.out, args.results, tell=tell)
+
+
 def _command(args: argparse.Namespace, console: Console) -> None:
     if args.list:
         _list(console)
@@ -295,16 +322,19 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     from bench.store import Store
 
     names = args.recipe or [DEFAULT]
-    experiments = [(load_recipe(name, args.set, seeds=args.seeds, smoke=args.smoke), name) for name in names]
+    experiments = [load_recipe(name, args.set, seeds=args.seeds, smoke=args.smoke) for name in names]
     store = Store(args.store)
+    if args.merge or args.publish:
+        _hand_out(list(zip(experiments, names, strict=True)), args, store, console)
+        return
     with Pool(store, args.jobs) as pool:
         if not args.dry_run:
-            _run(experiments, args, pool, console)
+            _run(list(zip(experiments, names, strict=True)), args, pool, console)
             if args.figures or args.export:
                 _tables(args, console)
             return
-        pool.check(experiments)
-        for experiment, _ in experiments:
+        pool.check(zip(experiments, names, strict=True))
+        for experiment in experiments:
 
             def known(spec: Model) -> Any:
                 return identify(spec, fetch=False)
