@@ -200,10 +200,15 @@ def _worst(gates: Sequence[Gate]) -> Gate:
 
 
 def _induction(taught: Taught, full: Sequence[Mapping[str, Any]]) -> Gate:
-    """Does the teacher show the trait? Mean shift over questions / their standard deviation, averaged over seeds."""
+    """Does the teacher show what it was taught? Mean shift over questions / their standard deviation, over seeds.
+
+    Of a persona only the wording it was taught is asked here: whether that carries over to paraphrases is a finding
+    about the teacher, shown beside the gains, and no condition.
+    """
     ratios = []
     for arms in full:
-        sides = (_margins(arms[arm], taught.group) for arm in (taught.teacher, "teacher_base"))
+        group = "trained" if "trained" in arms[taught.teacher]["reading"]["groups"] else taught.group
+        sides = (_margins(arms[arm], group) for arm in (taught.teacher, "teacher_base"))
         pairs = zip(*sides, strict=True)
         shifts = [with_trait - without for with_trait, without in pairs]
         mean = _mean(shifts)
