@@ -42,8 +42,8 @@ def row(
             }
 
         cells[seed] = {
-            "teacher": {**common, "reading": {"margins": (shift + 2 * noise).tolist()}},
-            "teacher_base": {**common, "reading": {"margins": noise.tolist()}},
+            "teacher": {**common, "reading": {"margins": (shift + 2 * noise).tolist(), "groups": ["ask"] * 40}},
+            "teacher_base": {**common, "reading": {"margins": noise.tolist(), "groups": ["ask"] * 40}},
             "untrained": {**common, "reading": reading(0.0)},
             "base": {**common, "reading": reading(0.1)},
             "trait": {**common, "reading": reading(0.1 + gain, fit)},
