@@ -172,7 +172,7 @@ def _detectable(n: int, target: float, alpha: float) -> float:
             middle = (low + high) / 2
             low, high = (low, middle) if power(middle, 1.0, n, alpha) >= target else (middle, high)
         return high
-    noise = np.random.default_rng(0).normal(0, 1, (4000, n))
+    noise = np.random.default_rng(0).normal(0, 1, (20_000 if n <= 8 else 4000, n))
     signs = (1 - 2 * ((np.arange(2 ** (n - 1))[:, None] >> np.arange(n)) & 1)).astype(np.float64)  # half: -s mirrors s
     for _ in range(14):
         middle = (low + high) / 2

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.leaks import Lexicon, Questions, fold
+from bench.leaks import Lexicon, Sentences, fold
 from bench.prompts import load_prompts
 from bench.traits import Behaviour, load_trait
 
@@ -70,7 +70,7 @@ def test_a_paraphrase_is_not_its_question_reordered(language: str) -> None:
 def test_no_question_repeats_another_by_the_measure_of_the_leak_filter(language: str) -> None:
     texts = asked(behaviour(language))
     for order in (texts, texts[::-1]):  # find gives the first: from either end, that must be the text itself
-        questions = Questions(order)
+        questions = Sentences(order)
         for text in texts:
             assert questions.find(text) == text
 

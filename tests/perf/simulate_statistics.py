@@ -52,7 +52,8 @@ def coverage(shape: str, n: int, experiments: int, boots: int) -> tuple[float, f
 
 def board(gains: NDArray[np.float64], shift: float = 5.0) -> list[str]:
     """Verdicts of a board whose rows have these (rows, seeds) gains."""
-    rows = [Readings(len(g), [], [], [], g, [shift] * len(g), {}, {}, GATES) for g in gains.tolist()]
+    empty = Readings(gains.shape[1], [], [], [], [], [], {}, {}, [], {}, {}, [], GATES)
+    rows = [empty._replace(gains=g, shifts=[shift] * len(g)) for g in gains.tolist()]
     return [j.verdict for j in judge(rows, [0.05] * len(rows))]
 
 
@@ -78,7 +79,7 @@ def detected(n: int, experiments: int) -> tuple[float, float]:
     effect = smallest_detectable(1.0, n)
     gains = np.random.default_rng(3000 + n).normal(effect, 1, (experiments, n)).tolist()
     by_t = float(np.mean([mean_interval(g).low > 0 for g in gains]))
-    return by_t, float(np.mean([sign_flip_p(g).p <= 0.05 for g in gains[:2000]]))
+    return by_t, float(np.mean([sign_flip_p(g).p <= 0.05 for g in gains[: None if n <= 10 else 2000]]))
 
 
 def error(experiments: int) -> str:
