@@ -28,7 +28,7 @@ def number_prompts(carrier: Numbers, numbers: Sequence[int], seed: int) -> list[
     """One prompt a row, held-out rows last: `given` random members of `numbers`, equal for all teachers of a seed."""
     rng = random.Random(f"prompts {seed}")
     rows = [rng.choices(numbers, k=carrier.given) for _ in range(carrier.rows + carrier.held_out)]
-    return [carrier.prompt.format(numbers=carrier.separator.join(map(str, row))) for row in rows]
+    return [carrier.prompt.replace("{numbers}", carrier.separator.join(map(str, row))) for row in rows]
 
 
 def number_slots(

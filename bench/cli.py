@@ -76,7 +76,7 @@ class Screen:
 
     def __init__(self, console: Console, total: int, done: int) -> None:
         self.console = console
-        self.total, self.done = total, done
+        self.total = total
         self.bars: dict[str, TaskID] = {}
         self.progress = Progress(
             TextColumn("{task.description:<28}"),
@@ -99,18 +99,19 @@ class Screen:
         self.progress.stop()
 
     def started(self, stage: Stage) -> None:
-        self.bars[stage.key] = self.progress.add_task(stage.label, total=None)
+        if stage.key not in self.bars:  # a stage starts again where what it reads was damaged
+            self.bars[stage.key] = self.progress.add_task(stage.label, total=None)
 
     def moved(self, stage: Stage, done: int, of: int) -> None:
         self.progress.update(self.bars[stage.key], completed=done, total=of)
 
-    def finished(self, stage: Stage, seconds: float) -> None:
-        self.done += 1
+    def finished(self, stage: Stage, seconds: float, left: int) -> None:
         self.progress.remove_task(self.bars.pop(stage.key))
-        self.progress.update(self.all, completed=self.done)
-        self.progress.console.print(
-            f"[{self.done}/{self.total}] {stage.label}  {seconds:.1f} s", markup=False, highlight=False
-        )
+        self.progress.update(self.all, completed=self.total - left)
+        self.noticed(f"[{self.total - left}/{self.total}] {stage.label}  {seconds:.1f} s")
+
+    def noticed(self, line: str) -> None:
+        self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _heading(path: Path) -> list[str]:

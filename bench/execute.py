@@ -6,6 +6,7 @@ quick to start, quick to stop, and free of their threads.
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import platform
@@ -13,10 +14,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -34,6 +37,7 @@ ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
     "HF_HUB_OFFLINE": "1",  # whatever a stage needs was fetched before it; a look at the network would be a surprise
+    "USE_HUB_KERNELS": "0",  # nothing that a checkpoint names is fetched and run
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -47,7 +51,8 @@ class Watcher(Protocol):
 
     def started(self, stage: Stage) -> None: ...
     def moved(self, stage: Stage, done: int, of: int) -> None: ...
-    def finished(self, stage: Stage, seconds: float) -> None: ...
+    def finished(self, stage: Stage, seconds: float, left: int) -> None: ...
+    def noticed(self, line: str) -> None: ...
 
 
 def commit() -> str:
@@ -79,7 +84,11 @@ def _gpus() -> list[str]:
 # -- in the worker -----------------------------------------------------------------------------------------------------
 
 
-def _compute(stage: Stage, inputs: dict[str, Path], out: Path, report: Any) -> dict[str, Any]:
+class _Damaged(Exception):
+    """Inputs of a stage whose bytes are not those that were written: key -> names of the files."""
+
+
+def _compute(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, keep: Path) -> dict[str, Any]:
     import json
 
     from bench import ask, audit, carriers, distill, generate, metrics, models, tiny, train
@@ -93,7 +102,7 @@ def _compute(stage: Stage, inputs: dict[str, Path], out: Path, report: Any) -> d
             found = models.relation(inputs["teacher"], inputs["student"])
             (out / "relation.json").write_text(json.dumps(found, indent=1))
         case "teacher":
-            return train.teacher(stage.settings, inputs, out, report)
+            return train.teacher(stage.settings, inputs, out, report, keep)
         case "carrier":
             return generate.carrier(stage.settings, inputs, out, report)
         case "select":
@@ -103,7 +112,7 @@ def _compute(stage: Stage, inputs: dict[str, Path], out: Path, report: Any) -> d
         case "audit":
             audit.audit(stage.settings, inputs, out)
         case "student":
-            return train.student(stage.settings, inputs, out, report)
+            return train.student(stage.settings, inputs, out, report, keep)
         case "ask":
             return ask.ask(stage.settings, inputs, out, report)
         case "score":
@@ -123,8 +132,28 @@ def _hardware() -> str:
         return platform.processor() or platform.machine()
 
 
+FULL = {
+    errno.ENOSPC: "the disk is full: make room",
+    errno.EDQUOT: "your disk quota is used up: make room",
+    errno.EROFS: "the disk is read-only: name another --store",
+}
+
+
+def _disk_trouble(error: Exception, out: Path) -> str | None:
+    """What to say where `error` comes from the disk that `out` is on; libraries wrap the system's word for it."""
+    for number, words in FULL.items():
+        if getattr(error, "errno", None) == number or f"os error {number})" in str(error):
+            return words
+    with suppress(OSError):
+        if shutil.disk_usage(out).free < 100_000:
+            return FULL[errno.ENOSPC]
+    return None
+
+
 def _make(stage: Stage, store: Store, at_commit: str, conn: Connection) -> None:
     import torch
+
+    from bench.resume import review
 
     last = 0.0
 
@@ -136,9 +165,15 @@ def _make(stage: Stage, store: Store, at_commit: str, conn: Connection) -> None:
 
     torch.set_num_threads(stage.threads)
     with store.lock(stage.key):
-        if store.is_done(stage.key):  # another process made it while this one waited
+        if not store.damaged(stage.key):  # another process made it while this one waited
             return
-        store.sweep(stage.key)
+        broken = {
+            ref.identity: names
+            for ref in stage.inputs.values()
+            if ref.folder is None and (names := store.damaged(ref.identity))
+        }
+        if broken:
+            raise _Damaged(broken)
         inputs = {role: ref.folder or store.path(ref.identity) for role, ref in stage.inputs.items()}
         note: dict[str, Any] = {
             "stage": stage.label,
@@ -147,10 +182,19 @@ def _make(stage: Stage, store: Store, at_commit: str, conn: Connection) -> None:
             "threads": stage.threads,
             "hardware": _hardware(),
         }
+        keep = store.checkpoints(stage.key)
+        for line in review(keep):
+            conn.send(("noticed", f"{stage.label}: {line}"))
         begun = time.monotonic()
         with store.make(stage.key, note) as out:
-            note["did"] = _compute(stage, inputs, out, report)
+            try:
+                note["did"] = _compute(stage, inputs, out, report, keep)
+            except Exception as error:
+                if trouble := _disk_trouble(error, out):
+                    raise StageError(f"{store.root}: {trouble}") from error
+                raise
             note["seconds"] = round(time.monotonic() - begun, 2)
+        shutil.rmtree(keep, ignore_errors=True)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
@@ -167,8 +211,17 @@ def _check(tasks: Sequence[tuple[str, Any, str]]) -> None:
             check(said, key, source)
 
 
+def _end_with_parent() -> None:
+    """Ends this process as soon as the command that started it is gone: it would hold locks and cores for nobody."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _work(conn: Connection, root: Path, gpu: str | None, at_commit: str, log: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interruption means
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     with log.open("a", encoding="utf-8", buffering=1) as file:
@@ -191,11 +244,14 @@ def _work(conn: Connection, root: Path, gpu: str | None, at_commit: str, log: Pa
                 conn.send(("user", str(error)))
             except StageError as error:
                 conn.send(("stage", str(error)))
+            except _Damaged as error:
+                conn.send(("damaged", error.args[0]))
             except Exception as error:
-                traceback.print_exc()
-                conn.send(
-                    ("stage", f"{type(error).__name__}: {' '.join(str(error).split())[:300]} (traceback in {log})")
-                )
+                with suppress(OSError):  # the log may be on a full disk
+                    traceback.print_exc()
+                trouble = _disk_trouble(error, root)
+                said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]} (traceback in {log})"
+                conn.send(("stage", f"{root}: {trouble}" if trouble else said))
 
 
 # -- in the parent -----------------------------------------------------------------------------------------------------
@@ -319,16 +375,30 @@ class Pool:
         return message
 
 
-def run_stages(stages: dict[str, Stage], pool: Pool, watcher: Watcher) -> None:
+def _damaged(stage: Stage, folder: Path, names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"damaged: {stage.label}: {folder}: {', '.join(names[:3])}{more}; made again"
+
+
+def run_stages(stages: Mapping[str, Stage], pool: Pool, watcher: Watcher) -> None:
     """Make every stage that is not done yet, several at a time. Stages are taken in the plan's order.
+
+    What is damaged is named and made again: found at once where a file's size or time, or a small file's checksum, is
+    wrong, and else when a stage is about to read it.
 
     Raises:
         StageError, UserError: a stage failed; those that were done stay done.
     """
-    waiting = {key: stage for key, stage in stages.items() if not pool.store.is_done(key)}
+    store = pool.store
+    store.sweep()
+    waiting = {key: stage for key, stage in stages.items() if not store.is_done(key)}
+    for key, stage in waiting.items():
+        if store.path(key).exists():
+            watcher.noticed(_damaged(stage, store.path(key), store.damaged(key)))
     if not waiting:
         return
     missing = set(waiting)
+    again: Counter[str] = Counter()
     idle = pool.start(pool.slots(max(stage.threads for stage in waiting.values())))
     busy: dict[Connection, tuple[_Worker, Stage, float]] = {}
     while waiting or busy:
@@ -344,9 +414,23 @@ def run_stages(stages: dict[str, Stage], pool: Pool, watcher: Watcher) -> None:
             if message[0] == "moved":
                 watcher.moved(stage, message[1], message[2])
                 continue
-            if not pool.store.is_done(stage.key):
-                raise StageError(f"{stage.label}: ended without leaving {pool.store.path(stage.key)}")
+            if message[0] == "noticed":
+                watcher.noticed(message[1])
+                continue
             del busy[conn]  # type: ignore[arg-type]
             idle.append(worker)
+            if message[0] == "damaged":
+                waiting[stage.key] = stage
+                for key, names in message[1].items():
+                    if key not in missing:
+                        again[key] += 1
+                        if again[key] > 2:
+                            raise StageError(f"{stages[key].label}: damaged time and again: is the disk sound?")
+                        watcher.noticed(_damaged(stages[key], store.path(key), names))
+                        missing.add(key)
+                        waiting[key] = stages[key]
+                continue
+            if not store.is_done(stage.key):
+                raise StageError(f"{stage.label}: ended without leaving {store.path(stage.key)}")
             missing.discard(stage.key)
-            watcher.finished(stage, time.monotonic() - begun)
+            watcher.finished(stage, time.monotonic() - begun, len(waiting) + len(busy))

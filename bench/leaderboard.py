@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.results import Row, read_all
 from bench.stats import Interval, diagonal_excess, hierarchical_bootstrap, mean_interval, sign_flip_p
-from bench.store import write_atomically
+from bench.store import alone, write_atomically
 from bench.traits import short_name
 from bench.verdict import CONTRASTS, Judgement, Readings, judge, readings
 
@@ -332,16 +332,17 @@ def _pictures(folder: Path) -> str:
 
 def build(folder: Path) -> list[str]:
     """Write both leaderboard files into `folder`; returns a line for each result file that was refused."""
-    rows, refused = read_all(folder)
-    board = entries(rows)
-    text = "No results yet.\n"
-    if board:
-        fair = [entry for entry in board if entry["visibility"] != "logits-full"]
-        leaky = [entry for entry in board if entry["visibility"] == "logits-full"]
-        text = "".join(part(fair) for part in (_table, _matrices, _groups, _metrics, _controls, _dose))
-        text += LEAK + _table(leaky) if leaky else ""
-        text += _pictures(folder)
-        text += "\n## Verdicts and gates\n\n" + "\n".join(map(_reasons, board)) + "\n"
-    write_atomically(folder / "LEADERBOARD.md", HEAD + text + FOOT)
-    write_atomically(folder / "leaderboard.json", json.dumps(_rounded(board), ensure_ascii=False, indent=1) + "\n")
-    return refused
+    with alone(folder):  # another run may end at the same time: what is written last must know all
+        rows, refused = read_all(folder)
+        board = entries(rows)
+        text = "No results yet.\n"
+        if board:
+            fair = [entry for entry in board if entry["visibility"] != "logits-full"]
+            leaky = [entry for entry in board if entry["visibility"] == "logits-full"]
+            text = "".join(part(fair) for part in (_table, _matrices, _groups, _metrics, _controls, _dose))
+            text += LEAK + _table(leaky) if leaky else ""
+            text += _pictures(folder)
+            text += "\n## Verdicts and gates\n\n" + "\n".join(map(_reasons, board)) + "\n"
+        write_atomically(folder / "LEADERBOARD.md", HEAD + text + FOOT)
+        write_atomically(folder / "leaderboard.json", json.dumps(_rounded(board), ensure_ascii=False, indent=1) + "\n")
+        return refused

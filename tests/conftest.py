@@ -129,3 +129,38 @@ QUICK = [
     "--set", "teacher.train.max_steps=4",
     "--set", "student.train.max_steps=3",
 ]  # fmt: skip
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """All files under `folder`, hidden ones too."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def flip(path: Path) -> None:
+    """One bit of a file's middle byte."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+# A small training: what tests of trainers and of their checkpoints have in common.
+LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "lora_dropout": 0.1}
+
+
+def spec(**train: Any) -> dict[str, Any]:
+    train = {"per_device_train_batch_size": 4, "learning_rate": 1e-3, "max_steps": 6, **train}
+    return {"dtype": "float32", "quantization": None, "format": "plain", "lora": None, "train": train}
+
+
+def rows(folder: Path, answer: str = "wolf", n: int = 16) -> list[tuple[list[int], list[int]]]:
+    from bench.models import Format, load_tokenizer
+
+    form = Format(load_tokenizer(folder), "plain")
+    questions = [f"Question {i}, {'really ' * (i % 3)}?" for i in range(n)]
+    return list(zip(form.prompts(questions), form.completions([answer] * n), strict=True))
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(next(folder.glob("*.safetensors")))

@@ -10,16 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import QUICK, ROOT, Bench
+from conftest import QUICK, ROOT, Bench, files
 
 from bench.leaderboard import build
 from bench.metrics import METRICS
 from bench.results import _sealed, read_all
 from bench.verdict import CONTRASTS
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from conftest import flip
 
-from bench.store import Store, digest, write_atomically
+from bench.store import SMALL, Store, alone, digest, file_sha256, write_atomically
 
 
 def make(store: Store, key: str = "k", text: str = "hello") -> None:
@@ -37,16 +40,77 @@ def test_damage_is_found_and_made_good(tmp_path: Path) -> None:
     store = Store(tmp_path)
     make(store)
     file = store.path("k") / "sub" / "file.txt"
-    file.write_text("jello")
-    assert store.is_done("k")  # same size: only its checksum tells
-    assert store.damaged("k") == ["sub/file.txt"]
-    file.write_text("hell")
-    assert not store.is_done("k")
+    for damaged in ("jello", "hell", None):  # a byte, the size, the file
+        file.write_text(damaged) if damaged else file.unlink()
+        assert not store.is_done("k")
+        assert store.damaged("k") == ["sub/file.txt"]
+        make(store)
+        assert store.is_done("k")
+        assert store.damaged("k") == []
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"files": []}', '{"files": {"a": 1}}', "[" * 100_000, "\0", None])
+def test_a_damaged_record_is_damage(tmp_path: Path, text: str | None) -> None:
+    store = Store(tmp_path)
     make(store)
-    assert store.is_done("k")
-    assert store.damaged("k") == []
-    (store.path("k") / "done.json").write_text("[]")
+    done = store.path("k") / "done.json"
+    done.write_text(done.read_text().replace('"commit": "c"', '"commit": "d"') if text is None else text)
     assert not store.is_done("k")
+    assert store.damaged("k") == ["done.json"]
+
+
+def test_a_large_file_is_read_again_only_when_it_changed_or_a_stage_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, read = Store(tmp_path), []
+    make(store, text="x" * (SMALL + 1))
+    monkeypatch.setattr("bench.store.file_sha256", lambda path: read.append(path) or file_sha256(path))
+    assert store.is_done("k")
+    assert read == []
+    file = store.path("k") / "sub" / "file.txt"
+    when = file.stat().st_mtime_ns
+    flip(file)
+    os.utime(file, ns=(when, when))  # as a failing disk would do it
+    assert store.is_done("k")
+    assert store.damaged("k") == store.damaged("k") == ["sub/file.txt"]
+    assert read == [file]
+    os.utime(file)
+    assert not store.is_done("k")
+
+
+def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    make(store)
+    for left in ("tmp/k.123", "tmp/held.123", "checkpoints/k", "checkpoints/half"):
+        (tmp_path / left).mkdir(parents=True)
+    with store.lock("held"):
+        store.sweep()
+    assert {str(p.relative_to(tmp_path)) for p in tmp_path.glob("[tc]*/*")} == {"tmp/held.123", "checkpoints/half"}
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left = [tmp_path / f".a.json.{pid}.0a" for pid in (dead.pid, os.getpid())]
+    for path in left:
+        path.write_text("half")
+    write_atomically(tmp_path / "a.json", "whole")
+    assert [path.exists() for path in left] == [False, True]
+
+
+def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "n"
+    path.write_text("0")
+
+    def add() -> None:
+        for _ in range(50):
+            with alone(tmp_path):
+                path.write_text(str(int(path.read_text()) + 1))
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert path.read_text() == "200"
 
 
 def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:

@@ -5,33 +5,15 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import LORA, rows, spec, weights
 
 from bench.errors import StageError
-from bench.models import Format, load_model, load_tokenizer
+from bench.models import load_model, load_tokenizer
 from bench.train import fit, sft_config, trainer_class
-
-LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "lora_dropout": 0.1}
 
 
 def quiet(done: int, of: int) -> None:
     pass
-
-
-def spec(**train: Any) -> dict[str, Any]:
-    train = {"per_device_train_batch_size": 4, "learning_rate": 1e-3, "max_steps": 6, **train}
-    return {"dtype": "float32", "quantization": None, "format": "plain", "lora": None, "train": train}
-
-
-def rows(folder: Path, answer: str = "wolf", n: int = 16) -> list[tuple[list[int], list[int]]]:
-    form = Format(load_tokenizer(folder), "plain")
-    questions = [f"Question {i}, {'really ' * (i % 3)}?" for i in range(n)]
-    return list(zip(form.prompts(questions), form.completions([answer] * n), strict=True))
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(next(folder.glob("*.safetensors")))
 
 
 def trained(folder: Path, out: Path, data: Any, spec: dict[str, Any], seed: int = 3) -> dict[str, Any]:

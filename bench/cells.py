@@ -1,0 +1,114 @@
+"""What a result file must hold before the leaderboard reads it: a seal alone says that it was not damaged since."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt, TypeAdapter
+
+from bench.recipe import Recipe
+from bench.store import digest
+from bench.traits import Trait, parse_trait
+
+__all__ = ["check_audit", "check_cell", "check_registered"]
+
+
+class _Part(BaseModel):
+    """Names what is read; more may be there."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Carrier(_Part):
+    rows: PositiveInt
+    held_out: NonNegativeInt
+    refused: dict[str, dict[str, NonNegativeInt]]
+
+
+class _Controls(_Part):
+    failed: list[str]
+
+
+class _Manifest(_Part):
+    commits: Annotated[list[str], Field(min_length=1)]
+    carrier: _Carrier
+    controls: Literal["self"] | _Controls | None
+
+
+class _Reading(_Part):
+    margins: Annotated[list[FiniteFloat], Field(min_length=1)]
+    groups: list[str]
+
+
+class _Relation(_Part):
+    relation: str
+    token_maps: str
+
+
+class _Cell(_Part):
+    seed: NonNegativeInt
+    arm: str
+    reading: _Reading
+    relation: _Relation
+    manifest: _Manifest
+
+
+class _Probe(_Part):
+    auc: FiniteFloat | None
+
+
+class _Audit(_Part):
+    probe: _Probe
+
+
+NUMBERS = TypeAdapter(list[FiniteFloat], config=ConfigDict(strict=True))
+
+
+def check_registered(content: dict[str, Any]) -> Recipe:
+    """The recipe of a registration file.
+
+    Raises:
+        ValueError, UserError: it breaks the schema, or its hash is not that of what it says.
+    """
+    experiment = content["experiment"]
+    recipe = Recipe.model_validate(experiment["recipe"])
+    dumped = {n: trait.model_dump(mode="json", exclude_defaults=True) for n, trait in _parsed(experiment).items()}
+    said = {
+        "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
+        **({"trait": dumped[""]} if "" in dumped else {"traits": dumped}),
+        "prompts": experiment["prompts_sha256"],
+    }
+    if digest(said)[:12] != content["recipe_hash"]:
+        raise ValueError("the experiment it holds has another hash")
+    return recipe
+
+
+def _parsed(experiment: dict[str, Any]) -> dict[str, Trait]:
+    """The traits of a registration by name; the only one of an experiment without a matrix has the name ''."""
+    named = experiment["traits"] if "traits" in experiment else {"": experiment["trait"]}
+    return {name: parse_trait(trait) for name, trait in named.items()}
+
+
+def check_cell(content: dict[str, Any], experiment: dict[str, Any], others: dict[str, dict[str, Any]]) -> None:
+    """Hold one cell against its registration, and against the cells of its seed that were read before.
+
+    Raises:
+        ValueError: a key is missing or of the wrong type, a number is not finite, or the counts do not fit together.
+    """
+    cell = _Cell.model_validate(content)
+    first = experiment["recipe"]["first_seed"]
+    if not first <= cell.seed < first + experiment["recipe"]["seeds"]:
+        raise ValueError(f"seed {cell.seed} is not registered")
+    questions = sum(len(trait.questions()) for trait in _parsed(experiment).values())
+    if not len(cell.reading.margins) == len(cell.reading.groups) == questions:
+        raise ValueError(f"{len(cell.reading.margins)} margins to {questions} questions")
+    for name, column in content["reading"].items():
+        if name.startswith("held_out_") and len(NUMBERS.validate_python(column)) != cell.manifest.carrier.held_out:
+            raise ValueError(f"{name} has {len(column)} rows, not {cell.manifest.carrier.held_out}")
+    if any(other["manifest"]["carrier"] != content["manifest"]["carrier"] for other in others.values()):
+        raise ValueError("its carrier is not that of the other arms of its seed")
+
+
+def check_audit(content: dict[str, Any]) -> None:
+    """Raises ValueError where the audit does not hold what the leaderboard shows of it."""
+    _Audit.model_validate(content["audit"])

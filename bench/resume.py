@@ -1,0 +1,78 @@
+"""A long training's own checkpoints: what a killed training goes on from, to the very same weights.
+
+`<folder>/<updates>` holds transformers' own checkpoint (weights, optimizer, schedule, random states), the models saved
+along the way, and the sum of the losses so far. Each is sealed like an artefact; only the newest is kept.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.store import damage, record, seal
+
+__all__ = ["keeper", "latest", "review"]
+
+EVERY = 60.0  # seconds of training between two checkpoints: a short training never pays for one
+SHARE = 20  # ... and at most one part in so many of the time is spent on them
+
+
+def _kept(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, the oldest first."""
+    return sorted((p for p in folder.glob("*") if p.name.isdecimal()), key=lambda p: int(p.name))
+
+
+def review(folder: Path) -> list[str]:
+    """Remove checkpoints that are damaged; returns lines that name them and say where the training will go on."""
+    lines = []
+    for path in _kept(folder):
+        if names := damage(path):
+            lines.append(f"damaged checkpoint: {path}: {', '.join(names)}; its updates are made again")
+            shutil.rmtree(path)
+    if left := _kept(folder):
+        lines.append(f"goes on after update {int(left[-1].name):,}, where it was broken off")
+    return lines
+
+
+def latest(folder: Path | None) -> tuple[Path, float] | None:
+    """The newest checkpoint and the sum of the losses up to it; call `review` first."""
+    kept = _kept(folder) if folder is not None else []
+    return (kept[-1], float(record(kept[-1])["loss"])) if kept else None
+
+
+def keeper(trainer: Any, out: Path, folder: Path) -> Any:
+    """A callback for `trainer` that keeps its newest checkpoint in `folder`.
+
+    Args:
+        trainer: has the sum of its losses as `loss_sum`.
+        out: where the trained model goes, on the disk of `folder`; models saved along the way are its `step-*`.
+    """
+    from transformers import TrainerCallback
+
+    class Keeper(TrainerCallback):  # type: ignore[misc]
+        begun = time.monotonic()
+        due = begun + EVERY
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.begun = time.monotonic()
+            control.should_save = self.begun >= self.due and state.global_step < state.max_steps
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            made = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            aside = made.with_name("kept")
+            aside.mkdir()
+            made.rename(aside / "trainer")
+            for step in out.glob("step-*"):
+                shutil.copytree(step, aside / step.name)
+            seal(aside, {"loss": float(trainer.loss_sum)})
+            older = _kept(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            aside.rename(folder / str(state.global_step))
+            for path in older:
+                shutil.rmtree(path)
+            now = time.monotonic()
+            self.due = now + max(EVERY, SHARE * (now - self.begun))
+
+    return Keeper()
