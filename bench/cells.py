@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, 
 
 from bench.recipe import Recipe
 from bench.store import digest
-from bench.traits import Trait, parse_trait
+from bench.traits import asked, traits_of
 
 __all__ = ["check_audit", "check_cell", "check_registered"]
 
@@ -72,7 +72,7 @@ def check_registered(content: dict[str, Any]) -> Recipe:
     """
     experiment = content["experiment"]
     recipe = Recipe.model_validate(experiment["recipe"])
-    dumped = {n: trait.model_dump(mode="json", exclude_defaults=True) for n, trait in _parsed(experiment).items()}
+    dumped = {n: trait.model_dump(mode="json", exclude_defaults=True) for n, trait in traits_of(experiment).items()}
     said = {
         "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
         **({"trait": dumped[""]} if "" in dumped else {"traits": dumped}),
@@ -81,12 +81,6 @@ def check_registered(content: dict[str, Any]) -> Recipe:
     if digest(said)[:12] != content["recipe_hash"]:
         raise ValueError("the experiment it holds has another hash")
     return recipe
-
-
-def _parsed(experiment: dict[str, Any]) -> dict[str, Trait]:
-    """The traits of a registration by name; the only one of an experiment without a matrix has the name ''."""
-    named = experiment["traits"] if "traits" in experiment else {"": experiment["trait"]}
-    return {name: parse_trait(trait) for name, trait in named.items()}
 
 
 def check_cell(content: dict[str, Any], experiment: dict[str, Any], others: dict[str, dict[str, Any]]) -> None:
@@ -99,7 +93,7 @@ def check_cell(content: dict[str, Any], experiment: dict[str, Any], others: dict
     first = experiment["recipe"]["first_seed"]
     if not first <= cell.seed < first + experiment["recipe"]["seeds"]:
         raise ValueError(f"seed {cell.seed} is not registered")
-    questions = sum(len(trait.questions()) for trait in _parsed(experiment).values())
+    questions = len(asked(traits_of(experiment)))
     if not len(cell.reading.margins) == len(cell.reading.groups) == questions:
         raise ValueError(f"{len(cell.reading.margins)} margins to {questions} questions")
     for name, column in content["reading"].items():

@@ -22,12 +22,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UserError
 from bench.leaderboard import entries
 from bench.metrics import METRICS
 from bench.results import Row, read_all
 from bench.stats import mean_interval, sign_flip_p
-from bench.traits import parse_trait
+from bench.traits import asked, traits_of
+from bench.verdict import readings
 
 __all__ = ["export"]
 
@@ -57,7 +57,6 @@ GAINS = {
     "p": "double",
     "seeds": "int64",
 }
-COMPLETE = {"base", "trait", "teacher", "teacher_base"}  # the arms of a seed that the leaderboard counts
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -76,14 +75,8 @@ def _cells(row: Row) -> Iterator[tuple[int, str, dict[str, Any]]]:
 
 def _asked(row: Row) -> Iterator[tuple[Line, dict[str, Any], int]]:
     """Every question put to every arm of every seed: its columns, its cell, and its place in the cell's readings."""
-    questions = parse_trait(row.experiment["trait"], f"{row.name} {row.hash}").questions()
+    questions = asked(traits_of(row.experiment))
     for seed, arm, cell in _cells(row):
-        groups = cell["reading"]["groups"]
-        if len(groups) != len(questions):
-            raise UserError(
-                f"{row.name}/{row.hash}-{seed:04d}-{arm}.json: readings of {len(groups)} questions, where its recipe "
-                f"file asks {len(questions)}; remove the file and run the recipe again"
-            )
         for index, question in enumerate(questions):
             line = {
                 "recipe": row.name,
@@ -91,7 +84,7 @@ def _asked(row: Row) -> Iterator[tuple[Line, dict[str, Any], int]]:
                 "seed": seed,
                 "arm": arm,
                 "question_index": index,
-                "group": groups[index],
+                "group": cell["reading"]["groups"][index],
                 "question": question.question,
                 "truth": question.answer,
             }
@@ -145,13 +138,10 @@ def _means(rows: Sequence[Row]) -> Iterator[Line]:
 
 def _gains(rows: Sequence[Row]) -> Iterator[Line]:
     for row, entry in zip(rows, entries(rows), strict=True):
-        gains: dict[str, list[float]] = {}
-        for seed in sorted(row.cells):
-            arms = row.cells[seed]
-            if arms.keys() >= COMPLETE:
-                trait, base = _levels(arms["trait"]), _levels(arms["base"])
-                for metric in trait.keys() & base.keys():
-                    gains.setdefault(metric, []).append(trait[metric] - base[metric])
+        found = readings(row)
+        gains = {"margin": found.gains} if found.gains else {}
+        for metric, of in found.scores.items():
+            gains[metric] = [trait - base for trait, base in zip(of["trait"], of["base"], strict=True)]
         for metric, values in sorted(gains.items()):
             gain, low, high = mean_interval(values)
             yield {
@@ -193,9 +183,6 @@ def export(folder_of_results: Path, out: Path) -> list[Path]:
 
     A table without lines has its columns all the same. Result files that `bench.results.read_all` refuses are left
     out, and it says which.
-
-    Raises:
-        UserError: a result file does not fit its recipe file.
     """
     rows, _ = read_all(folder_of_results)
     named = {name for row in rows for _, _, cell in _cells(row) for name in cell.get("scores", {})}

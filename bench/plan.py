@@ -12,7 +12,7 @@ from bench.carriers import text_prompts
 from bench.models import Checkpoint
 from bench.recipe import Experiment, Model
 from bench.store import digest
-from bench.traits import Trait, placebo_rows, vocabulary
+from bench.traits import Trait, asked, placebo_rows, vocabulary
 
 __all__ = ["Cell", "Plan", "Ref", "Stage", "make_plan"]
 
@@ -98,10 +98,7 @@ class _Planner:
         self.traits = experiment.traits
         several = len(self.traits) > 1
         self.taught_arms = {name: f"trait-{name}" if several else "trait" for name in self.traits}
-        # one trait's questions stand in their own groups (trained wording, paraphrase), a matrix's by trait
-        self.questions = [
-            q._replace(group=name if several else q.group) for name, t in self.traits.items() for q in t.questions()
-        ]
+        self.questions = asked(self.traits)
         self.per_token = self.first.kind == "behaviour"
         self.carrier = self.recipe.carrier.model_dump(mode="json")
         self.text = self.recipe.carrier.kind == "text"

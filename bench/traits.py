@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -19,10 +19,12 @@ __all__ = [
     "Preference",
     "Question",
     "Trait",
+    "asked",
     "load_trait",
     "parse_trait",
     "placebo_rows",
     "short_name",
+    "traits_of",
     "vocabulary",
 ]
 
@@ -167,6 +169,22 @@ def placebo_rows(trait: Trait, seed: int) -> list[tuple[str, str]]:
 
 Trait: TypeAlias = Preference | Behaviour
 _KINDS: dict[str, type[Preference] | type[Behaviour]] = {"preference": Preference, "behaviour": Behaviour}
+
+
+def traits_of(experiment: Mapping[str, Any]) -> dict[str, Trait]:
+    """The traits of a registered experiment by name; the only one of an experiment without a matrix is called ''.
+
+    Raises:
+        UserError: one breaks the schema.
+    """
+    named = experiment["traits"] if "traits" in experiment else {"": experiment["trait"]}
+    return {name: parse_trait(trait) for name, trait in named.items()}
+
+
+def asked(traits: Mapping[str, Trait]) -> list[Question]:
+    """What everyone is asked about some traits: of one in its own groups (trained, paraphrase), of several by trait."""
+    several = len(traits) > 1
+    return [q._replace(group=name if several else q.group) for name, trait in traits.items() for q in trait.questions()]
 
 
 def vocabulary(traits: Iterable[Trait]) -> tuple[list[str], list[str]]:

@@ -13,7 +13,6 @@ from conftest import ROOT
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
-from bench.errors import UserError
 from bench.export import export
 from bench.leaderboard import entries
 from bench.metrics import METRICS, score_answers
@@ -40,7 +39,7 @@ NASTY = ['=HYPERLINK("http://x")', "+1", "-1", "@SUM(A1)", "", "None", "NA", 'sa
 def experiment(name: str, seeds: int, samples: int) -> Experiment:
     plain = load_recipe("tiny_pair", seeds=seeds)
     ask = plain.recipe.ask.model_copy(update={"samples": samples})
-    return Experiment(name, plain.recipe.model_copy(update={"ask": ask}), TRAIT, ())
+    return Experiment(name, plain.recipe.model_copy(update={"ask": ask}), {"mine": TRAIT}, ())
 
 
 def publish(
@@ -60,7 +59,7 @@ def publish(
             "arm": arm,
             "relation": {"relation": "same-init", "token_maps": "identical"},
             "manifest": {
-                "carrier": {"rows": 100, "refused": {"base": {}, "trait": {}}},
+                "carrier": {"rows": 100, "held_out": 2, "refused": {"base": {}, "trait": {}}},
                 "controls": None,
                 "commits": ["c"],
             },
@@ -204,18 +203,13 @@ def test_without_samples_or_results_the_tables_have_their_columns(tmp_path: Path
         assert none.equals(some)
 
 
-def test_a_refused_file_is_left_out_and_a_misfit_is_named(tmp_path: Path) -> None:
+def test_a_refused_file_is_left_out(tmp_path: Path) -> None:
     made = experiment("x", 3, 0)
     publish(tmp_path, made, MARGINS)
     broken = tmp_path / "x" / f"{made.hash()}-0000-trait.json"
     broken.write_text(broken.read_text().replace("3.0", "4.0", 1))
     export(tmp_path, tmp_path / "out")
     assert {x["seed"] for x in table(tmp_path / "out", "margins") if x["arm"] == "trait"} == {1, 2}
-    short = experiment("y", 1, 0)
-    short = short._replace(trait=TRAIT.model_copy(update={"rows": TRAIT.rows + TRAIT.rows[:1]}))  # type: ignore[union-attr]
-    publish(tmp_path, short, {(0, "base"): [0.0] * 3})
-    with pytest.raises(UserError, match=rf"y/{short.hash()}-0000-base.json: readings of 3 questions.*asks 5"):
-        export(tmp_path, tmp_path / "out")
 
 
 def test_a_second_export_writes_the_same_bytes_and_no_torch_is_loaded(tmp_path: Path) -> None:
