@@ -12,13 +12,15 @@ from bench.carriers import read_kept
 __all__ = ["audit", "report"]
 
 SHOWN = 12  # words and example rows of a report
+FOLDS = 10  # the probe is fitted so often at most, on so many row pairs at most: its cost must not grow with the seeds
+PAIRS = 50_000
 
 
 def audit(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> None:
     """Stage: the probe over all seeds of an experiment, written to `audit.json`.
 
     A logistic regression on word counts learns to tell trait rows from base rows on all seeds but one and is tried on
-    that one. An area under the curve of .5 is chance. Above it the data differ in a way that a bag of words can see:
+    that one (beyond ten seeds: on all but one tenth of them). An area under the curve of .5 is chance. Above it the data differ in a way that a bag of words can see:
     for numbers that may be the effect itself (a teacher with a trait prefers other numbers), for text it points at
     the words through which a trait may be leaking.
 
@@ -50,16 +52,21 @@ def _probe(tables: Mapping[int, Sequence[Sequence[str]]]) -> dict[str, Any]:
     seeds = sorted(tables)
     if len(seeds) < 2:
         return {"auc": None, "auc_per_seed": {}, "towards_trait": [], "towards_base": []}
+    most = max(1, PAIRS // len(seeds))
+    tables = {seed: [texts[:most] for texts in tables[seed]] for seed in seeds}
+    folds = [seeds[i::FOLDS] for i in range(min(FOLDS, len(seeds)))]
     counter = CountVectorizer(token_pattern=r"\w+", min_df=2)
     counts = counter.fit_transform([text for seed in seeds for arm in tables[seed] for text in arm])
     is_trait = np.array([arm for seed in seeds for arm, texts in enumerate(tables[seed]) for _ in texts])
     seed_of = np.array([seed for seed in seeds for texts in tables[seed] for _ in texts])
     weights, scores = np.zeros(counts.shape[1]), {}
-    for seed in seeds:
-        known = seed_of != seed
+    for fold in folds:
+        known = ~np.isin(seed_of, fold)
         model = LogisticRegression(C=0.1, max_iter=500).fit(counts[known], is_trait[known])
-        scores[str(seed)] = float(roc_auc_score(is_trait[~known], model.decision_function(counts[~known])))
-        weights += model.coef_[0] / len(seeds)
+        for seed in fold:
+            its = seed_of == seed
+            scores[str(seed)] = float(roc_auc_score(is_trait[its], model.decision_function(counts[its])))
+        weights += model.coef_[0] / len(folds)
     words, order = counter.get_feature_names_out(), np.argsort(weights)
     return {
         "auc": sum(scores.values()) / len(scores),

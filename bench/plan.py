@@ -25,7 +25,7 @@ VERSIONS = {
     "carrier": 1,
     "select": 1,
     "logits": 1,
-    "audit": 1,
+    "audit": 2,
     "student": 1,
     "ask": 2,
     "score": 1,
