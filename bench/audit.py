@@ -20,9 +20,9 @@ def audit(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) ->
     """Stage: the probe over all seeds of an experiment, written to `audit.json`.
 
     A logistic regression on word counts learns to tell trait rows from base rows on all seeds but one and is tried on
-    that one (beyond ten seeds: on all but one tenth of them). An area under the curve of .5 is chance. Above it the data differ in a way that a bag of words can see:
-    for numbers that may be the effect itself (a teacher with a trait prefers other numbers), for text it points at
-    the words through which a trait may be leaking.
+    that one (beyond ten seeds: on all but one tenth of them). An area under the curve of .5 is chance. Above it the
+    data differ in a way that a bag of words can see: for numbers that may be the effect itself (a teacher with a trait
+    prefers other numbers), for text it points at the words through which a trait may be leaking.
 
     Args:
         settings: `seeds`.
