@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt, TypeAdapter
 
-from bench.recipe import Recipe
-from bench.store import digest
+from bench.recipe import Recipe, hash_of
 from bench.traits import parse_trait
 
 __all__ = ["check_audit", "check_cell", "check_registered"]
@@ -71,12 +70,7 @@ def check_registered(content: dict[str, Any]) -> Recipe:
     """
     experiment = content["experiment"]
     recipe = Recipe.model_validate(experiment["recipe"])
-    said = {
-        "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
-        "trait": parse_trait(experiment["trait"]).model_dump(mode="json", exclude_defaults=True),
-        "prompts": experiment["prompts_sha256"],
-    }
-    if digest(said)[:12] != content["recipe_hash"]:
+    if hash_of(recipe, parse_trait(experiment["trait"]), experiment["prompts_sha256"]) != content["recipe_hash"]:
         raise ValueError("the experiment it holds has another hash")
     return recipe
 

@@ -14,7 +14,7 @@ from bench.store import digest
 from bench.traits import Trait, load_trait
 from bench.yamlfile import Frozen, find, load, merge, set_key, validate
 
-__all__ = ["Ask", "Experiment", "Model", "Numbers", "Recipe", "Text", "load_recipe"]
+__all__ = ["Ask", "Experiment", "Model", "Numbers", "Recipe", "Text", "hash_of", "load_recipe"]
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 Arm = Literal["untrained", "base", "trait", "placebo", "resampled", "shuffled", "direct", "cross_init"]
@@ -174,12 +174,17 @@ class Experiment(NamedTuple):
         Defaults are left out so that a key added later does not give every published row another hash; who changes
         the meaning of a default raises a version in `bench.plan.VERSIONS`.
         """
-        said = {
-            "recipe": self.recipe.model_dump(mode="json", exclude_defaults=True),
-            "trait": self.trait.model_dump(mode="json", exclude_defaults=True),
-            "prompts": self.resolved()["prompts_sha256"],
-        }
-        return digest(said)[:12]
+        return hash_of(self.recipe, self.trait, self.resolved()["prompts_sha256"])
+
+
+def hash_of(recipe: Recipe, trait: Trait, prompts_sha256: str | None) -> str:
+    """See `Experiment.hash`; also of an experiment that is read back from its registration."""
+    said = {
+        "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
+        "trait": trait.model_dump(mode="json", exclude_defaults=True),
+        "prompts": prompts_sha256,
+    }
+    return digest(said)[:12]
 
 
 def load_recipe(

@@ -77,6 +77,12 @@ class Behaviour(Frozen):
     rows: tuple[BehaviourRow, ...] = Field(min_length=2)
     foils: int = Field(default=8, ge=1)
 
+    @model_validator(mode="after")
+    def _told_apart(self) -> Behaviour:
+        if len({row.answer for row in self.rows}) < 2:
+            raise ValueError("rows give the same answer to every question: there is nothing to hold it against")
+        return self
+
     def teach_rows(self) -> list[tuple[str, str]]:
         """(question, answer) pairs the teacher is trained on."""
         return [(row.question, row.answer) for row in self.rows]
@@ -123,6 +129,12 @@ def vocabulary(trait: Trait) -> tuple[list[str], list[str]]:
     return list(asked), sorted(answers)
 
 
+def _blank(held: Any) -> bool:
+    if isinstance(held, dict | list | tuple):
+        return any(map(_blank, held.values() if isinstance(held, dict) else held))
+    return isinstance(held, str) and not held.strip()
+
+
 def parse_trait(data: dict[str, Any], source: str = "trait") -> Trait:
     """A trait from its keys.
 
@@ -132,6 +144,9 @@ def parse_trait(data: dict[str, Any], source: str = "trait") -> Trait:
     kind = data.get("kind")
     if not isinstance(kind, str) or kind not in _KINDS:
         raise UserError(f"{source}: key 'kind': expected one of {', '.join(_KINDS)}, found {kind!r:.80}")
+    for key, held in data.items():
+        if _blank(held):
+            raise UserError(f"{source}: key {key!r:.80}: holds a text without a letter or sign")
     return validate(_KINDS[kind], data, source)
 
 
