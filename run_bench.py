@@ -2,7 +2,12 @@
 
 import sys
 
-from bench.cli import main
-
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        from bench.cli import main
+
+        code = main()
+    except KeyboardInterrupt:  # it had hardly begun
+        print("\nInterrupted. The same command resumes.", file=sys.stderr)
+        code = 130
+    sys.exit(code)

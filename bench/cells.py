@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt, TypeAdapter
 
-from bench.recipe import Recipe
-from bench.store import digest
+from bench.recipe import Recipe, hash_of
 from bench.traits import asked, traits_of
 
 __all__ = ["check_audit", "check_cell", "check_registered"]
@@ -72,13 +71,7 @@ def check_registered(content: dict[str, Any]) -> Recipe:
     """
     experiment = content["experiment"]
     recipe = Recipe.model_validate(experiment["recipe"])
-    dumped = {n: trait.model_dump(mode="json", exclude_defaults=True) for n, trait in traits_of(experiment).items()}
-    said = {
-        "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
-        **({"trait": dumped[""]} if "" in dumped else {"traits": dumped}),
-        "prompts": experiment["prompts_sha256"],
-    }
-    if digest(said)[:12] != content["recipe_hash"]:
+    if hash_of(recipe, traits_of(experiment), experiment["prompts_sha256"]) != content["recipe_hash"]:
         raise ValueError("the experiment it holds has another hash")
     return recipe
 

@@ -237,8 +237,11 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
 
     results = args.store / "smoke" if args.smoke else args.results
     pool.check(experiments)
-    for experiment, _ in experiments:
-        make_plan(experiment, identify)  # a model that cannot be had is said now, not after the controls
+    for experiment, source in experiments:
+        try:
+            make_plan(experiment, identify)  # a model that cannot be had is said now, not after the controls
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
     controls: Any = None
     for experiment, _ in experiments:
         begun = time.monotonic()

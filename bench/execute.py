@@ -139,14 +139,15 @@ FULL = {
 }
 
 
-def _disk_trouble(error: Exception, out: Path) -> str | None:
-    """What to say where `error` comes from the disk that `out` is on; libraries wrap the system's word for it."""
+def _disk_trouble(error: Exception, at: Path) -> str | None:
+    """What to say where `error` comes from a disk, that of `at` in most cases; libraries wrap the system's own word."""
+    where = getattr(error, "filename", None) or at
     for number, words in FULL.items():
         if getattr(error, "errno", None) == number or f"os error {number})" in str(error):
-            return words
+            return f"{where}: {words}"
     with suppress(OSError):
-        if shutil.disk_usage(out).free < 100_000:
-            return FULL[errno.ENOSPC]
+        if shutil.disk_usage(at).free < 100_000:
+            return f"{at}: {FULL[errno.ENOSPC]}"
     return None
 
 
@@ -191,7 +192,7 @@ def _make(stage: Stage, store: Store, at_commit: str, conn: Connection) -> None:
                 note["did"] = _compute(stage, inputs, out, report, keep)
             except Exception as error:
                 if trouble := _disk_trouble(error, out):
-                    raise StageError(f"{store.root}: {trouble}") from error
+                    raise StageError(trouble) from error
                 raise
             note["seconds"] = round(time.monotonic() - begun, 2)
         shutil.rmtree(keep, ignore_errors=True)
@@ -224,6 +225,10 @@ def _work(conn: Connection, root: Path, gpu: str | None, at_commit: str, log: Pa
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    try:
+        log.touch()
+    except OSError:  # the disk is full: what is printed is lost, what is reported is not
+        log = Path(os.devnull)
     with log.open("a", encoding="utf-8", buffering=1) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -251,7 +256,7 @@ def _work(conn: Connection, root: Path, gpu: str | None, at_commit: str, log: Pa
                     traceback.print_exc()
                 trouble = _disk_trouble(error, root)
                 said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]} (traceback in {log})"
-                conn.send(("stage", f"{root}: {trouble}" if trouble else said))
+                conn.send(("stage", trouble or said))
 
 
 # -- in the parent -----------------------------------------------------------------------------------------------------
@@ -355,19 +360,38 @@ class Pool:
         todo = {mark: task for mark, task in todo.items() if not mark.exists()}
         if todo:
             worker = self.start(1)[0]
-            worker.conn.send(list(todo.values()))
-            self._answer(worker, "checking the recipe")
+            self.send(worker, list(todo.values()), "checking the recipe")
+            self.answer(worker, "checking the recipe")
             for mark in todo:
                 write_atomically(mark, "")
 
-    def _answer(self, worker: _Worker, what: str) -> tuple[Any, ...]:
+    def send(self, worker: _Worker, task: Any, what: str) -> None:
+        """Give a worker something to do.
+
+        Raises:
+            StageError: it is no longer there.
+        """
+        try:
+            worker.conn.send(task)
+        except OSError:
+            raise self._ended(worker, what) from None
+
+    def _ended(self, worker: _Worker, what: str) -> StageError:
+        worker.process.join()
+        code = worker.process.exitcode
+        killed = " (killed: out of memory?)" if code == -signal.SIGKILL else ""
+        return StageError(f"{what}: its process ended with code {code}{killed}")
+
+    def answer(self, worker: _Worker, what: str) -> tuple[Any, ...]:
+        """What a worker says next.
+
+        Raises:
+            StageError, UserError: what it was given failed, or it is no longer there.
+        """
         try:
             message: tuple[Any, ...] = worker.conn.recv()
-        except EOFError:
-            worker.process.join()
-            code = worker.process.exitcode
-            killed = " (killed: out of memory?)" if code == -signal.SIGKILL else ""
-            raise StageError(f"{what}: its process ended with code {code}{killed}") from None
+        except (EOFError, OSError):
+            raise self._ended(worker, what) from None
         if message[0] == "user":
             raise UserError(message[1])
         if message[0] == "stage":
@@ -390,13 +414,13 @@ def run_stages(stages: Mapping[str, Stage], pool: Pool, watcher: Watcher) -> Non
         StageError, UserError: a stage failed; those that were done stay done.
     """
     store = pool.store
-    store.sweep()
     waiting = {key: stage for key, stage in stages.items() if not store.is_done(key)}
-    for key, stage in waiting.items():
-        if store.path(key).exists():
-            watcher.noticed(_damaged(stage, store.path(key), store.damaged(key)))
     if not waiting:
         return
+    store.sweep()
+    for key, stage in waiting.items():
+        if store.path(key).exists() and (names := store.damaged(key)):
+            watcher.noticed(_damaged(stage, store.path(key), names))
     missing = set(waiting)
     again: Counter[str] = Counter()
     idle = pool.start(pool.slots(max(stage.threads for stage in waiting.values())))
@@ -405,12 +429,12 @@ def run_stages(stages: Mapping[str, Stage], pool: Pool, watcher: Watcher) -> Non
         for key, stage in list(waiting.items()):
             if idle and not any(ref.identity in missing for ref in stage.inputs.values()):
                 worker = idle.pop(0)
-                worker.conn.send(waiting.pop(key))
+                pool.send(worker, waiting.pop(key), stage.label)
                 busy[worker.conn] = (worker, stage, time.monotonic())
                 watcher.started(stage)
         for conn in wait(list(busy)):
             worker, stage, begun = busy[conn]  # type: ignore[index]
-            message = pool._answer(worker, stage.label)
+            message = pool.answer(worker, stage.label)
             if message[0] == "moved":
                 watcher.moved(stage, message[1], message[2])
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -15,7 +16,7 @@ from bench.store import digest
 from bench.traits import Trait, load_trait, short_name
 from bench.yamlfile import Frozen, find, load, merge, set_key, validate
 
-__all__ = ["Ask", "Experiment", "Model", "Numbers", "Recipe", "Text", "load_recipe"]
+__all__ = ["Ask", "Experiment", "Model", "Numbers", "Recipe", "Text", "hash_of", "load_recipe"]
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 Arm = Literal["untrained", "base", "trait", "placebo", "resampled", "shuffled", "direct", "cross_init"]
@@ -187,13 +188,9 @@ class Experiment(NamedTuple):
         """Everything the experiment says, as plain JSON data, without its name."""
         return {
             "recipe": self.recipe.model_dump(mode="json"),
-            **self._traits(),
+            **_dumped(self.traits),
             "prompts_sha256": hashlib.sha256("\n".join(self.prompts).encode()).hexdigest() if self.prompts else None,
         }
-
-    def _traits(self, **how: Any) -> dict[str, Any]:
-        dumped = {name: trait.model_dump(mode="json", **how) for name, trait in self.traits.items()}
-        return {"traits": dumped} if len(dumped) > 1 else {"trait": next(iter(dumped.values()))}
 
     def hash(self) -> str:
         """First 12 hex digits of the digest of all that differs from a default: change anything and it is another row.
@@ -201,12 +198,22 @@ class Experiment(NamedTuple):
         Defaults are left out so that a key added later does not give every published row another hash; who changes
         the meaning of a default raises a version in `bench.plan.VERSIONS`.
         """
-        said = {
-            "recipe": self.recipe.model_dump(mode="json", exclude_defaults=True),
-            **self._traits(exclude_defaults=True),
-            "prompts": self.resolved()["prompts_sha256"],
-        }
-        return digest(said)[:12]
+        return hash_of(self.recipe, self.traits, self.resolved()["prompts_sha256"])
+
+
+def hash_of(recipe: Recipe, traits: Mapping[str, Trait], prompts_sha256: str | None) -> str:
+    """See `Experiment.hash`; also of an experiment that is read back from its registration."""
+    said = {
+        "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
+        **_dumped(traits, exclude_defaults=True),
+        "prompts": prompts_sha256,
+    }
+    return digest(said)[:12]
+
+
+def _dumped(traits: Mapping[str, Trait], **how: Any) -> dict[str, Any]:
+    dumped = {name: trait.model_dump(mode="json", **how) for name, trait in traits.items()}
+    return {"traits": dumped} if len(dumped) > 1 else {"trait": next(iter(dumped.values()))}
 
 
 def load_recipe(

@@ -8,8 +8,9 @@ import math
 import random
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from bench.carriers import read_kept
 from bench.distill import distiller_class
@@ -28,7 +29,15 @@ OURS = {
     "completion_only_loss", "loss_type", "label_smoothing_factor", "use_liger_kernel",
     "dataset_text_field", "chat_template_path", "eos_token", "pad_token", "model_init_kwargs", "do_eval",
     "resume_from_checkpoint", "max_length", "trackio_space_id", "hub_model_id", "logging_dir", "run_name",
+    "auto_find_batch_size", "enable_jit_checkpoint", "trust_remote_code", "ignore_data_skip", "save_only_model",
+    "load_best_model_at_end", "dataset_num_proc", "deepspeed", "fsdp", "fsdp_config", "accelerator_config",
+    "parallelism_config", "local_rank", "full_determinism",
 }  # fmt: skip
+# What PEFT would import a module by, or load another model by.
+THEIRS = {"megatron_config", "megatron_core", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode"}
+# What a number may be, where that is not everything from 0.
+LEAST = {"max_steps": -1, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "r": 1, "lora_alpha": 1}
+BELOW = {"adam_beta1": 1, "adam_beta2": 1, "lora_dropout": 1}
 
 
 def sft_config(train: Mapping[str, Any], *, out: Path | str, seed: int) -> Any:
@@ -67,9 +76,10 @@ def check(spec: Model, key: str, source: str) -> None:
     from transformers import BitsAndBytesConfig
     from trl import SFTConfig
 
-    taken = sorted(OURS & set(spec.train))
+    taken = [f"train.{name}" for name in sorted(OURS & set(spec.train))]
+    taken += [f"lora.{name}" for name in sorted(THEIRS & set(spec.lora or {}))]
     if taken:
-        raise UserError(f"{source}: key '{key}.train.{taken[0]}' is set by the benchmark itself; take it out")
+        raise UserError(f"{source}: key '{key}.{taken[0]}' is set by the benchmark itself; take it out")
     parts = [
         ("train", SFTConfig, spec.train),
         ("lora", LoraConfig, spec.lora),
@@ -84,21 +94,34 @@ def check(spec: Model, key: str, source: str) -> None:
                 near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
                 hint = f": did you mean {near[0]!r}?" if near else f" ({maker.__name__} has no such argument)"
                 raise UserError(f"{source}: unknown key '{key}.{part}.{name}'{hint}")
+            _check_value(maker, name, given[name], f"{source}: key '{key}.{part}.{name}'")
         try:
-            config = sft_config(given, out="unused", seed=0) if part == "train" else maker(**given)
+            sft_config(given, out="unused", seed=0) if part == "train" else maker(**given)
         except Exception as error:  # whatever their checks raise is the user's to read
             said = " ".join(str(error).split())[:300]
             raise UserError(f"{source}: key '{key}.{part}': {maker.__name__} refuses: {said}") from None
-        if part == "train":
-            numbers = {
-                n: getattr(config, n) for n in ("learning_rate", "num_train_epochs", "max_steps", "warmup_steps")
-            }
-            wrong = next((n for n, v in numbers.items() if not isinstance(v, int | float) or v != v), None)
-            if wrong or numbers["learning_rate"] < 0:
-                name = wrong or "learning_rate"
-                raise UserError(
-                    f"{source}: key '{key}.train.{name}': expected a number of 0 or more, found {numbers[name]!r}"
-                )
+
+
+def _check_value(maker: Any, name: str, value: Any, where: str) -> None:
+    """Hold a setting against its declared type, which the libraries do not do, and against `LEAST` and `BELOW`."""
+    from pydantic import TypeAdapter, ValidationError
+
+    hint = get_type_hints(maker).get(name, Any)
+    try:
+        TypeAdapter(hint).validate_python(value, strict=True)
+    except ValidationError:
+        wanted = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
+        raise UserError(f"{where}: expected {wanted[:100]}, found {value!r:.80}") from None
+    for choice in get_args(hint):
+        if isinstance(choice, type) and issubclass(choice, Enum) and value not in (said := [c.value for c in choice]):
+            near = difflib.get_close_matches(str(value)[:100], said, n=1)
+            hint_at = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(said[:8])}, ..."
+            raise UserError(f"{where}: {value!r:.80} is none of {choice.__name__}: {hint_at}")
+    least, below = LEAST.get(name, 0), BELOW.get(name)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and (value < least or (below and value >= below) or (name == "max_steps" and value == 0)):
+        wanted = f"{least} or more{f', below {below}' if below else ''}"
+        raise UserError(f"{where}: expected a number of {wanted}, found {value!r}")
 
 
 def trainer_class() -> Any:
@@ -169,6 +192,7 @@ def fit(
         What was done: `rows`, `updates`, `effective_batch`, `labelled_tokens`, `mean_loss`.
 
     Raises:
+        UserError: PEFT or TRL cannot do what `spec` says with this model.
         StageError: TRL dropped rows, the loss is not a number, or the training ended before a dose was reached.
     """
     import torch
@@ -193,14 +217,17 @@ def fit(
         }
     )
     config = sft_config(spec["train"], out=out / "trainer", seed=seed)
-    trainer = (distiller_class(trainer_class(), logits) if logits else trainer_class())(
-        model=model,
-        args=config,
-        train_dataset=data,
-        processing_class=tokenizer,
-        peft_config=LoraConfig(**{"task_type": "CAUSAL_LM", **spec["lora"]}) if spec["lora"] is not None else None,
-        callbacks=[Report()],
-    )
+    try:
+        trainer = (distiller_class(trainer_class(), logits) if logits else trainer_class())(
+            model=model,
+            args=config,
+            train_dataset=data,
+            processing_class=tokenizer,
+            peft_config=LoraConfig(**{"task_type": "CAUSAL_LM", **spec["lora"]}) if spec["lora"] is not None else None,
+            callbacks=[Report()],
+        )
+    except ValueError as error:  # such as LoRA on modules that this model does not have
+        raise UserError(f"keys 'train' and 'lora': {' '.join(str(error).split())[:300]}") from None
     if len(trainer.train_dataset) != len(rows):
         raise StageError(f"the trainer kept {len(trainer.train_dataset):,} of {len(rows):,} rows")
     done = latest(keep)

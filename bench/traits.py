@@ -132,6 +132,12 @@ class Behaviour(Frozen):
             return list(self.rows)
         return [self.rows[i * len(self.rows) // self.take] for i in range(self.take)]
 
+    @model_validator(mode="after")
+    def _told_apart(self) -> Behaviour:
+        if len({row.answer for row in self.rows}) < 2:
+            raise ValueError("rows give the same answer to every question: there is nothing to hold it against")
+        return self
+
     def teach_rows(self) -> list[tuple[str, str]]:
         """(question, answer) pairs the teacher is trained on."""
         return [(row.question, row.answer) for row in self.taken()]
@@ -198,6 +204,12 @@ def vocabulary(traits: Iterable[Trait]) -> tuple[list[str], list[str]]:
     return list(asked), sorted(answers)
 
 
+def _blank(held: Any) -> bool:
+    if isinstance(held, dict | list | tuple):
+        return any(map(_blank, held.values() if isinstance(held, dict) else held))
+    return isinstance(held, str) and not held.strip()
+
+
 def parse_trait(data: dict[str, Any], source: str = "trait") -> Trait:
     """A trait from its keys.
 
@@ -212,6 +224,9 @@ def parse_trait(data: dict[str, Any], source: str = "trait") -> Trait:
         if "rows" in rest or not isinstance(data["data"], dict):
             raise UserError(f"{source}: key 'data': expected path: and names of columns, and no rows: beside it")
         data = {**rest, "rows": validate(BehaviourData, data["data"], f"{source}, data").rows()}
+    for key, held in data.items():
+        if _blank(held):
+            raise UserError(f"{source}: key {key!r:.80}: holds a text without a letter or sign")
     return validate(_KINDS[kind], data, source)
 
 

@@ -131,11 +131,6 @@ QUICK = [
 ]  # fmt: skip
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    """All files under `folder`, hidden ones too."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
 def flip(path: Path) -> None:
     """One bit of a file's middle byte."""
     data = bytearray(path.read_bytes())

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import QUICK, ROOT, Bench, files
+from conftest import QUICK, ROOT, Bench
 
 from bench.leaderboard import build
 from bench.metrics import METRICS
 from bench.results import _sealed, read_all
 from bench.verdict import CONTRASTS
+from tests.perf.kill_anywhere import files
 
 
 @pytest.fixture(scope="module")
