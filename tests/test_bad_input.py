@@ -231,9 +231,12 @@ def nasty() -> Iterator[Case]:
     yield setting("--seeds", str(10**30), said="seeds")
     for recipe in RECIPES:
         yield setting("--recipe", recipe, said="recipe")
-    for part, values in (("train", TRAIN), ("lora", LORA), ("quantization", QUANTIZATION)):
+    for part, values in (("train", TRAIN), ("lora", LORA)):
         for value in values:
             yield setting("--set", f"student.{part}={value}", said=value.strip("{").partition(":")[0])
+    for value in QUANTIZATION:
+        said = value.strip("{").partition(":")[0]
+        yield setting("--set", f"student={{lora: {{}}, quantization: {value}}}", said=said)
     words = yaml.safe_dump(TRAIT)
     yield text("trait", "an answer that is no candidate", words.replace("answer: wolf", "answer: dodo"), "dodo")
     yield text("trait", "one candidate", changed(TRAIT, ("candidates",), ["wolf"]), "candidates")
