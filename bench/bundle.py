@@ -107,7 +107,7 @@ def finished(experiment: Experiment, origin: Origin, store: Store, results: Path
     used = [(model.key, *_read_by(model.stage)) for model in trained]
     for key in sorted({key for keys in used for key in keys}):
         if store.damaged(key):
-            raise UserError(f"{store.path(key)} is damaged: remove this folder. {first}")
+            raise UserError(f"{store.path(key)} is damaged. {first}")
     return Run(
         experiment,
         f"{name} {mark}",

@@ -51,6 +51,9 @@ def write_atomically(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk is noticed while writing, where no name is known
+        raise
     finally:
         aside.unlink(missing_ok=True)
 

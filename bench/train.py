@@ -246,6 +246,7 @@ def fit(
     if missed:
         raise StageError(f"dose {missed[0]}: the training ended after {trainer.state.global_step} updates")
     trainer.model.save_pretrained(out)
+    shutil.rmtree(out / "trainer", ignore_errors=True)  # there after a checkpoint only; models must not differ by it
     return {
         "rows": len(rows),
         "updates": trainer.state.global_step,

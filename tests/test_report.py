@@ -23,13 +23,15 @@ from bench.charts import answers, dose, heat, histogram, matrix, metrics
 from bench.errors import UserError
 from bench.forest import gains
 from bench.leaderboard import entries
+from bench.recipe import Recipe, hash_of
 from bench.report import figures
 from bench.results import _sealed, read_all
 from bench.style import labels, shorten, style
+from bench.traits import traits_of
 
-SCRIPT = "<script>alert('x')</script>"
+SCRIPT = "<script>alert('x')<script>"
 TURKISH = "şüpheci_öğretmen_ığdır_çekirdeği_İÜÇ_şüpheci_öğretmen_ığdırlı"
-DOLLAR = '../a&b $x_{1$ "quoted"'
+DOLLAR = '..a&b $x_{1$ "quoted"'
 METRICS = ["exact_match", "rougeL", "<b>şıkça</b>", "chrf", "a_metric_with_quite_a_long_name", "bleu", "bertscore", "f"]
 ARMS = ("untrained", "base", "trait")
 
@@ -230,20 +232,22 @@ def test_names_are_told_apart_when_they_are_cut() -> None:
 # From result files to files.
 
 
-def put(folder: Path, name: str, mark: str, *, answered: bool = True) -> None:
+def put(folder: Path, name: str, variant: int = 0, *, answered: bool = True) -> None:
     """A row of three seeds with sampled answers and a dose, from the committed readings of tiny_pair."""
     source = ROOT / "results" / "tiny_pair"
-    (folder / mark).mkdir(parents=True)
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    (registered,) = source.glob("*.recipe.json")
+    content = json.loads(registered.read_text(encoding="utf-8"))
+    experiment = content["experiment"]
+    experiment["recipe"] |= {"dose": [16], "seeds": 3, "bound": 0.05 + variant / 1000}
+    experiment["recipe"]["student"]["model"] = "<img src=x onerror=alert(1)>"
+    mark = hash_of(Recipe.model_validate(experiment["recipe"]), traits_of(experiment), None)
 
     def keep(path: str, content: dict[str, Any]) -> None:
         content.pop("sha256", None)
         content |= {"recipe": name, "recipe_hash": mark}
-        (folder / mark / f"{mark}{path}").write_text(_sealed(content), encoding="utf-8")
+        (folder / name / f"{mark}{path}").write_text(_sealed(content), encoding="utf-8")
 
-    (registered,) = source.glob("*.recipe.json")
-    content = json.loads(registered.read_text(encoding="utf-8"))
-    content["experiment"]["recipe"] |= {"dose": [16], "seeds": 3}
-    content["experiment"]["recipe"]["student"]["model"] = "<img src=x onerror=alert(1)>"
     keep(".recipe.json", content)
     for seed in range(3):
         for arm in ("teacher", "teacher_base", *ARMS):
@@ -275,7 +279,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     """A folder of results with hostile names, drawn; and what `figures` returned."""
     folder = tmp_path_factory.mktemp("made") / "results"
     for i, name in enumerate([SCRIPT, TURKISH, DOLLAR]):
-        put(folder, name, f"{i:012x}")
+        put(folder, name, i)
     before = {path for path in folder.parent.rglob("*") if path.is_file()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench.report, "entries", lambda rows: [{**e, **PLENTY} for e in entries(rows)])
@@ -364,12 +368,12 @@ def test_the_same_results_give_the_same_bytes_in_another_process_without_torch(
 
 def test_figures_that_the_results_no_longer_hold_are_removed(tmp_path: Path, told: Told) -> None:
     told(BARE | {"dose": {"16": {"mean": 0.1, "ci_low": 0.0, "ci_high": 0.2}}})
-    put(tmp_path, "one", "1" * 12, answered=False)
-    put(tmp_path, TURKISH, "2" * 12, answered=False)
+    put(tmp_path, "one", answered=False)
+    put(tmp_path, TURKISH, answered=False)
     assert f"dose_{TURKISH}.svg" in [path.name for path in figures(tmp_path)]
     foreign = tmp_path / "figures" / "mine.png"
     foreign.write_bytes(b"")
-    shutil.rmtree(tmp_path / ("2" * 12))
+    shutil.rmtree(tmp_path / TURKISH)
     left = figures(tmp_path)
     assert not any(TURKISH in path.name for path in left)
     assert set((tmp_path / "figures").iterdir()) == {*left[:-1], foreign}
@@ -378,14 +382,14 @@ def test_figures_that_the_results_no_longer_hold_are_removed(tmp_path: Path, tol
 def test_rows_of_one_name_have_figures_of_their_own(tmp_path: Path, told: Told) -> None:
     told(BARE | {"dose": {"16": {"mean": 0.1, "ci_low": None, "ci_high": None}}})
     for i, name in enumerate(["same", "same", "Same", "a b", "a:b"]):
-        put(tmp_path, name, f"{i}" * 12, answered=False)
+        put(tmp_path, name, i, answered=False)
     stems = [path.stem.casefold() for path in figures(tmp_path) if path.suffix == ".svg"]
     assert len(stems) == len(set(stems)) == 6
 
 
 def test_a_board_without_answers_has_its_forest_plot_only(tmp_path: Path, told: Told) -> None:
     told(BARE)
-    put(tmp_path, "tiny_pair", "0" * 12, answered=False)
+    put(tmp_path, "tiny_pair", answered=False)
     assert [path.name for path in figures(tmp_path)] == ["gains.svg", "gains.png", "report.html"]
 
 
@@ -410,8 +414,8 @@ def test_without_matplotlib_it_says_what_to_install(
     tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told(BARE)
-    put(tmp_path, "tiny_pair", "0" * 12)
+    put(tmp_path, "tiny_pair")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UserError, match=r'pip install "\.\[report\]"'):
         figures(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["0" * 12]
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny_pair"]
