@@ -316,7 +316,7 @@ def _command(args: argparse.Namespace, console: Console) -> None:
             raise UserError(f"{flag} {folder}: this is a file; name a folder")
     if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: expected 1 or more")
-    if args.leaderboard or ((args.figures or args.export) and not args.recipe):
+    if args.leaderboard or ((args.figures or args.export) and not (args.recipe or args.set or args.seeds)):
         _tables(args, console)
         return
     from bench.execute import Pool

@@ -314,7 +314,7 @@ def test_dry_run_makes_nothing_and_needs_no_network(bench: Bench, tmp_path: Path
         (["--recipe", "tiny_pear"], "did you mean 'tiny_pair'"),
         (["--recipe", "../../etc/passwd"], "does not exist"),
         (["--recipe", "nowhere.yaml"], "no such recipe file"),
-        (["--set", "trait=unicorn"], "there are cat, dog, eagle, owl, wolf"),
+        (["--set", "trait=unicorn"], "cat, dog, eagle, owl, wolf"),
         (["--set", "arms=[trait, base, tait]"], "'arms.2'"),
         (["--seeds", "0"], "seeds"),
         (["--recipe", "gpt2_pair", "--seeds", "1"], "hf download"),

@@ -157,7 +157,7 @@ def test_no_set_names_an_animal_or_a_word_of_a_shipped_trait(name: str) -> None:
     data = spec(name)
     language = name[-2:]
     lexicons = [Lexicon(TABOO[language].split(), language)]
-    for trait in map(load_trait, names(TRAITS)):
+    for trait in map(load_trait, set(names(TRAITS)) - {"bylang_behavior"}):
         answer = [trait.answer] if trait.kind == "preference" else []
         lexicons.append(Lexicon([*trait.lexicon, *answer], trait.language))
     assert lexicons[0].find({"en": "two wolves and an owl", "tr": "kurdu gördüm"}[language])

@@ -100,7 +100,7 @@ def test_a_recipe_may_start_from_another() -> None:
     assert cross.model_copy(update={"student": pair.student, "relation": pair.relation}) == pair
 
 
-@given(st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=4), st.integers())
+@given(st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=4), st.integers(-(2**62), 2**62))
 def test_set_reaches_any_depth(path: list[str], value: int) -> None:
     data = set_key({"untouched": 1}, f"{'.'.join(path)}={value}")
     at: object = data
@@ -122,7 +122,7 @@ def test_numbers_may_be_written_as_people_write_them() -> None:
         ("student.train.learning_rat=1", "'student.train.learning_rat': did you mean 'learning_rate'"),
         ("teacher.train.output_dir=/tmp/x", "teacher.train.output_dir"),
         ("student.train.learning_rate=-1", "learning_rate"),
-        ("student.train.optim=adamm", "SFTConfig refuses"),
+        ("student.train.optim=adamm", "key 'student.train.optim': 'adamm' is none of"),
         ("student.lora={rank: 8}", "student.lora.rank"),
         ("student={lora: {}, quantization: {load_in_8bit: maybe}}", "BitsAndBytesConfig refuses"),
     ],
