@@ -50,6 +50,7 @@ class _Cell(_Part):
     reading: _Reading
     relation: _Relation
     manifest: _Manifest
+    scores: dict[str, list[list[FiniteFloat]]] = {}
 
 
 class _Probe(_Part):
@@ -86,9 +87,13 @@ def check_cell(content: dict[str, Any], experiment: dict[str, Any], others: dict
     first = experiment["recipe"]["first_seed"]
     if not first <= cell.seed < first + experiment["recipe"]["seeds"]:
         raise ValueError(f"seed {cell.seed} is not registered")
-    questions = len(asked(traits_of(experiment)))
-    if not len(cell.reading.margins) == len(cell.reading.groups) == questions:
-        raise ValueError(f"{len(cell.reading.margins)} margins to {questions} questions")
+    groups = [question.group for question in asked(traits_of(experiment))]
+    if cell.reading.groups != groups:
+        raise ValueError("its questions are not those of the trait")
+    counts = {"margins": len(cell.reading.margins), **{name: len(of) for name, of in cell.scores.items()}}
+    for name, count in counts.items():
+        if count != len(groups):
+            raise ValueError(f"{count} {name} to {len(groups)} questions")
     for name, column in content["reading"].items():
         if name.startswith("held_out_") and len(NUMBERS.validate_python(column)) != cell.manifest.carrier.held_out:
             raise ValueError(f"{name} has {len(column)} rows, not {cell.manifest.carrier.held_out}")

@@ -338,10 +338,14 @@ def test_an_interruption_ends_within_five_seconds_and_says_how_to_go_on(moment: 
             time.sleep(0.01)
         time.sleep(float(moment))
     family = workers(process)
+    begun, worked = time.monotonic(), time.process_time()
+    while time.process_time() - worked < 0.3:  # how much slower than alone is this machine now?
+        pass
+    slower = (time.monotonic() - begun) / 0.3
     begun = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    out, err = process.communicate(timeout=60)
-    assert time.monotonic() - begun < 5
+    out, err = process.communicate(timeout=300)
+    assert time.monotonic() - begun < 5 * max(1.0, slower)
     assert process.returncode == 130
     assert "the same command resumes" in err.lower()
     assert "Traceback" not in out + err
