@@ -158,6 +158,9 @@ TAMPERED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a recipe outside": lambda c: {"recipe": "../tiny_pair"},
     "another schema": lambda c: {"schema": 2},
     "no relation": lambda c: {"relation": None},
+    "scores that are none": lambda c: {"scores": {"rouge": "high"}},
+    "scores of fewer questions": lambda c: {"scores": {"rouge": [[0.5]]}},
+    "fewer groups": lambda c: {"reading": {**c["reading"], "groups": ["ask"]}},
 }
 
 
@@ -169,6 +172,15 @@ def test_the_leaderboard_refuses_a_malformed_cell_by_name(copy: Path, what: str)
     assert line.startswith(f"{path}: refused: ")
     assert len(line) < len(str(path)) + 250
     assert json.loads((copy / "results" / "leaderboard.json").read_text())[0]["seeds"] == 0
+
+
+def test_cells_that_do_not_fit_together_are_refused_as_a_row(copy: Path) -> None:
+    path = next((copy / "results" / "tiny_pair").glob("*-1000-trait.json"))
+    reading = json.loads(path.read_text())["reading"]
+    resealed(path, reading={name: column for name, column in reading.items() if not name.startswith("held_out")})
+    (line,) = build(copy / "results")
+    assert re.search(r"\.recipe\.json: refused: its files do not fit together .*held_out", line)
+    assert json.loads((copy / "results" / "leaderboard.json").read_text()) == []
 
 
 @pytest.mark.parametrize(
