@@ -50,6 +50,7 @@ class _Cell(_Part):
     reading: _Reading
     relation: _Relation
     manifest: _Manifest
+    scores: dict[str, list[list[FiniteFloat]]] = {}
 
 
 class _Probe(_Part):
@@ -87,8 +88,10 @@ def check_cell(content: dict[str, Any], experiment: dict[str, Any], others: dict
     if not first <= cell.seed < first + experiment["recipe"]["seeds"]:
         raise ValueError(f"seed {cell.seed} is not registered")
     questions = len(asked(traits_of(experiment)))
-    if not len(cell.reading.margins) == len(cell.reading.groups) == questions:
-        raise ValueError(f"{len(cell.reading.margins)} margins to {questions} questions")
+    counts = {"margins": len(cell.reading.margins), "groups": len(cell.reading.groups)}
+    for name, count in {**counts, **{name: len(of) for name, of in cell.scores.items()}}.items():
+        if count != questions:
+            raise ValueError(f"{count} {name} to {questions} questions")
     for name, column in content["reading"].items():
         if name.startswith("held_out_") and len(NUMBERS.validate_python(column)) != cell.manifest.carrier.held_out:
             raise ValueError(f"{name} has {len(column)} rows, not {cell.manifest.carrier.held_out}")

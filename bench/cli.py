@@ -117,7 +117,7 @@ class Screen:
 def _heading(path: Path) -> list[str]:
     """The comment lines a recipe opens with, after the one with its command."""
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]:
         if not line.startswith("#"):
             break
         lines.append(line.lstrip("# ").rstrip())

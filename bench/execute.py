@@ -191,7 +191,7 @@ def _make(stage: Stage, store: Store, at_commit: str, conn: Connection) -> None:
             try:
                 note["did"] = _compute(stage, inputs, out, report, keep)
             except Exception as error:
-                if trouble := _disk_trouble(error, out):
+                if trouble := _disk_trouble(error, store.root):
                     raise StageError(trouble) from error
                 raise
             note["seconds"] = round(time.monotonic() - begun, 2)
@@ -313,6 +313,9 @@ class Pool:
                 worker.process.kill()
         for worker in self.workers:
             worker.process.join()
+        if kind is not None:
+            with suppress(OSError):
+                self.store.sweep()  # what they had half made may be what fills the disk
 
     def start(self, wanted: int) -> list[_Worker]:
         """The first `wanted` workers, started where they are not yet."""

@@ -112,6 +112,21 @@ def _refuse_unsound(name: str, folder: Path) -> None:
             raise UserError(f"model {name!r}: {path.name} names weights outside of the folder")
         if "/" in str(said.get("attn_implementation", "")):
             raise UserError(f"model {name!r}: {path.name} asks for code from the hub (attn_implementation)")
+    for path in folder.glob(WEIGHTS):
+        if not _is_whole(path):
+            raise UserError(f"model {name!r}: {path} is damaged or no safetensors file; fetch or save it again")
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a safetensors file is as long as its header says."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size)) if size < 100_000_000 else {}
+        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+        return bool(path.stat().st_size == 8 + size + max(ends, default=0))
+    except (OSError, ValueError, AttributeError, LookupError, TypeError, RecursionError):
+        return False
 
 
 def _identify_folder(name: str) -> Checkpoint:

@@ -146,7 +146,7 @@ def _save(figure: Figure, path: Path) -> list[Path]:
         drawn = BytesIO()
         figure.savefig(drawn, format=ending, metadata=metadata)
         target = path.with_name(f"{path.name}.{ending}")
-        target.write_bytes(drawn.getvalue())
+        write_atomically(target, drawn.getvalue())
         written.append(target)
     return written
 

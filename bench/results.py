@@ -164,6 +164,8 @@ def _remove_others(place: Path, mark: str, asked: dict[tuple[int, str], str]) ->
 
 def read_all(folder: Path) -> tuple[list[Row], list[str]]:
     """Every registered experiment under `folder`, by name and hash, and a line for each file that was refused."""
+    from bench.verdict import readings  # reads rows, and so knows this module
+
     rows: dict[tuple[str, str], Row] = {}
     refused: list[str] = []
     cells: list[tuple[Path, dict[str, Any]]] = []
@@ -199,4 +201,12 @@ def read_all(folder: Path) -> tuple[list[Row], list[str]]:
                 row.cells.setdefault(seed, {})[content["arm"]] = content
         except BROKEN as error:
             refused.append(f"{path}: refused: {_why(error)}")
-    return [rows[key] for key in sorted(rows)], refused
+    whole = []
+    for key in sorted(rows):
+        try:
+            readings(rows[key])
+            whole.append(rows[key])
+        except Exception as error:  # each file is sound, and yet: an arm that lacks what another has, say
+            path = folder / key[0] / f"{key[1]}.recipe.json"
+            refused.append(f"{path}: refused: its files do not fit together ({type(error).__name__}: {_why(error)})")
+    return whole, refused

@@ -37,17 +37,18 @@ def file_sha256(path: Path) -> str:
     return sha.hexdigest()
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` so that `path` holds either all of it or what it held before; the same text is not written again."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write so that `path` holds either all of `content` or what it held before; the same is not written again."""
+    data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep_beside(path)
     with suppress(OSError):
-        if path.read_bytes() == text.encode():
+        if path.read_bytes() == data:
             return
     aside = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex}")
     try:
-        with aside.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with aside.open("wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)

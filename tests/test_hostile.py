@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,13 @@ def edited(folder: Path, copy: Path, name: str, **more: Any) -> Path:
     shutil.copytree(folder, copy)
     said = json.loads((copy / name).read_text()) if (copy / name).exists() else {}
     (copy / name).write_text(json.dumps({**said, **more}))
+    return copy
+
+
+def cut(folder: Path, copy: Path, change: Callable[[bytes], bytes]) -> Path:
+    """A copy of a checkpoint whose weights were changed."""
+    path = edited(folder, copy, "config.json") / "model.safetensors"
+    path.write_bytes(change(path.read_bytes()))
     return copy
 
 
@@ -68,6 +76,9 @@ def test_weights_are_read_from_the_folder_and_from_nowhere_else(gpt2_like: Path,
         ("shards elsewhere", edited(gpt2_like, tmp_path / "b", "model.safetensors.index.json", **index), "outside"),
         ("a kernel", edited(gpt2_like, tmp_path / "c", "config.json", attn_implementation="evil/kernel"), "code from"),
         ("pickled weights", tmp_path / "pickled", "Pickled weights"),
+        ("half of the weights", cut(gpt2_like, tmp_path / "d", lambda data: data[: len(data) // 2]), "damaged"),
+        ("pickled weights by another name", cut(gpt2_like, tmp_path / "e", lambda _: b"\x80\x04."), "damaged"),
+        ("a header without end", cut(gpt2_like, tmp_path / "f", lambda data: b"\xff" * 8 + data), "damaged"),
     ):
         with pytest.raises(UserError, match=said):
             found(folder)

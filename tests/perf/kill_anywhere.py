@@ -38,8 +38,10 @@ RECIPES = {
 # Read by every Python that starts with its folder in the path, the workers' among them: checkpoints come sooner, and
 # it is written down what is computed, and that the command itself has begun.
 BESIDE = """
-import sys
-import bench.execute, bench.resume
+import os, sys
+import bench.execute, bench.resume, bench.tiny
+
+bench.tiny.DEFAULT["steps"] = int(os.environ.get("TINY_STEPS", bench.tiny.DEFAULT["steps"]))
 
 class Begun:
     def find_spec(name, *rest):
