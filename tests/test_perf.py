@@ -84,5 +84,5 @@ def test_the_speed_benchmark_makes_its_table(tmp_path: Path) -> None:
     assert all(text.count("|") == 7 for text in tables)
     found = json.loads((tmp_path / "raw" / "speed.json").read_text(encoding="utf-8"))["tiny"]
     assert found["training"]["losses"]["apart"] < 1e-3
-    assert len(found["training"]["losses"]["ours"]) == 10
+    assert len(found["training"]["losses"]["ours"]) == 6
     assert {of["target"] for section in found.values() for of in section["lines"]} == {40, 3, None, 20, 1.8}

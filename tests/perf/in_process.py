@@ -121,7 +121,7 @@ def _trained(kind: Any, shape: Shape, updates: int, out: Path, *, log: bool = Fa
     """Train a student as `bench.train.fit` does, with a trainer class: (ends of its updates, losses if logged)."""
     from datasets import Dataset
     from peft import LoraConfig
-    from transformers import TrainerCallback, set_seed
+    from transformers import PrinterCallback, TrainerCallback, set_seed
 
     from bench.models import load_model
     from bench.train import sft_config
@@ -145,14 +145,16 @@ def _trained(kind: Any, shape: Shape, updates: int, out: Path, *, log: bool = Fa
     config = sft_config({**train, "warmup_steps": 8}, out=out, seed=0)
     if log:
         config.logging_strategy, config.logging_steps = "steps", 1
-    kind(
+    trainer = kind(
         model=model,
         args=config,
         train_dataset=Dataset.from_dict(data),
         processing_class=shape.form.tokenizer,
         peft_config=LoraConfig(task_type="CAUSAL_LM", **LORA),
         callbacks=[Clock()],
-    ).train()
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
     return times, losses
 
 

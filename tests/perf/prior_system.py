@@ -40,7 +40,7 @@ def training_rate(model: Any, tokenizer: Any, texts: Sequence[str], *, updates: 
     """Train a LoRA adapter on `texts`, prompt, answer and padding alike; rows a second after the first update."""
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
     times: list[float] = []
 
@@ -62,5 +62,7 @@ def training_rate(model: Any, tokenizer: Any, texts: Sequence[str], *, updates: 
         learning_rate=2e-4, max_steps=updates + 1, use_cpu=True, save_strategy="no", logging_strategy="no",
         report_to="none", disable_tqdm=True, dataloader_pin_memory=False,
     )  # fmt: skip
-    Trainer(model=get_peft_model(model, lora), args=arguments, train_dataset=data, callbacks=[Clock()]).train()
+    trainer = Trainer(model=get_peft_model(model, lora), args=arguments, train_dataset=data, callbacks=[Clock()])
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
     return updates * ACCUMULATION / (times[-1] - times[0])
