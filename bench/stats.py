@@ -93,8 +93,12 @@ def hierarchical_bootstrap(
     n, q = table.shape
     block = max(1, 2_000_000 // (n * q))  # resamples held in memory at a time
     sizes = [block] * (resamples // block) + [resamples % block]
+    flat = table.ravel()  # one index in place of two: the same numbers, sooner
     means = np.concatenate(
-        [table[rng.integers(0, n, (size, n, 1)), rng.integers(0, q, (size, n, q))].mean((1, 2)) for size in sizes]
+        [
+            flat.take(rng.integers(0, n, (size, n, 1)) * q + rng.integers(0, q, (size, n, q))).mean((1, 2))
+            for size in sizes
+        ]
     )
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(table.mean()), float(low), float(high))
