@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, 
 from bench.recipe import Recipe, hash_of
 from bench.traits import asked, traits_of
 
-__all__ = ["check_audit", "check_cell", "check_registered"]
+__all__ = ["check_audit", "check_cell", "check_registered", "questions_asked"]
 
 
 class _Part(BaseModel):
@@ -77,8 +77,18 @@ def check_registered(content: dict[str, Any]) -> Recipe:
     return recipe
 
 
-def check_cell(content: dict[str, Any], experiment: dict[str, Any], others: dict[str, dict[str, Any]]) -> None:
+def questions_asked(experiment: dict[str, Any]) -> int:
+    """How many questions everyone is asked in a registered experiment."""
+    return len(asked(traits_of(experiment)))
+
+
+def check_cell(
+    content: dict[str, Any], experiment: dict[str, Any], questions: int, others: dict[str, dict[str, Any]]
+) -> None:
     """Hold one cell against its registration, and against the cells of its seed that were read before.
+
+    Args:
+        questions: as `questions_asked` counts them, once for all cells of an experiment.
 
     Raises:
         ValueError: a key is missing or of the wrong type, a number is not finite, or the counts do not fit together.
@@ -87,7 +97,6 @@ def check_cell(content: dict[str, Any], experiment: dict[str, Any], others: dict
     first = experiment["recipe"]["first_seed"]
     if not first <= cell.seed < first + experiment["recipe"]["seeds"]:
         raise ValueError(f"seed {cell.seed} is not registered")
-    questions = len(asked(traits_of(experiment)))
     counts = {"margins": len(cell.reading.margins), "groups": len(cell.reading.groups)}
     for name, count in {**counts, **{name: len(of) for name, of in cell.scores.items()}}.items():
         if count != questions:

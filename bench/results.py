@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.audit import report
-from bench.cells import check_audit, check_cell, check_registered
+from bench.cells import check_audit, check_cell, check_registered, questions_asked
 from bench.errors import UserError
 from bench.plan import Cell, Plan, library_versions
 from bench.recipe import Experiment
@@ -167,6 +167,7 @@ def read_all(folder: Path) -> tuple[list[Row], list[str]]:
     from bench.verdict import readings  # reads rows, and so knows this module
 
     rows: dict[tuple[str, str], Row] = {}
+    questions: dict[tuple[str, str], int] = {}
     refused: list[str] = []
     cells: list[tuple[Path, dict[str, Any]]] = []
     audits: list[tuple[Path, dict[str, Any]]] = []
@@ -178,6 +179,7 @@ def read_all(folder: Path) -> tuple[list[Row], list[str]]:
                 raise ValueError("its folder is not that of its recipe")
             if path.name == f"{content['recipe_hash']}.recipe.json":
                 recipe = check_registered(content).model_dump(mode="json")  # with what came since
+                questions[key] = questions_asked(content["experiment"])
                 rows[key] = Row(*key, {**content["experiment"], "recipe": recipe}, {}, {})
             elif "audit" in content and path.name.startswith(f"{content['recipe_hash']}.audit"):
                 check_audit(content)
@@ -197,7 +199,7 @@ def read_all(folder: Path) -> tuple[list[Row], list[str]]:
                 row.audits[path.stem.partition(".")[2].replace("audit", "trait", 1)] = content["audit"]
             else:
                 seed = content["seed"]
-                check_cell(content, row.experiment, row.cells.get(seed, {}))
+                check_cell(content, row.experiment, questions[row.name, row.hash], row.cells.get(seed, {}))
                 row.cells.setdefault(seed, {})[content["arm"]] = content
         except BROKEN as error:
             refused.append(f"{path}: refused: {_why(error)}")

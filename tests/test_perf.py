@@ -1,0 +1,88 @@
+"""The benchmarks run and make their tables; what they measure is no test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from bench.results import read_all
+from tests.perf.alternate import alternate, line, shown
+from tests.perf.growth import synthetic_results
+from tests.perf.in_process import useful_flops
+from tests.perf.watch import watch
+
+
+def test_ways_are_measured_by_turns_after_a_warm_up() -> None:
+    asked: list[str] = []
+
+    def way(name: str) -> float:
+        asked.append(name)
+        return float(len(asked))
+
+    rates = alternate({"a": lambda: way("a"), "b": lambda: way("b")}, 2, lambda text: None)
+    assert asked == ["a", "b"] * 3
+    assert rates == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
+
+
+def test_a_line_shows_medians_and_the_ratio_of_each_round() -> None:
+    row = shown(line("tokens", [40.0, 60.0, 90.0], [10.0, 20.0, 10.0], "stock", 3))
+    assert row == {
+        "what, per second": "tokens",
+        "ours": "60 [50, 75]",
+        "against": "stock",
+        "theirs": "10 [10, 15]",
+        "ratio": "4 [3.5, 6.5]",
+        "target": "3 (met)",
+    }
+    assert shown(line("tokens", [2.0], [1.0], "stock", 3))["target"] == "3 (not met)"
+
+
+def test_useful_operations_are_those_of_the_matrices(gpt2_like: Path) -> None:
+    from bench.models import load_model
+
+    parts = useful_flops(load_model(gpt2_like, dtype="float32"), length=10, labelled=4)
+    block = 32 * (3 * 32 + 32 + 4 * 32 + 4 * 32)  # c_attn, c_proj, c_fc, c_proj
+    assert parts["body"] == 4 * 2 * block * 10
+    assert parts["attention"] == 12 * 2 * 32 * 10**2
+    assert parts["row"] == sum(parts[name] for name in ("body", "head", "LoRA", "attention"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_and_processor_time_of_a_command_are_those_of_all_its_processes() -> None:
+    child = "import time; x = bytearray(150_000_000); time.sleep(1.5)"
+    ran = watch(["-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}]); print('done')"])
+    assert 150e6 < ran.largest < 250e6
+    assert ran.peak > 150e6
+    assert ran.seconds > 1.5 > ran.cpu
+    assert [text for _, text in ran.lines] == ["done"]
+    with pytest.raises(RuntimeError, match="exit 3"):
+        watch(["-c", "raise SystemExit(3)"])
+
+
+def test_synthetic_results_are_believed(tmp_path: Path) -> None:
+    assert synthetic_results(tmp_path, 60) == 100
+    rows, refused = read_all(tmp_path)
+    assert refused == []
+    assert [len(row.cells) for row in rows] == [10, 10]
+
+
+def test_the_speed_benchmark_makes_its_table(tmp_path: Path) -> None:
+    words = ["--shape", "tiny", "--quick", "--only", "sampling", "training", "--repeats", "1", "--threads", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.perf.speed", *words, "--store", str(tmp_path / "s"), "--out", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=500,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (tmp_path / "speed.md").read_text(encoding="utf-8")
+    tables = [text for text in page.splitlines() if text.startswith("|")]
+    assert len(tables) == 2 * (2 + 3)
+    assert all(text.count("|") == 7 for text in tables)
+    found = json.loads((tmp_path / "raw" / "speed.json").read_text(encoding="utf-8"))["tiny"]
+    assert found["training"]["losses"]["apart"] < 1e-3
+    assert len(found["training"]["losses"]["ours"]) == 6
+    assert {of["target"] for section in found.values() for of in section["lines"]} == {40, 3, None, 20, 1.8}
