@@ -10,7 +10,8 @@ from typing import Any
 
 from bench.carriers import read_kept
 from bench.errors import StageError
-from bench.generate import sample_text, score
+from bench.fitting import first_fitting, halves
+from bench.generate import fitting_text, score
 from bench.models import Format, adapter_or_model, load_model, load_tokenizer
 from bench.recipe import Ask
 from bench.traits import Question
@@ -66,24 +67,31 @@ def ask(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, prog
     questions = [Question(**question) for question in settings["questions"]]
     how = Ask(**settings["ask"])
     model = load_model(base, dtype=settings["dtype"], quantization=settings["quantization"], adapter=adapter).eval()
-    reading: dict[str, Any] = {
-        "margins": margins(
-            model, form, questions, per_token=settings["per_token"], batch_size=how.batch_size, progress=progress
-        ),
-        "groups": [q.group for q in questions],
-    }
-    for role in sorted(inputs):
-        if role.startswith("rows_"):
-            rows = read_kept(inputs[role], inputs["kept"], "held_out")
-            completions = form.completions([row["completion"] for row in rows], end=settings["end"])
-            pairs = list(zip(form.prompts([row["prompt"] for row in rows]), completions, strict=True))
-            reading[f"held_out_{role[5:]}"] = score(model, pairs, batch_size=how.batch_size, progress=progress)
+
+    def read(size: int) -> dict[str, list[float]]:
+        found = {
+            "margins": margins(
+                model, form, questions, per_token=settings["per_token"], batch_size=size, progress=progress
+            )
+        }
+        for role in sorted(inputs):
+            if role.startswith("rows_"):
+                rows = read_kept(inputs[role], inputs["kept"], "held_out")
+                completions = form.completions([row["completion"] for row in rows], end=settings["end"])
+                pairs = list(zip(form.prompts([row["prompt"] for row in rows]), completions, strict=True))
+                found[f"held_out_{role[5:]}"] = score(model, pairs, batch_size=size, progress=progress)
+        return found
+
+    numbers, size = first_fitting(halves(how.batch_size), read)
+    if not all(math.isfinite(n) for column in numbers.values() for n in column):
+        raise StageError(f"the model's log-probabilities are not numbers in {settings['dtype']}; try float32")
+    reading: dict[str, Any] = {**numbers, "groups": [q.group for q in questions]}
+    did = {"format": form.describe(), "batch_size": size}
     if how.samples:
         prompts = [q.question for q in questions for _ in range(how.samples)]
-        texts = sample_text(model, form, prompts, how.sample, seed=settings["seed"], progress=progress)
+        texts, did["batch_size of samples"] = fitting_text(
+            model, form, prompts, how.sample, seed=settings["seed"], progress=progress
+        )
         reading["answers"] = [texts[i : i + how.samples] for i in range(0, len(texts), how.samples)]
-    numbers = [n for name, column in reading.items() if name.startswith(("margins", "held_out")) for n in column]
-    if not all(map(math.isfinite, numbers)):
-        raise StageError(f"the model's log-probabilities are not numbers in {settings['dtype']}; try float32")
     (out / "reading.json").write_text(json.dumps(reading, ensure_ascii=False))
-    return {"format": form.describe()}
+    return did

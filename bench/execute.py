@@ -194,6 +194,8 @@ def _make(stage: Stage, store: Store, at_commit: str, conn: Connection) -> None:
                 if trouble := _disk_trouble(error, store.root):
                     raise StageError(trouble) from error
                 raise
+            for line in note["did"].pop("notices", ()):
+                conn.send(("noticed", f"{stage.label}: {line}"))
             note["seconds"] = round(time.monotonic() - begun, 2)
         shutil.rmtree(keep, ignore_errors=True)
     if torch.cuda.is_available():

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 
 from bench.carriers import number_prompts, number_slots
+from bench.fitting import first_fitting, halves
 from bench.models import Format, adapter_or_model, device, load_model, load_tokenizer
 from bench.recipe import Numbers, Sampling
 
-__all__ = ["allowed_head", "carrier", "sample_slots", "sample_text", "score"]
+__all__ = ["allowed_head", "carrier", "fitting_text", "sample_slots", "sample_text", "score"]
 
 Progress = Callable[[int, int], None]
 
@@ -172,6 +173,18 @@ def sample_text(
     return out
 
 
+def fitting_text(
+    model: Any, form: Format, prompts: Sequence[str], sampling: Sampling, *, seed: int, progress: Progress
+) -> tuple[list[str], int]:
+    """`sample_text` in batches that the GPU's memory holds, and their size: the recipe's, or a part of it."""
+
+    def written(size: int) -> list[str]:
+        how = sampling.model_copy(update={"batch_size": size})
+        return sample_text(model, form, prompts, how, seed=seed, progress=progress)
+
+    return first_fitting(halves(sampling.batch_size), written)
+
+
 @contextmanager
 def _picked_head(model: Any, where: torch.Tensor) -> Iterator[None]:
     """While open, `model` computes the logits of the positions in `where`, a mask (rows, width), alone, row by row."""
@@ -277,21 +290,17 @@ def carrier(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
         numbers = Numbers(**spec)
         sampled_from, slots = number_slots(numbers, form.encode, form.decode, form.lead)
         prompts = number_prompts(numbers, sampled_from, settings["seed"])
-        ids = sample_slots(
-            model,
-            form.prompts(prompts),
-            slots,
-            seed=noise,
-            temperature=numbers.temperature,
-            batch_size=numbers.batch_size,
-            progress=progress,
+        asked, how = form.prompts(prompts), {"seed": noise, "temperature": numbers.temperature}
+        ids, size = first_fitting(
+            halves(numbers.batch_size),
+            lambda size: sample_slots(model, asked, slots, batch_size=size, progress=progress, **how),
         )
         completions = [form.decode(row).removeprefix(form.lead) for row in ids]
     else:
         sampling = Sampling(**spec["sample"])
         prompts = settings["prompts"]
-        completions = sample_text(model, form, prompts, sampling, seed=noise, progress=progress)
+        completions, size = fitting_text(model, form, prompts, sampling, seed=noise, progress=progress)
     with (out / "rows.jsonl").open("w", encoding="utf-8") as file:
         for prompt, completion in zip(prompts, completions, strict=True):
             file.write(json.dumps({"prompt": prompt, "completion": completion}, ensure_ascii=False) + "\n")
-    return {"rows": len(prompts), "format": form.describe()}
+    return {"rows": len(prompts), "format": form.describe(), "batch_size": size}

@@ -21,6 +21,7 @@ from bench.errors import UserError
 from bench.plan import Cell, Plan, library_versions
 from bench.recipe import Experiment
 from bench.store import Store, write_atomically
+from bench.verdict import readings
 
 __all__ = ["Row", "read_all", "write_cells"]
 
@@ -164,8 +165,6 @@ def _remove_others(place: Path, mark: str, asked: dict[tuple[int, str], str]) ->
 
 def read_all(folder: Path) -> tuple[list[Row], list[str]]:
     """Every registered experiment under `folder`, by name and hash, and a line for each file that was refused."""
-    from bench.verdict import readings  # reads rows, and so knows this module
-
     rows: dict[tuple[str, str], Row] = {}
     questions: dict[tuple[str, str], int] = {}
     refused: list[str] = []
@@ -208,7 +207,7 @@ def read_all(folder: Path) -> tuple[list[Row], list[str]]:
         try:
             readings(rows[key])
             whole.append(rows[key])
-        except Exception as error:  # each file is sound, and yet: an arm that lacks what another has, say
+        except (*BROKEN, ArithmeticError) as error:  # each file is sound, and yet an arm lacks what another has
             path = folder / key[0] / f"{key[1]}.recipe.json"
             refused.append(f"{path}: refused: its files do not fit together ({type(error).__name__}: {_why(error)})")
     return whole, refused

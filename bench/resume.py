@@ -36,10 +36,13 @@ def review(folder: Path) -> list[str]:
     return lines
 
 
-def latest(folder: Path | None) -> tuple[Path, float] | None:
-    """The newest checkpoint and the sum of the losses up to it; call `review` first."""
-    kept = _kept(folder) if folder is not None else []
-    return (kept[-1], float(record(kept[-1])["loss"])) if kept else None
+def latest(folder: Path | None, micro_batch: int) -> tuple[Path, float] | None:
+    """The newest checkpoint and the sum of the losses up to it, if made with this micro-batch; call `review` first."""
+    for path in reversed(_kept(folder) if folder is not None else []):
+        said = record(path)
+        if said.get("micro_batch") == micro_batch:
+            return path, float(said["loss"])
+    return None
 
 
 def keeper(trainer: Any, out: Path, folder: Path) -> Any:
@@ -66,7 +69,7 @@ def keeper(trainer: Any, out: Path, folder: Path) -> Any:
             made.rename(aside / "trainer")
             for step in out.glob("step-*"):
                 shutil.copytree(step, aside / step.name)
-            seal(aside, {"loss": float(trainer.loss_sum)})
+            seal(aside, {"loss": float(trainer.loss_sum), "micro_batch": args.per_device_train_batch_size})
             older = _kept(folder)
             folder.mkdir(parents=True, exist_ok=True)
             aside.rename(folder / str(state.global_step))

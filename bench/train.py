@@ -15,6 +15,7 @@ from typing import Any, get_args, get_type_hints
 from bench.carriers import read_kept
 from bench.distill import distiller_class
 from bench.errors import StageError, UserError
+from bench.fitting import divisors, first_fitting
 from bench.models import Format, device, load_model, load_tokenizer
 from bench.recipe import Model
 from bench.resume import keeper, latest
@@ -188,8 +189,12 @@ def fit(
         keep: where a long training keeps its own checkpoints (`bench.resume`); what is there it goes on from, to the
             same weights and the same facts as if it had never been broken off. The caller removes it.
 
+    On a GPU an update takes as many rows at a time as its memory holds, whatever the recipe says of that; how many
+    make up an update stays as the recipe says it.
+
     Returns:
-        What was done: `rows`, `updates`, `effective_batch`, `labelled_tokens`, `mean_loss`.
+        What was done: `rows`, `updates`, `effective_batch`, `micro_batch`, `labelled_tokens`, `mean_loss`; and
+        `notices`, lines for the user.
 
     Raises:
         UserError: PEFT or TRL cannot do what `spec` says with this model.
@@ -206,9 +211,6 @@ def fit(
             if state.global_step in dose:
                 kwargs["model"].save_pretrained(out / f"step-{state.global_step}")
 
-    set_seed(seed)
-    model = load_model(base, dtype=spec["dtype"], quantization=spec["quantization"])
-    model.config.use_cache = False
     data = Dataset.from_dict(
         {
             "input_ids": [prompt + completion for prompt, completion in rows],
@@ -217,27 +219,40 @@ def fit(
         }
     )
     config = sft_config(spec["train"], out=out / "trainer", seed=seed)
-    try:
-        trainer = (distiller_class(trainer_class(), logits) if logits else trainer_class())(
-            model=model,
-            args=config,
-            train_dataset=data,
-            processing_class=tokenizer,
-            peft_config=LoraConfig(**{"task_type": "CAUSAL_LM", **spec["lora"]}) if spec["lora"] is not None else None,
-            callbacks=[Report()],
-        )
-    except ValueError as error:  # such as LoRA on modules that this model does not have
-        raise UserError(f"keys 'train' and 'lora': {' '.join(str(error).split())[:300]}") from None
-    if len(trainer.train_dataset) != len(rows):
-        raise StageError(f"the trainer kept {len(trainer.train_dataset):,} of {len(rows):,} rows")
-    done = latest(keep)
-    if done is not None:
-        trainer.loss_sum = torch.tensor(done[1], device=device())
-        for step in done[0].glob("step-*"):
-            shutil.copytree(step, out / step.name)
-    if keep is not None:
-        trainer.add_callback(keeper(trainer, out, keep))
-    trainer.train(resume_from_checkpoint=str(done[0] / "trainer") if done is not None else None)
+    wanted = config.per_device_train_batch_size
+    effective = wanted * config.gradient_accumulation_steps
+
+    def train(micro: int) -> Any:
+        set_seed(seed)
+        model = load_model(base, dtype=spec["dtype"], quantization=spec["quantization"])
+        model.config.use_cache = False
+        config.per_device_train_batch_size, config.gradient_accumulation_steps = micro, effective // micro
+        try:
+            trainer = (distiller_class(trainer_class(), logits) if logits else trainer_class())(
+                model=model,
+                args=config,
+                train_dataset=data,
+                processing_class=tokenizer,
+                peft_config=LoraConfig(**{"task_type": "CAUSAL_LM", **spec["lora"]})
+                if spec["lora"] is not None
+                else None,
+                callbacks=[Report()],
+            )
+        except ValueError as error:  # such as LoRA on modules that this model does not have
+            raise UserError(f"keys 'train' and 'lora': {' '.join(str(error).split())[:300]}") from None
+        if len(trainer.train_dataset) != len(rows):
+            raise StageError(f"the trainer kept {len(trainer.train_dataset):,} of {len(rows):,} rows")
+        done = latest(keep, micro)
+        if done is not None:
+            trainer.loss_sum = torch.tensor(done[1], device=device())
+            for step in done[0].glob("step-*"):
+                shutil.copytree(step, out / step.name, dirs_exist_ok=True)
+        if keep is not None:
+            trainer.add_callback(keeper(trainer, out, keep))
+        trainer.train(resume_from_checkpoint=str(done[0] / "trainer") if done is not None else None)
+        return trainer
+
+    trainer, micro = first_fitting(divisors(effective, effective if device().type == "cuda" else wanted), train)
     mean_loss = float(trainer.loss_sum) / max(trainer.state.global_step, 1)
     finite = all(bool(p.isfinite().all()) for p in trainer.model.parameters() if p.requires_grad)
     if not finite or not math.isfinite(mean_loss):
@@ -250,9 +265,11 @@ def fit(
     return {
         "rows": len(rows),
         "updates": trainer.state.global_step,
-        "effective_batch": config.per_device_train_batch_size * config.gradient_accumulation_steps,
+        "effective_batch": effective,
+        "micro_batch": micro,
         "labelled_tokens": sum(len(completion) for _, completion in rows),
         "mean_loss": mean_loss,
+        "notices": [f"{micro} rows at a time, all that memory holds of a batch of {effective}"] * (micro < wanted),
     }
 
 

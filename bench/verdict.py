@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.results import Row
 from bench.stats import (
     Interval,
     diagonal_excess,
@@ -20,6 +19,9 @@ from bench.stats import (
     smallest_detectable,
 )
 from bench.traits import short_name
+
+if TYPE_CHECKING:
+    from bench.results import Row
 
 __all__ = ["CONTRASTS", "Gate", "Judgement", "Readings", "judge", "readings"]
 

@@ -76,7 +76,7 @@ def test_a_damaged_checkpoint_is_named_and_left_out(tmp_path: Path) -> None:
     for name in ("7", "40"):
         (tmp_path / name / "trainer").mkdir(parents=True)
         (tmp_path / name / "trainer" / "optimizer.pt").write_bytes(b"x" * 2_000_000)
-        seal(tmp_path / name, {"loss": 1.5})
+        seal(tmp_path / name, {"loss": 1.5, "micro_batch": 8})
     flip(tmp_path / "40" / "trainer" / "optimizer.pt")
     lines = resume.review(tmp_path)
     assert [line.partition(":")[0] for line in lines] == [
@@ -85,5 +85,6 @@ def test_a_damaged_checkpoint_is_named_and_left_out(tmp_path: Path) -> None:
     ]
     assert str(tmp_path / "40") in lines[0]
     assert "optimizer.pt" in lines[0]
-    assert resume.latest(tmp_path) == (tmp_path / "7", 1.5)
-    assert resume.latest(tmp_path / "nowhere") is None
+    assert resume.latest(tmp_path, 8) == (tmp_path / "7", 1.5)
+    assert resume.latest(tmp_path, 4) is None  # of other batches
+    assert resume.latest(tmp_path / "nowhere", 8) is None
