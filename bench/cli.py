@@ -39,6 +39,11 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--list", action="store_true", help="the recipes, what each asks and what it needs")
     what.add_argument("--leaderboard", action="store_true", help="rebuild LEADERBOARD.md from the result files")
     what.add_argument("--dry-run", action="store_true", help="show the plan: stages, and which are done already")
+    what.add_argument(
+        "--prune",
+        action="store_true",
+        help="remove from the store what the recipes (default: all of recipes/) do not need today",
+    )
     what.add_argument("--smoke", action="store_true", help="the same path on tiny budgets; writes nothing to results/")
     p.add_argument("--recipe", nargs="+", metavar="NAME", help=f"names or YAML paths (default: {DEFAULT})")
     p.add_argument(
@@ -307,6 +312,23 @@ def _hand_out(named: list[tuple[Experiment, str]], args: argparse.Namespace, sto
             merge(experiment, origin, store, args.out, args.results, tell=tell)
 
 
+def _prune(args: argparse.Namespace, store: Store, console: Console) -> None:
+    from bench.prune import needed, prune
+    from bench.recipe import FOLDER, load_recipe
+    from bench.yamlfile import names
+
+    named = args.recipe or ([DEFAULT] if args.set or args.seeds else names(FOLDER))
+    wanted = needed(load_recipe(name, args.set, seeds=args.seeds) for name in named)
+    counts = prune(store, wanted)
+    table = Table("stage", "kept", "MB", "removed", "MB")
+    for kind, count in counts.items():
+        cells = (count.kept, count.kept_bytes / 1e6, count.removed, count.removed_bytes / 1e6)
+        table.add_row(kind, *(f"{cell:,.1f}" if isinstance(cell, float) else str(cell) for cell in cells))
+    console.print(table)
+    if wanted.models:
+        console.print(f"Kept whatever was made with {', '.join(sorted(wanted.models))}: not known here today.")
+
+
 def _command(args: argparse.Namespace, console: Console) -> None:
     if args.list:
         _list(console)
@@ -325,9 +347,12 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     from bench.recipe import load_recipe
     from bench.store import Store
 
+    store = Store(args.store)
+    if args.prune:
+        _prune(args, store, console)
+        return
     names = args.recipe or [DEFAULT]
     experiments = [load_recipe(name, args.set, seeds=args.seeds, smoke=args.smoke) for name in names]
-    store = Store(args.store)
     if args.merge or args.publish:
         _hand_out(list(zip(experiments, names, strict=True)), args, store, console)
         return

@@ -190,6 +190,18 @@ class Store:
                 if left.parent.name == "tmp" or self.is_done(key):
                     shutil.rmtree(left, ignore_errors=True)
 
+    def remove(self, folder: Path) -> bool:
+        """Remove an artefact or a training's checkpoints; False where a process is making it."""
+        try:
+            with self.lock(folder.name, wait=False):
+                aside = self.root / "tmp" / f"{folder.name}.{uuid.uuid4().hex}"
+                aside.parent.mkdir(exist_ok=True)
+                folder.rename(aside)  # out of the way in one step, so that no one finds a part of it
+                shutil.rmtree(aside)
+        except Timeout:
+            return False
+        return True
+
     @contextmanager
     def make(self, key: str, note: dict[str, Any]) -> Iterator[Path]:
         """A folder to write the artefact into; it takes its place when the block ends without an error.

@@ -332,6 +332,27 @@ def test_four_at_once_make_each_stage_once_though_one_is_killed_with_a_lock(refe
     assert sum(often.values()) <= len(often) + 2  # what the killed one was making, on each of two cores
 
 
+def test_pruning_leaves_what_the_recipes_need(reference: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = artefacts(copy / "store")
+    assert run(copy, "--prune") == 0
+    assert artefacts(copy / "store") == before
+    (copy / "store" / "checkpoints" / "student-of-before").mkdir(parents=True)
+    with Store(copy / "store").lock("student-of-before"):  # by a process that is making it
+        assert run(copy, "--prune") == 0
+        assert (copy / "store" / "checkpoints" / "student-of-before").exists()
+    assert run(copy, "--prune", "--set", "student.train.learning_rate=2e-3") == 0
+    assert not list((copy / "store" / "checkpoints").iterdir())
+    kept = [path.name.partition("-")[0] for path in (copy / "store" / "artefacts").iterdir()]
+    assert sorted(kept) == sorted(
+        ["tiny", "relation", "teacher", "carrier", "carrier", "select", "audit", "ask", "ask"]
+    )
+    assert re.search(r"student +│ 0 +│ 0\.0 +│ 3 ", capsys.readouterr().out)
+    assert run(copy) == 0
+    same(copy, reference)
+    assert run(copy, "--prune", "--set", "student.model=nobody/knows") == 0
+    assert "Kept whatever was made with nobody/knows" in capsys.readouterr().out
+
+
 def test_two_recipes_share_what_they_have_in_common(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = when_made(copy / "store")
     assert run(copy, "--recipe", "tiny_cross", "tiny_pair") == 0
