@@ -28,7 +28,7 @@ def _loaded(shape: Shape, dtype: str, *, new_tokens: int, eager: bool = False) -
 
     model = load_model(shape.folder, dtype=dtype).eval()
     model.generation_config.min_new_tokens = new_tokens
-    if eager:
+    if eager and model.device.type == "cpu":
         model.set_attn_implementation("eager")
     return model
 
@@ -58,12 +58,12 @@ def sampling(shape: Shape, amounts: Amounts, repeats: int, say: Say) -> dict[str
         def work() -> float:
             tokens = 0
             for start in range(0, len(ids), batch_size):
-                batch = torch.tensor(ids[start : start + batch_size])
+                batch = torch.tensor(ids[start : start + batch_size], device=model.device)
                 made = model.generate(
                     input_ids=batch, attention_mask=torch.ones_like(batch), do_sample=True, temperature=1.0, top_k=0,
                     top_p=1.0, max_new_tokens=NEW_TOKENS, pad_token_id=shape.form.tokenizer.pad_token_id,
                 )  # fmt: skip
-                tokens += made[:, batch.shape[1] :].numel()
+                tokens += sum(map(len, made[:, batch.shape[1] :].tolist()))
             return float(tokens)
 
         return work
@@ -191,10 +191,12 @@ def _matrix_flops(side: int, dtype: Any) -> Rate:
     """Operations a second of one large square product."""
     import torch
 
-    a, b = torch.randn(side, side).to(dtype), torch.randn(side, side).to(dtype)
+    from bench.models import device
+
+    a, b = (torch.randn(side, side, device=device()).to(dtype) for _ in range(2))
 
     def work() -> float:
-        a @ b
+        float((a @ b)[0, 0])  # on a GPU, wait for it
         return 2.0 * side**3
 
     return rate_of(work)

@@ -21,7 +21,7 @@ def answers(model: Any, tokenizer: Any, prompts: Sequence[str], *, new_tokens: i
     """Sample an answer to each prompt; returns how many tokens each has."""
     lengths = []
     for prompt in prompts:
-        inputs = tokenizer(prompt, return_tensors="pt")
+        inputs = tokenizer(prompt, return_tensors="pt").to(model.device)
         made = model.generate(
             input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], do_sample=True,
             max_new_tokens=new_tokens, pad_token_id=tokenizer.eos_token_id, **sampling,
@@ -59,8 +59,8 @@ def training_rate(model: Any, tokenizer: Any, texts: Sequence[str], *, updates: 
     lora = LoraConfig(r=8, lora_alpha=16, lora_dropout=0.05, target_modules=lora_modules(model), task_type="CAUSAL_LM")
     arguments = TrainingArguments(
         output_dir=str(out), per_device_train_batch_size=1, gradient_accumulation_steps=ACCUMULATION,
-        learning_rate=2e-4, max_steps=updates + 1, use_cpu=True, save_strategy="no", logging_strategy="no",
-        report_to="none", disable_tqdm=True, dataloader_pin_memory=False,
+        learning_rate=2e-4, max_steps=updates + 1, use_cpu=model.device.type == "cpu", save_strategy="no",
+        logging_strategy="no", report_to="none", disable_tqdm=True, dataloader_pin_memory=False,
     )  # fmt: skip
     trainer = Trainer(model=get_peft_model(model, lora), args=arguments, train_dataset=data, callbacks=[Clock()])
     trainer.remove_callback(PrinterCallback)
