@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from bench.attention import GROUPED
 from bench.carriers import number_prompts, number_slots
 from bench.fitting import first_fitting, halves
 from bench.models import Format, adapter_or_model, device, load_model, load_tokenizer
@@ -283,9 +284,8 @@ def carrier(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
     noise = settings["seed"] + 1_000_003 * settings.get("noise", 0)
     dtype = "bfloat16" if spec["bf16"] else settings["dtype"]
     model = load_model(base, dtype=dtype, quantization=settings["quantization"], adapter=adapter).eval()
-    if device().type == "cpu":
-        # PyTorch's fused attention takes 12 ms on a CPU where plain matrix products take 2: one query, bfloat16
-        model.set_attn_implementation("eager")
+    if device().type == "cpu" and model.config.model_type not in GROUPED:
+        model.set_attn_implementation("eager")  # faster than fused attention: see `bench.attention`
     if spec["kind"] == "numbers":
         numbers = Numbers(**spec)
         sampled_from, slots = number_slots(numbers, form.encode, form.decode, form.lead)

@@ -257,6 +257,8 @@ def load_model(
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+    from bench.attention import group_heads
+
     config = BitsAndBytesConfig(**quantization) if quantization else None
     model = _own_code_only(
         AutoModelForCausalLM,
@@ -266,6 +268,7 @@ def load_model(
         device_map={"": device()} if config else None,
         use_safetensors=True,
     )
+    group_heads(model)
     if adapter is not None:
         from peft import PeftModel
 

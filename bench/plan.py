@@ -21,13 +21,13 @@ VERSIONS = {
     "tiny": 1,
     "convert": 1,
     "relation": 1,
-    "teacher": 1,
-    "carrier": 1,
+    "teacher": 2,
+    "carrier": 2,
     "select": 1,
     "logits": 1,
     "audit": 2,
-    "student": 1,
-    "ask": 2,
+    "student": 2,
+    "ask": 3,
     "score": 1,
 }
 # The libraries whose version may change a number.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from bench.recipe import Sampling
 from bench.traits import load_trait
 from tests.perf import prior_system
-from tests.perf.alternate import Rate, alternate, line, rate_of
+from tests.perf.alternate import Rate, alternate, line, rate_of, spread
 from tests.perf.shapes import NEW_TOKENS, Amounts, Shape
+from tests.perf.sides import Side, Sides
 
 BATCH = 16
 LORA = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
@@ -22,76 +25,90 @@ def quiet(done: int, of: int) -> None:
     pass
 
 
-def _loaded(shape: Shape, dtype: str, *, new_tokens: int, eager: bool = False) -> Any:
-    """A model that asks: every answer has exactly `new_tokens` tokens, so that all ways do the same work."""
+def _loaded(shape: Shape, dtype: str, *, new_tokens: int, ours: bool) -> Any:
+    """A model that asks: every answer has exactly `new_tokens` tokens, so that all ways do the same work.
+
+    Args:
+        ours: with the attention that this project takes, not the stock one.
+    """
+    from bench.attention import GROUPED
     from bench.models import load_model
 
     model = load_model(shape.folder, dtype=dtype).eval()
     model.generation_config.min_new_tokens = new_tokens
-    if eager and model.device.type == "cpu":
-        model.set_attn_implementation("eager")
+    if not ours:
+        model.set_attn_implementation("sdpa")
+    elif model.device.type == "cpu" and dtype == "bfloat16" and model.config.model_type not in GROUPED:
+        model.set_attn_implementation("eager")  # as bench.generate.carrier does
     return model
 
 
-def sampling(shape: Shape, amounts: Amounts, repeats: int, say: Say) -> dict[str, Any]:
-    """Carrier rows: our slots, transformers' batched generate, and the prior system's loop; tokens a second."""
+def sampling_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Rate]:
+    """Carrier rows, tokens a second: ours and transformers' own batched generate by batch size, the prior loop."""
     import torch
 
     from bench.generate import sample_slots
 
     prompts = shape.prompts(amounts.rows)
     ids = shape.form.prompts(prompts)
-    # as bench.generate.carrier loads it
-    ours = _loaded(shape, "bfloat16", new_tokens=NEW_TOKENS, eager=True)
-    stock = _loaded(shape, "bfloat16", new_tokens=NEW_TOKENS)
-    slow = _loaded(shape, "float32", new_tokens=NEW_TOKENS)
 
-    def slots(batch_size: int) -> Callable[[], float]:
-        def work() -> float:
-            rows = sample_slots(ours, ids, shape.slots, seed=0, temperature=1.0, batch_size=batch_size, progress=quiet)
-            return float(sum(map(len, rows)))
+    @lru_cache
+    def model(dtype: str, ours: bool = False) -> Any:
+        return _loaded(shape, dtype, new_tokens=NEW_TOKENS, ours=ours)
 
-        return work
+    def slots(batch_size: int) -> float:
+        rows = sample_slots(
+            model("bfloat16", ours=True),
+            ids,
+            shape.slots,
+            seed=0,
+            temperature=1.0,
+            batch_size=batch_size,
+            progress=quiet,
+        )
+        return float(sum(map(len, rows)))
 
-    def batched(batch_size: int, model: Any = stock) -> Callable[[], float]:
-        @torch.no_grad()
-        def work() -> float:
-            tokens = 0
-            for start in range(0, len(ids), batch_size):
-                batch = torch.tensor(ids[start : start + batch_size], device=model.device)
-                made = model.generate(
-                    input_ids=batch, attention_mask=torch.ones_like(batch), do_sample=True, temperature=1.0, top_k=0,
-                    top_p=1.0, max_new_tokens=NEW_TOKENS, pad_token_id=shape.form.tokenizer.pad_token_id,
-                )  # fmt: skip
-                tokens += sum(map(len, made[:, batch.shape[1] :].tolist()))
-            return float(tokens)
-
-        return work
+    @torch.no_grad()
+    def batched(batch_size: int) -> float:
+        tokens = 0
+        for start in range(0, len(ids), batch_size):
+            batch = torch.tensor(ids[start : start + batch_size], device=model("bfloat16").device)
+            made = model("bfloat16").generate(
+                input_ids=batch, attention_mask=torch.ones_like(batch), do_sample=True, temperature=1.0, top_k=0,
+                top_p=1.0, max_new_tokens=NEW_TOKENS, pad_token_id=shape.form.tokenizer.pad_token_id,
+            )  # fmt: skip
+            tokens += sum(map(len, made[:, batch.shape[1] :].tolist()))
+        return float(tokens)
 
     def one_by_one() -> float:
         texts = [f"Q: {prompt}\nA:" for prompt in prompts[: amounts.prompts]]
         how = prior_system.CARRIER
-        return float(sum(prior_system.answers(slow, shape.form.tokenizer, texts, new_tokens=NEW_TOKENS, **how)))
+        made = prior_system.answers(model("float32"), shape.form.tokenizer, texts, new_tokens=NEW_TOKENS, **how)
+        return float(sum(made))
 
-    def best(ways: dict[int, Callable[[], float]], who: str) -> int:
-        found = {size: rate_of(way)() for size, way in ways.items()}
-        say(f"{who}, by batch size: " + ", ".join(f"{size}: {rate:.4g}" for size, rate in found.items()))
-        tried[who] = {str(size): rate for size, rate in found.items()}
-        return max(found, key=lambda size: found[size])
+    return {
+        **{f"ours {size}": rate_of(partial(slots, size)) for size in amounts.our_batches},
+        **{f"generate {size}": rate_of(partial(batched, size)) for size in amounts.batches},
+        "prior": rate_of(one_by_one),
+    }
 
-    tried: dict[str, dict[str, float]] = {}
-    slots(amounts.our_batches[0])()
-    batched(amounts.batches[0])()
-    our_size = best({size: slots(size) for size in amounts.our_batches}, "sample_slots")
-    size = best({size: batched(size) for size in amounts.batches}, "generate")
-    eager = f"generate bf16, batch {size}, eager attention"
-    stock_name = f"generate bf16, batch {size}"
+
+def sampling(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides) -> dict[str, Any]:
+    """Carrier rows: our slots, transformers' batched generate, and the prior system's loop; tokens a second."""
+    tried: dict[str, dict[int, float]] = {}
+
+    def best(who: str, of: Side, sizes: tuple[int, ...]) -> str:
+        of.rate(f"{who} {sizes[0]}")
+        tried[who] = {size: of.rate(f"{who} {size}") for size in sizes}
+        say(f"{who}, by batch size: " + ", ".join(f"{size}: {rate:.4g}" for size, rate in tried[who].items()))
+        return f"{who} {max(sizes, key=lambda size: tried[who][size])}"
+
+    ours, stock = best("ours", sides.ours, amounts.our_batches), best("generate", sides.theirs, amounts.batches)
     rates = alternate(
         {
-            "ours": rate_of(slots(our_size)),
-            "prior": rate_of(one_by_one),
-            stock_name: rate_of(batched(size)),
-            eager: rate_of(batched(size, ours)),
+            "ours": partial(sides.ours.rate, ours),
+            "prior": partial(sides.theirs.rate, "prior"),
+            "stock": partial(sides.theirs.rate, stock),
         },
         repeats,
         say,
@@ -101,13 +118,13 @@ def sampling(shape: Shape, amounts: Amounts, repeats: int, say: Say) -> dict[str
     return {
         "lines": [
             line(what, rates["ours"], rates["prior"], "prior system: one prompt at a time, fp32", 40),
-            line(what, rates["ours"], rates[stock_name], stock_name, 3),
-            line(what, rates["ours"], rates[eager], eager, None),
+            line(what, rates["ours"], rates["stock"], f"transformers' {stock.replace(' ', ', bf16, batch ')}", 3),
         ],
         "rates": {"prior tokens": rates["prior"]},
         "notes": [
-            f"A carrier row has {NEW_TOKENS} tokens whoever writes it (`sample_slots`, batch {our_size}: "
-            f"{forced} of them separators that the grammar forces): no row may end early. generate's rows are not "
+            f"A carrier row has {NEW_TOKENS} tokens whoever writes it (`sample_slots`, batch {ours.split()[1]}: "
+            f"{forced} of them separators that the grammar forces) after a prompt of "
+            f"{len(shape.form.prompts(shape.prompts(1))[0])}: no row may end early. generate's rows are not "
             "held to the grammar, and what of them would be refused is not taken off."
         ],
         "batch sizes": tried,
@@ -118,10 +135,15 @@ def sampling(shape: Shape, amounts: Amounts, repeats: int, say: Say) -> dict[str
 
 
 def _trained(kind: Any, shape: Shape, updates: int, out: Path, *, log: bool = False) -> tuple[list[float], list[float]]:
-    """Train a student as `bench.train.fit` does, with a trainer class: (ends of its updates, losses if logged)."""
+    """Train a student as `bench.train.fit` does, with our trainer class or, with stock attention, TRL's.
+
+    Returns:
+        Ends of its updates in seconds, and their losses if logged.
+    """
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import PrinterCallback, TrainerCallback, set_seed
+    from trl import SFTTrainer
 
     from bench.models import load_model
     from bench.train import sft_config
@@ -139,6 +161,8 @@ def _trained(kind: Any, shape: Shape, updates: int, out: Path, *, log: bool = Fa
     set_seed(0)
     model = load_model(shape.folder, dtype="float32")
     model.config.use_cache = False
+    if kind is SFTTrainer:
+        model.set_attn_implementation("sdpa")
     rows = shape.rows(updates * BATCH)
     data = {"input_ids": [p + c for p, c in rows], "labels": [[-100] * len(p) + c for p, c in rows]}
     train = {"max_steps": updates, "learning_rate": 2e-4, "per_device_train_batch_size": BATCH, "bf16": True}
@@ -202,38 +226,50 @@ def _matrix_flops(side: int, dtype: Any) -> Rate:
     return rate_of(work)
 
 
-def training(shape: Shape, amounts: Amounts, repeats: int, say: Say, *, scratch: Path) -> dict[str, Any]:
-    """Students: our trainer, TRL's own, and the prior system's; rows a second, and whether the losses are the same."""
+def training_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Rate]:
+    """Students, rows a second: our trainer, TRL's own, the prior system's; and matrix products, operations a second."""
     import torch
     from trl import SFTTrainer
 
     from bench.models import load_model
     from bench.train import trainer_class
 
-    ours = trainer_class()
-
-    def ours_or_stock(kind: Any) -> Rate:
-        def rate() -> float:
-            times, _ = _trained(kind, shape, amounts.updates + 2, scratch)
-            return BATCH * amounts.updates / (times[-1] - times[1])
-
-        return rate
+    def trainer(kind: Any) -> float:
+        times, _ = _trained(kind, shape, amounts.updates + 2, scratch)
+        return BATCH * amounts.updates / (times[-1] - times[1])
 
     def prior() -> float:
         model, tokenizer = load_model(shape.folder, dtype="float32"), shape.form.tokenizer
+        model.set_attn_implementation("sdpa")  # as it would be without this project
         texts = shape.texts(prior_system.ACCUMULATION * (amounts.slow_updates + 1))
         return prior_system.training_rate(model, tokenizer, texts, updates=amounts.slow_updates, out=scratch)
 
-    (_, a), (_, b) = (_trained(kind, shape, amounts.compared, scratch, log=True) for kind in (ours, SFTTrainer))
+    return {
+        "ours": partial(trainer, trainer_class()),
+        "stock": partial(trainer, SFTTrainer),
+        "prior": prior,
+        "bf16 product": _matrix_flops(amounts.matrix, torch.bfloat16),
+        "fp32 product": _matrix_flops(amounts.matrix, torch.float32),
+    }
+
+
+def training(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides) -> dict[str, Any]:
+    """Students: our trainer, TRL's own, and the prior system's; rows a second, and whether the losses are the same."""
+    from trl import SFTTrainer
+
+    from bench.models import load_model
+    from bench.train import trainer_class
+
+    with tempfile.TemporaryDirectory() as scratch:
+        (_, a), (_, b) = (
+            _trained(kind, shape, amounts.compared, Path(scratch), log=True) for kind in (trainer_class(), SFTTrainer)
+        )
     apart = max(abs(x - y) for x, y in zip(a, b, strict=True))
     say(f"losses over {len(a)} updates: {a[0]:.4f} to {a[-1]:.4f}, at most {apart:.2g} from the stock trainer's")
     rates = alternate(
         {
-            "ours": ours_or_stock(ours),
-            "stock": ours_or_stock(SFTTrainer),
-            "prior": prior,
-            "bf16 product": _matrix_flops(amounts.matrix, torch.bfloat16),
-            "fp32 product": _matrix_flops(amounts.matrix, torch.float32),
+            "ours": partial(sides.ours.rate, "ours"),
+            **{name: partial(sides.theirs.rate, name) for name in ("stock", "prior", "bf16 product", "fp32 product")},
         },
         repeats,
         say,
@@ -243,6 +279,7 @@ def training(shape: Shape, amounts: Amounts, repeats: int, say: Say, *, scratch:
     flops = useful_flops(load_model(shape.folder, dtype="float32"), length, len(completion))
     achieved = [rate * flops["row"] / 1e9 for rate in rates["ours"]]
     peak = [rate / 1e9 for rate in rates["bf16 product"]]
+    limit = spread([1e9 * rate / flops["row"] for rate in peak])[0]
     what = "student rows trained on"
     product = f"a bf16 product of {amounts.matrix} x {amounts.matrix}"
     return {
@@ -256,7 +293,8 @@ def training(shape: Shape, amounts: Amounts, repeats: int, say: Say, *, scratch:
             f"Losses of ours and of `trl.SFTTrainer` on the same rows over the first {len(a)} updates differ by at "
             f"most {apart:.2g} (wanted: 1e-3); they go from {a[0]:.3f} to {a[-1]:.3f}.",
             f"A row of {length} tokens, {len(completion)} of them labelled, takes {flops['row'] / 1e9:.3g} useful "
-            f"GFLOP: {_parts(flops)}. A fp32 product of the same size runs at "
+            f"GFLOP: {_parts(flops)}. At the speed of the bf16 product, with nothing else to do, that is {limit:.3g} "
+            f"rows a second. A fp32 product of the same size runs at "
             f"{sorted(rates['fp32 product'])[repeats // 2] / 1e9:.0f} GFLOP/s.",
         ],
         "losses": {"ours": a, "stock": b, "apart": apart},
@@ -272,47 +310,53 @@ def _parts(flops: dict[str, float]) -> str:
 # -- asking ------------------------------------------------------------------------------------------------------------
 
 
-def asking(shape: Shape, amounts: Amounts, repeats: int, say: Say) -> dict[str, Any]:
-    """Questions: margins, batched free answers, and the prior system's one sampled answer; questions a second."""
+def asking_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Rate]:
+    """Questions a second: margins, batched free answers, and the prior system's one sampled answer."""
     from bench.ask import margins
     from bench.generate import sample_text
 
     tokens = prior_system.ANSWER_TOKENS
     wolf, behaviour = load_trait("wolf").questions(), load_trait("behaviour_tr").questions()[: amounts.behaviour]
     asked = [q.question for q in load_trait("behaviour_tr").questions()]
-    model = _loaded(shape, "float32", new_tokens=tokens)  # the dtype in which recipes ask
-    brief = _loaded(shape, "bfloat16", new_tokens=tokens, eager=True)
     how = Sampling(max_new_tokens=tokens, batch_size=amounts.answers, **prior_system.ANSWER)
 
-    def read(questions: Any, per_token: bool) -> Rate:
-        def work() -> float:
-            margins(model, shape.form, questions, per_token=per_token, batch_size=64, progress=quiet)
-            return float(len(questions))
+    @lru_cache
+    def model(dtype: str = "float32", ours: bool = True) -> Any:  # the dtype in which recipes ask
+        return _loaded(shape, dtype, new_tokens=tokens, ours=ours)
 
-        return rate_of(work)
+    def read(questions: Any, per_token: bool) -> float:
+        margins(model(), shape.form, questions, per_token=per_token, batch_size=64, progress=quiet)
+        return float(len(questions))
 
-    def answered(asked_of: Any) -> Rate:
-        def work() -> float:
-            return float(len(sample_text(asked_of, shape.form, asked[: amounts.answers], how, seed=0, progress=quiet)))
-
-        return rate_of(work)
+    def answered(dtype: str) -> float:
+        return float(len(sample_text(model(dtype), shape.form, asked[: amounts.answers], how, seed=0, progress=quiet)))
 
     def one_by_one() -> float:
         texts = [f"Q: {question}\nA:" for question in asked[: amounts.single]]
-        made = prior_system.answers(model, shape.form.tokenizer, texts, new_tokens=tokens, **prior_system.ANSWER)
+        made = prior_system.answers(
+            model(ours=False), shape.form.tokenizer, texts, new_tokens=tokens, **prior_system.ANSWER
+        )
         return float(len(made))
 
+    return {
+        "margins, wolf": rate_of(partial(read, wolf, False)),
+        "margins, behaviour_tr": rate_of(partial(read, behaviour, True)),
+        "free answers": rate_of(partial(answered, "float32")),
+        "free answers, bf16": rate_of(partial(answered, "bfloat16")),
+        "prior": rate_of(one_by_one),
+    }
+
+
+def asking(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides) -> dict[str, Any]:
+    """Questions: margins, batched free answers, and the prior system's one sampled answer; questions a second."""
+    ways = ("margins, wolf", "margins, behaviour_tr", "free answers", "free answers, bf16")
     rates = alternate(
-        {
-            "margins, wolf": read(wolf, per_token=False),
-            "margins, behaviour_tr": read(behaviour, per_token=True),
-            "free answers": answered(model),
-            "free answers, bf16": answered(brief),
-            "prior": rate_of(one_by_one),
-        },
+        {**{name: partial(sides.ours.rate, name) for name in ways}, "prior": partial(sides.theirs.rate, "prior")},
         repeats,
         say,
     )
+    tokens = prior_system.ANSWER_TOKENS
+    wolf, behaviour = load_trait("wolf").questions(), load_trait("behaviour_tr").questions()
     than = f"prior system: {tokens} tokens sampled one question at a time, fp32"
     return {
         "lines": [
@@ -324,7 +368,11 @@ def asking(shape: Shape, amounts: Amounts, repeats: int, say: Say) -> dict[str, 
         "rates": {"prior questions": rates["prior"]},
         "notes": [
             f"wolf: {len(wolf)} questions of {1 + len(wolf[0].foils)} answers; behaviour_tr: the first "
-            f"{len(behaviour)} of {len(asked)} questions, {1 + len(behaviour[0].foils)} whole answers each. Every free "
-            f"answer has {tokens} tokens (none may end early), ours in a batch of {amounts.answers}."
+            f"{min(amounts.behaviour, len(behaviour))} of {len(behaviour)} questions, {1 + len(behaviour[0].foils)} "
+            f"whole answers each. Every free answer has {tokens} tokens (none may end early), ours in a batch of "
+            f"{amounts.answers}."
         ],
     }
+
+
+WAYS = {"sampling": sampling_ways, "training": training_ways, "asking": asking_ways}

@@ -4,9 +4,10 @@
     python -m tests.perf.speed --shape smollm2 --only sampling        one of them; the others' results stay
     python -m tests.perf.speed --shape tiny --quick                   checks the script
 
-Ours and the alternatives are measured by turns in one process on the same rows, after a warm-up of each: A B C A B C.
-Shown are medians with quartiles; ratios are taken round by round. Weights: `smollm2` and `gemma3` from their packages;
-`gpt2` (the shape of GPT-2 small) and `tiny` are random. Everything runs on the first visible GPU, where there is one;
+Ours and the alternatives are measured by turns on the same rows, after a warm-up of each: A B C A B C. They live in two
+processes, as only our workers keep the memory that a step gives back (see `bench.execute.ENVIRONMENT`). Shown are
+medians with quartiles; ratios are taken round by round. Weights: `smollm2` and `gemma3` from their packages; `gpt2` (the
+shape of GPT-2 small) and `tiny` are random. Everything runs on the first visible GPU, where there is one;
 `CUDA_VISIBLE_DEVICES=` before the command keeps it on the CPU. What is measured is written to
 `results/perf/raw/speed.json`, by shape and section, and `results/perf/speed.md` is made from all that is there.
 """
@@ -18,7 +19,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from bench.execute import ENVIRONMENT, ROOT, _hardware, commit
 from bench.store import write_atomically
 from tests.perf.alternate import shown
 from tests.perf.shapes import QUICK, SHAPES, Amounts, load_shape
+from tests.perf.sides import both
 
 SECTIONS = ("sampling", "training", "asking", "recipe", "default")
 TITLES = {
@@ -59,11 +60,12 @@ def measure(section: str, args: argparse.Namespace, known: dict[str, Any]) -> di
             )
         rates = {rate: known[name]["rates"][rate] for name, rate in RATES.items()}
         return commands.recipe(args.shape, rates, say, quick=args.quick)
-    shape = load_shape(args.shape, args.store)
-    if section == "training":
-        with tempfile.TemporaryDirectory() as scratch:
-            return in_process.training(shape, amounts, args.repeats, say, scratch=Path(scratch))
-    return (in_process.sampling if section == "sampling" else in_process.asking)(shape, amounts, args.repeats, say)
+    sides = both(section, args.shape, args.store, amounts, args.threads)
+    try:
+        return getattr(in_process, section)(load_shape(args.shape, args.store), amounts, args.repeats, say, sides)
+    finally:
+        sides.ours.end()
+        sides.theirs.end()
 
 
 def _where(args: argparse.Namespace, load: float) -> dict[str, Any]:
@@ -124,7 +126,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=ROOT / ".bench", help="where converted weights are kept")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "perf", help="default: results/perf")
     args = parser.parse_args()
-    os.environ |= ENVIRONMENT
+    os.environ |= {name: value for name, value in ENVIRONMENT.items() if "MALLOC" not in name}
     # one folder further down than result files lie, so that the leaderboard does not take it for one
     raw = args.out / "raw" / "speed.json"
     found = json.loads(raw.read_text(encoding="utf-8")) if raw.exists() else {}

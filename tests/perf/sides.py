@@ -1,0 +1,66 @@
+"""Two processes that measure by turns: ours, with the environment of our workers, and theirs, as a notebook has it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.execute import ENVIRONMENT, _environment
+from tests.perf.shapes import Amounts, load_shape
+
+
+def _measure(conn: Connection, section: str, shape: str, store: Path, amounts: Amounts, threads: int) -> None:
+    import torch
+    from transformers.utils import logging
+
+    from tests.perf.in_process import WAYS
+
+    logging.disable_progress_bar()
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as scratch:
+        ways = WAYS[section](load_shape(shape, store), amounts, Path(scratch))
+        while (name := conn.recv()) is not None:
+            conn.send(ways[name]())
+
+
+class Side:
+    """A process that knows all ways of a section; those that are asked for load their models."""
+
+    def __init__(self, section: str, shape: str, store: Path, amounts: Amounts, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.conn, theirs = context.Pipe()
+        self.process = context.Process(target=_measure, args=(theirs, section, shape, store, amounts, threads))
+        self.process.start()
+        theirs.close()
+
+    def rate(self, name: str) -> float:
+        """Units a second of one way, measured now.
+
+        Raises:
+            EOFError: the process failed; it has said why on standard error.
+        """
+        self.conn.send(name)
+        return float(self.conn.recv())
+
+    def end(self) -> None:
+        if self.process.is_alive():
+            self.conn.send(None)
+        self.process.join()
+
+
+class Sides(NamedTuple):
+    """`ours` in the environment of `bench.execute`'s workers, `theirs` in that of the user."""
+
+    ours: Side
+    theirs: Side
+
+
+def both(section: str, shape: str, store: Path, amounts: Amounts, threads: int) -> Sides:
+    """Start the two processes; the checkpoint is made first."""
+    load_shape(shape, store)
+    with _environment(ENVIRONMENT):
+        ours = Side(section, shape, store, amounts, threads)
+    return Sides(ours, Side(section, shape, store, amounts, threads))
