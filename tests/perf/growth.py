@@ -1,7 +1,8 @@
 """What grows with seeds and results: planning, looking up what is done, the leaderboard, the store.
 
     python -m tests.perf.growth                 5,000 cached stages, 10,000 result files; 2 GB of temporary disk
-    python -m tests.perf.growth --share 0.1     a tenth of both
+    python -m tests.perf.growth --only runs     1, 10 and 50 seeds of a brief recipe, run
+    python -m tests.perf.growth --share 0.1     a tenth of the stages and files
     python -m tests.perf.growth --profile       and where the time goes: the ten dearest functions
 
 Artefacts are made of random bytes, with the file names and sizes of a real run of `tiny_pair` (one seed, run first);
@@ -38,6 +39,9 @@ RECIPE = "tiny_pair"
 STAGES, FILES = 5000, 10_000
 WANTED = 5.0  # seconds, for the plan and for the leaderboard
 SEEDS = (1, 2, 5, 10, 20, 50)
+RUN = (1, 10, 50)
+BRIEF = ["--set", "carrier.rows=256", "--set", "teacher.train.max_steps=10", "--set", "student.train.max_steps=10"]
+PARTS = ("plan", "board", "runs")
 
 Sizes = dict[str, dict[str, int]]  # kind of stage -> name of file -> bytes
 
@@ -154,7 +158,7 @@ def _met(seconds: float, share: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--share", type=float, default=1.0, help="of the stages and files (default: 1)")
-    parser.add_argument("--only", nargs="+", choices=("plan", "board"), default=("plan", "board"))
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--profile", action="store_true", help="the ten dearest functions of each")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "perf", help="default: results/perf")
     args = parser.parse_args()
@@ -165,6 +169,8 @@ def main() -> None:
             parts += plans(root, args.share, args.profile)
         if "board" in args.only:
             parts += boards(root, args.share, args.profile)
+        if "runs" in args.only:
+            parts += runs(root)
     text = "\n\n".join(parts) + "\n"
     write_atomically(args.out / "growth.md", text)
     print(text)
@@ -212,6 +218,21 @@ def plans(root: Path, share: float, profile: bool) -> list[str]:
         lines = _profiled(f"{call}Path({str(store)!r}), {seeds})", root / "plan.prof")
         parts.append("```\n" + "\n".join(lines) + "\n```")
     return parts
+
+
+def runs(root: Path) -> list[str]:
+    """Section on what a further seed costs, run for real."""
+    table = []
+    for seeds in RUN:
+        places = ["--store", str(root / f"run-{seeds}"), "--results", str(root / f"results-{seeds}")]
+        ran = watch(["run_bench.py", "--recipe", RECIPE, "--seeds", str(seeds), "--skip-controls", *BRIEF, *places])
+        table.append((seeds, ran.seconds))
+    alone = table[0][1]
+    rows = [
+        {"seeds": n, "seconds": f"{took:.1f}", "a further seed": f"{(took - alone) / (n - 1):.2f} s" if n > 1 else "-"}
+        for n, took in table
+    ]
+    return [f"## Runs by seeds: `{RECIPE}` with {' '.join(BRIEF[1::2])}", _table(rows)]
 
 
 def boards(root: Path, share: float, profile: bool) -> list[str]:

@@ -128,6 +128,7 @@ def sampling(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Side
             "held to the grammar, and what of them would be refused is not taken off."
         ],
         "batch sizes": tried,
+        "profile": sides.ours.profile(ours),
     }
 
 
@@ -300,6 +301,7 @@ def training(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Side
         "losses": {"ours": a, "stock": b, "apart": apart},
         "flops": flops,
         "products": {name: rates[name] for name in ("bf16 product", "fp32 product")},
+        "profile": sides.ours.profile("ours"),
     }
 
 
@@ -372,6 +374,7 @@ def asking(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides)
             f"whole answers each. Every free answer has {tokens} tokens (none may end early), ours in a batch of "
             f"{amounts.answers}."
         ],
+        "profile": sides.ours.profile("margins, behaviour_tr"),
     }
 
 

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.execute import ENVIRONMENT, _environment
+from tests.perf.alternate import Rate
 from tests.perf.shapes import Amounts, load_shape
+
+DEAREST = 10  # operations that a profile names
 
 
 def _measure(conn: Connection, section: str, shape: str, store: Path, amounts: Amounts, threads: int) -> None:
@@ -22,8 +25,24 @@ def _measure(conn: Connection, section: str, shape: str, store: Path, amounts: A
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as scratch:
         ways = WAYS[section](load_shape(shape, store), amounts, Path(scratch))
-        while (name := conn.recv()) is not None:
-            conn.send(ways[name]())
+        while (asked := conn.recv()) is not None:
+            how, name = asked
+            conn.send(_profiled(ways[name]) if how == "profile" else ways[name]())
+
+
+def _profiled(way: Rate) -> str:
+    """The dearest operations of one measurement, by their own time."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        way()
+    found = sorted(seen.key_averages(), key=lambda of: -of.self_cpu_time_total)
+    whole = sum(of.self_cpu_time_total for of in found)
+    lines = [
+        f"{of.self_cpu_time_total / whole:6.1%} {of.self_cpu_time_total / 1e6:8.2f} s {of.count:8,} x {of.key}"
+        for of in found[:DEAREST]
+    ]
+    return "\n".join(lines)
 
 
 class Side:
@@ -42,8 +61,13 @@ class Side:
         Raises:
             EOFError: the process failed; it has said why on standard error.
         """
-        self.conn.send(name)
+        self.conn.send(("rate", name))
         return float(self.conn.recv())
+
+    def profile(self, name: str) -> str:
+        """Where one measurement of a way spends its time, as lines."""
+        self.conn.send(("profile", name))
+        return str(self.conn.recv())
 
     def end(self) -> None:
         if self.process.is_alive():

@@ -6,8 +6,8 @@
 
 Ours and the alternatives are measured by turns on the same rows, after a warm-up of each: A B C A B C. They live in two
 processes, as only our workers keep the memory that a step gives back (see `bench.execute.ENVIRONMENT`). Shown are
-medians with quartiles; ratios are taken round by round. Weights: `smollm2` and `gemma3` from their packages; `gpt2` (the
-shape of GPT-2 small) and `tiny` are random. Everything runs on the first visible GPU, where there is one;
+medians with quartiles; ratios are taken round by round. Weights: `smollm2` and `gemma3` from their packages; `gpt2`
+(the shape of GPT-2 small) and `tiny` are random. Everything runs on the first visible GPU, where there is one;
 `CUDA_VISIBLE_DEVICES=` before the command keeps it on the CPU. What is measured is written to
 `results/perf/raw/speed.json`, by shape and section, and `results/perf/speed.md` is made from all that is there.
 """
@@ -107,6 +107,8 @@ def markdown(found: dict[str, dict[str, Any]]) -> str:
                 parts.append(_table([shown(of) for of in result["lines"]]))
             parts += [_table(table) for table in result.get("tables", [])]
             parts += result["notes"]
+            if "profile" in result:
+                parts.append(f"Where ours spends it:\n\n```\n{result['profile']}\n```")
             versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
             quick = "; **small amounts that only check the script**" if where["quick"] else ""
             parts.append(
