@@ -24,6 +24,7 @@ from bench.recipe import Numbers, Sampling
 __all__ = ["allowed_head", "carrier", "fitting_text", "sample_slots", "sample_text", "score"]
 
 Progress = Callable[[int, int], None]
+LIKELIEST = 1024
 
 
 def row_noise(seed: int, row: int) -> torch.Generator:
@@ -33,7 +34,10 @@ def row_noise(seed: int, row: int) -> torch.Generator:
 
 def gumbel(sources: Sequence[torch.Generator], size: int) -> torch.Tensor:
     """Standard Gumbel noise, (rows, size) float32, the next `size` draws of each row's source."""
-    uniform = torch.stack([torch.rand(size, generator=source) for source in sources])
+    return _gumbel(torch.stack([torch.rand(size, generator=source) for source in sources]))
+
+
+def _gumbel(uniform: torch.Tensor) -> torch.Tensor:
     return -torch.log(-torch.log(uniform.clamp(min=1e-20, max=1 - 2**-24)))
 
 
@@ -120,14 +124,38 @@ def sample_slots(
     return out
 
 
-class _SharedNoise:
-    """Last of the logits processors: leaves one token, the argmax of logits plus the row's next noise."""
+class _Sampler:
+    """Last of the logits processors: temperature, top-k, top-p, and of what they leave the argmax with the noise.
 
-    def __init__(self, sources: Sequence[torch.Generator]) -> None:
+    Does what transformers' warpers do without sorting the vocabulary: the likeliest `LIKELIEST` tokens hold the nucleus
+    nearly always, and where they do not, all are looked at.
+    """
+
+    def __init__(self, sources: Sequence[torch.Generator], how: Sampling) -> None:
         self.sources = sources
+        self.how = how
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        return scores + gumbel(self.sources, scores.shape[-1]).to(scores.device)
+        uniform = torch.stack([torch.rand(scores.shape[-1], generator=source) for source in self.sources])
+        uniform, warmed = uniform.to(scores.device), scores / self.how.temperature
+        if self.how.top_k or self.how.top_p < 1:
+            values, where = self.left(warmed, self.how.top_k or LIKELIEST)
+            best = where.gather(-1, (values + _gumbel(uniform.gather(-1, where))).argmax(-1, keepdim=True))
+        else:
+            best = (warmed + _gumbel(uniform)).argmax(-1, keepdim=True)
+        return torch.full_like(scores, -torch.inf).scatter_(-1, best, 0.0)
+
+    def left(self, scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The `count` likeliest tokens: their scores, -inf outside of the nucleus, and their ids."""
+        values, where = scores.topk(min(count, scores.shape[-1]))
+        if self.how.top_p < 1:
+            whole = (values if self.how.top_k else scores).logsumexp(-1, keepdim=True)
+            shares = (values - whole).exp()
+            likelier = shares.cumsum(-1) - shares
+            if not self.how.top_k and where.shape[-1] < scores.shape[-1] and (likelier[:, -1] < self.how.top_p).any():
+                return self.left(scores, scores.shape[-1])
+            values = values.masked_fill(likelier >= self.how.top_p, -torch.inf)
+        return values, where
 
 
 @torch.no_grad()
@@ -140,7 +168,6 @@ def sample_text(
     temperature, top-k and top-p, then the noise.
     """
     from transformers import LogitsProcessorList
-    from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
     pad, stop = form.tokenizer.pad_token_id, sorted({form.end, form.tokenizer.eos_token_id})
     out: list[str] = []
@@ -149,12 +176,7 @@ def sample_text(
         width = max(map(len, ids))
         batch = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=device())
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=device())
-        steps: list[Any] = []
-        if sampling.temperature > 0:
-            steps.append(TemperatureLogitsWarper(sampling.temperature))
-            steps += [TopKLogitsWarper(sampling.top_k)] if sampling.top_k else []
-            steps += [TopPLogitsWarper(sampling.top_p)] if sampling.top_p < 1 else []
-            steps.append(_SharedNoise([row_noise(seed, start + i) for i in range(len(ids))]))
+        sources = [row_noise(seed, start + i) for i in range(len(ids))]
         made = model.generate(
             input_ids=batch,
             attention_mask=mask,
@@ -162,7 +184,7 @@ def sample_text(
             temperature=None,
             top_p=None,
             top_k=None,
-            logits_processor=LogitsProcessorList(steps),
+            logits_processor=LogitsProcessorList([_Sampler(sources, sampling)] if sampling.temperature > 0 else []),
             repetition_penalty=sampling.repetition_penalty,
             no_repeat_ngram_size=sampling.no_repeat_ngram_size,
             max_new_tokens=sampling.max_new_tokens,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.carriers import number_prompts, number_slots
-from bench.generate import allowed_head, sample_slots, sample_text, score
+from bench.generate import _Sampler, allowed_head, gumbel, row_noise, sample_slots, sample_text, score
 from bench.models import Format, load_model, load_tokenizer
 from bench.recipe import Numbers, Sampling
 
@@ -116,6 +116,23 @@ def test_one_token_candidates_of_a_question_share_one_row(gpt2_like: Path) -> No
     model.register_forward_pre_hook(lambda m, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True)
     score(model, [(prompt, [token]) for token in range(20)], batch_size=8)
     assert rows == [1]
+
+
+@pytest.mark.parametrize("spread", [0.01, 5.0])  # a nucleus of most tokens, and one of few
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (0, 0.9), (50, 1.0), (50, 0.5)])
+def test_the_sampler_leaves_what_the_stock_warpers_leave(spread: float, top_k: int, top_p: float) -> None:
+    from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    scores = spread * torch.randn(4, 3000, generator=torch.Generator().manual_seed(0))
+    expected = TemperatureLogitsWarper(0.7)(None, scores)
+    expected = TopKLogitsWarper(top_k)(None, expected) if top_k else expected
+    expected = TopPLogitsWarper(top_p)(None, expected) if top_p < 1 else expected
+    how = Sampling(temperature=0.7, top_k=top_k, top_p=top_p)
+    sampler = _Sampler([row_noise(1, row) for row in range(4)], how)
+    noise = [row_noise(1, row) for row in range(4)]
+    for _ in range(20):
+        wanted = (expected + gumbel(noise, 3000)).argmax(-1)
+        assert torch.equal(sampler(torch.empty(0), scores).argmax(-1), wanted)
 
 
 @pytest.mark.parametrize(("shape", "kind"), [("gpt2_like", "plain"), ("gemma_like", "chat")])
