@@ -89,7 +89,7 @@ def ask(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, prog
     did = {"format": form.describe(), "batch_size": size}
     if how.samples:
         prompts = [q.question for q in questions for _ in range(how.samples)]
-        texts, did["batch_size of samples"] = fitting_text(
+        texts, did["sample_batch_size"] = fitting_text(
             model, form, prompts, how.sample, seed=settings["seed"], progress=progress
         )
         reading["answers"] = [texts[i : i + how.samples] for i in range(0, len(texts), how.samples)]

@@ -317,9 +317,11 @@ def _prune(args: argparse.Namespace, store: Store, console: Console) -> None:
     from bench.recipe import FOLDER, load_recipe
     from bench.yamlfile import names
 
-    named = args.recipe or ([DEFAULT] if args.set or args.seeds else names(FOLDER))
-    wanted = needed(load_recipe(name, args.set, seeds=args.seeds) for name in named)
-    counts = prune(store, wanted)
+    if (args.set or args.seeds) and not args.recipe:
+        raise UserError("--prune with --set or --seeds: say of which recipes, with --recipe")
+    wanted = needed(load_recipe(name, args.set, seeds=args.seeds) for name in args.recipe or names(FOLDER))
+    with store.in_use(alone=True):
+        counts = prune(store, wanted)
     table = Table("stage", "kept", "MB", "removed", "MB")
     for kind, count in counts.items():
         cells = (count.kept, count.kept_bytes / 1e6, count.removed, count.removed_bytes / 1e6)
@@ -356,7 +358,7 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     if args.merge or args.publish:
         _hand_out(list(zip(experiments, names, strict=True)), args, store, console)
         return
-    with Pool(store, args.jobs) as pool:
+    with store.in_use(), Pool(store, args.jobs) as pool:
         if not args.dry_run:
             _run(list(zip(experiments, names, strict=True)), args, pool, console)
             if args.figures or args.export:

@@ -42,9 +42,9 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
     # glibc gives large blocks back to the system and fetches them again, page by page, at every step of a model:
-    # kept, a training of SmolLM2 on two cores takes two thirds of the time. In bytes; other systems do not look at it.
-    "MALLOC_MMAP_THRESHOLD_": str(2**32),
-    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+    # kept, a training of SmolLM2 on two cores takes two thirds of the time. Other systems do not look at it.
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**33),  # bytes
     # a killed worker's semaphores are cleaned up by Python itself, which need not say so on the user's screen
     "PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker",
 }

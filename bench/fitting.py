@@ -38,4 +38,6 @@ def first_fitting(sizes: Iterable[int], work: Callable[[int], T]) -> tuple[T, in
             pass  # on below, where the error and with it the tensors of its frames are gone
         gc.collect()
         torch.cuda.empty_cache()
-    raise StageError("the GPU's memory does not hold a single row: take a smaller dtype, `quantization:` or `lora:`")
+    raise StageError(
+        "the GPU's memory does not hold the smallest batch: take a smaller dtype, `quantization:` or `lora:`"
+    )

@@ -127,8 +127,8 @@ def sample_slots(
 class _Sampler:
     """Last of the logits processors: temperature, top-k, top-p, and of what they leave the argmax with the noise.
 
-    Does what transformers' warpers do without sorting the vocabulary: the likeliest `LIKELIEST` tokens hold the nucleus
-    nearly always, and where they do not, all are looked at.
+    Does what transformers' warpers do, but for ties, without sorting the vocabulary: the likeliest `LIKELIEST` tokens
+    hold the nucleus nearly always, and where they do not, all are looked at.
     """
 
     def __init__(self, sources: Sequence[torch.Generator], how: Sampling) -> None:

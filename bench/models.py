@@ -268,7 +268,8 @@ def load_model(
         device_map={"": device()} if config else None,
         use_safetensors=True,
     )
-    group_heads(model)
+    if device().type == "cpu":
+        group_heads(model)
     if adapter is not None:
         from peft import PeftModel
 

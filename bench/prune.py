@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -37,7 +38,8 @@ def needed(experiments: Iterable[Experiment]) -> Needed:
         try:
             found.keys.update(make_plan(experiment, known).stages)
         except UserError:
-            found.models.update({experiment.recipe.teacher.model, experiment.recipe.student.model})
+            recipe = experiment.recipe
+            found.models.update({recipe.teacher.model, recipe.student.model, recipe.other_init().model})
     return found
 
 
@@ -51,7 +53,9 @@ class Count(NamedTuple):
 
 
 def prune(store: Store, wanted: Needed) -> dict[str, Count]:
-    """Remove what is not wanted, artefacts and checkpoints of trainings alike; what a process is making stays.
+    """Remove what is not wanted, artefacts and checkpoints of trainings alike.
+
+    While models are unknown, what may have been made with them stays: whatever does not say otherwise.
 
     Returns:
         What was kept and removed, by kind of stage.
@@ -61,7 +65,10 @@ def prune(store: Store, wanted: Needed) -> dict[str, Count]:
     for folder in sorted([*store.root.glob("artefacts/*"), *store.root.glob("checkpoints/*")]):
         kind = folder.name.partition("-")[0]
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        kept = folder.name in wanted.keys or _model(folder) in wanted.models or not store.remove(folder)
+        unsure = bool(wanted.models) and _model(folder) in {*wanted.models, ""}
+        kept = folder.name in wanted.keys or unsure
+        if not kept:
+            shutil.rmtree(folder)
         count = counts.get(kind, Count())
         counts[kind] = Count(
             count.kept + kept, count.kept_bytes + kept * size,
@@ -70,8 +77,9 @@ def prune(store: Store, wanted: Needed) -> dict[str, Count]:
     return counts
 
 
-def _model(folder: Path) -> str | None:
+def _model(folder: Path) -> str:
+    """The model of an artefact; empty for stages of none, and where nothing is said: a training that was broken off."""
     try:
         return str(record(folder)["model"])
-    except (OSError, ValueError, KeyError):  # damaged, or a training that was broken off
-        return None
+    except (OSError, ValueError, KeyError):
+        return ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.store import damage, record, seal
 
@@ -36,13 +36,21 @@ def review(folder: Path) -> list[str]:
     return lines
 
 
-def latest(folder: Path | None, micro_batch: int) -> tuple[Path, float] | None:
-    """The newest checkpoint and the sum of the losses up to it, if made with this micro-batch; call `review` first."""
-    for path in reversed(_kept(folder) if folder is not None else []):
-        said = record(path)
-        if said.get("micro_batch") == micro_batch:
-            return path, float(said["loss"])
-    return None
+class Kept(NamedTuple):
+    """A checkpoint, the sum of the losses up to it, and how many rows its training takes at a time."""
+
+    path: Path
+    loss: float
+    micro_batch: int
+
+
+def latest(folder: Path | None) -> Kept | None:
+    """The newest checkpoint in `folder`; call `review` first."""
+    kept = _kept(folder) if folder is not None else []
+    if not kept:
+        return None
+    said = record(kept[-1])
+    return Kept(kept[-1], float(said["loss"]), int(said["micro_batch"]))
 
 
 def keeper(trainer: Any, out: Path, folder: Path) -> Any:
@@ -72,9 +80,11 @@ def keeper(trainer: Any, out: Path, folder: Path) -> Any:
             seal(aside, {"loss": float(trainer.loss_sum), "micro_batch": args.per_device_train_batch_size})
             older = _kept(folder)
             folder.mkdir(parents=True, exist_ok=True)
-            aside.rename(folder / str(state.global_step))
+            place = folder / str(state.global_step)
+            shutil.rmtree(place, ignore_errors=True)  # there if this training began anew, with a smaller micro-batch
+            aside.rename(place)
             for path in older:
-                shutil.rmtree(path)
+                shutil.rmtree(path, ignore_errors=True)
             now = time.monotonic()
             self.due = now + max(EVERY, SHARE * (now - self.begun))
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from bench.errors import UserError
+
 __all__ = ["Store", "alone", "damage", "digest", "file_sha256", "record", "seal", "write_atomically"]
 
 DONE = "done.json"
@@ -78,18 +80,30 @@ def alone(folder: Path) -> Iterator[None]:
 
     Where folders cannot be locked (some network file systems, Windows) nobody waits.
     """
+    with _locked(folder, shared=False, wait=True):
+        yield
+
+
+@contextmanager
+def _locked(folder: Path, *, shared: bool, wait: bool) -> Iterator[bool]:
+    """A lock on `folder` itself; False where it was not to be had without waiting."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         import fcntl
 
         handle = os.open(folder, os.O_RDONLY)
     except (ImportError, PermissionError):
-        yield
+        yield True
         return
+    free = True
     try:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            free = False
+        except OSError:
+            pass
+        yield free
     finally:
         os.close(handle)
 
@@ -190,17 +204,17 @@ class Store:
                 if left.parent.name == "tmp" or self.is_done(key):
                     shutil.rmtree(left, ignore_errors=True)
 
-    def remove(self, folder: Path) -> bool:
-        """Remove an artefact or a training's checkpoints; False where a process is making it."""
-        try:
-            with self.lock(folder.name, wait=False):
-                aside = self.root / "tmp" / f"{folder.name}.{uuid.uuid4().hex}"
-                aside.parent.mkdir(exist_ok=True)
-                folder.rename(aside)  # out of the way in one step, so that no one finds a part of it
-                shutil.rmtree(aside)
-        except Timeout:
-            return False
-        return True
+    @contextmanager
+    def in_use(self, *, alone: bool = False) -> Iterator[None]:
+        """Held by every command that works with the store, or by one that must be alone with it, which does not wait.
+
+        Raises:
+            UserError: `alone`, and another command works with it.
+        """
+        with _locked(self.root, shared=not alone, wait=not alone) as free:
+            if not free:
+                raise UserError(f"{self.root}: another command works with this store; try again when it is done")
+            yield
 
     @contextmanager
     def make(self, key: str, note: dict[str, Any]) -> Iterator[Path]:

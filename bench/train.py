@@ -181,7 +181,8 @@ def fit(
     """Train a checkpoint on (prompt ids, completion ids) with the loss on the completion, and save it to `out`.
 
     What is saved is the adapter where `spec` has LoRA, else the whole model. Two calls that differ only in the
-    completions' tokens see the same prompts in the same order, the same LoRA initialisation and the same dropout.
+    completions' tokens see the same prompts in the same order, the same LoRA initialisation and, taking as many rows
+    at a time, the same dropout.
 
     Args:
         dose: updates after which the model is saved along the way too, to `out/step-<updates>`.
@@ -242,17 +243,19 @@ def fit(
             raise UserError(f"keys 'train' and 'lora': {' '.join(str(error).split())[:300]}") from None
         if len(trainer.train_dataset) != len(rows):
             raise StageError(f"the trainer kept {len(trainer.train_dataset):,} of {len(rows):,} rows")
-        done = latest(keep, micro)
-        if done is not None:
-            trainer.loss_sum = torch.tensor(done[1], device=device())
-            for step in done[0].glob("step-*"):
-                shutil.copytree(step, out / step.name, dirs_exist_ok=True)
+        resumed = done if done is not None and done.micro_batch == micro else None
+        if resumed is not None:
+            trainer.loss_sum = torch.tensor(resumed.loss, device=device())
+            for step in resumed.path.glob("step-*"):
+                shutil.copytree(step, out / step.name)
         if keep is not None:
             trainer.add_callback(keeper(trainer, out, keep))
-        trainer.train(resume_from_checkpoint=str(done[0] / "trainer") if done is not None else None)
+        trainer.train(resume_from_checkpoint=str(resumed.path / "trainer") if resumed is not None else None)
         return trainer
 
-    trainer, micro = first_fitting(divisors(effective, effective if device().type == "cuda" else wanted), train)
+    done = latest(keep)
+    most = done.micro_batch if done is not None else effective if device().type == "cuda" else wanted
+    trainer, micro = first_fitting(divisors(effective, most), train)
     mean_loss = float(trainer.loss_sum) / max(trainer.state.global_step, 1)
     finite = all(bool(p.isfinite().all()) for p in trainer.model.parameters() if p.requires_grad)
     if not finite or not math.isfinite(mean_loss):

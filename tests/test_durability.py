@@ -333,24 +333,32 @@ def test_four_at_once_make_each_stage_once_though_one_is_killed_with_a_lock(refe
 
 
 def test_pruning_leaves_what_the_recipes_need(reference: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def prune(*more: str) -> int:
+        return run(copy, "--prune", "--recipe", "tiny_pair", *more)
+
     before = artefacts(copy / "store")
-    assert run(copy, "--prune") == 0
+    left = copy / "store" / "checkpoints" / "student-of-before"
+    left.mkdir(parents=True)
+    with Store(copy / "store").in_use():
+        assert prune() == 2
+    assert "another command works with this store" in capsys.readouterr().err
+    assert prune("--set", "student.model=nobody/knows") == 0  # nor is it known what was made with it
+    assert "Kept whatever was made with nobody/knows" in capsys.readouterr().out
+    assert left.exists()
+    assert run(copy) == 0
+    assert prune() == 0
+    assert not left.exists()
     assert artefacts(copy / "store") == before
-    (copy / "store" / "checkpoints" / "student-of-before").mkdir(parents=True)
-    with Store(copy / "store").lock("student-of-before"):  # by a process that is making it
-        assert run(copy, "--prune") == 0
-        assert (copy / "store" / "checkpoints" / "student-of-before").exists()
-    assert run(copy, "--prune", "--set", "student.train.learning_rate=2e-3") == 0
-    assert not list((copy / "store" / "checkpoints").iterdir())
+    assert prune("--set", "student.train.learning_rate=2e-3") == 0
     kept = [path.name.partition("-")[0] for path in (copy / "store" / "artefacts").iterdir()]
     assert sorted(kept) == sorted(
         ["tiny", "relation", "teacher", "carrier", "carrier", "select", "audit", "ask", "ask"]
     )
-    assert re.search(r"student +│ 0 +│ 0\.0 +│ 3 ", capsys.readouterr().out)
+    assert re.search(r"student +│ 0 +│ 0\.0 +│ 2 ", capsys.readouterr().out)
     assert run(copy) == 0
     same(copy, reference)
-    assert run(copy, "--prune", "--set", "student.model=nobody/knows") == 0
-    assert "Kept whatever was made with nobody/knows" in capsys.readouterr().out
+    assert run(copy, "--prune") == 2
+    assert "--recipe" in capsys.readouterr().err
 
 
 def test_two_recipes_share_what_they_have_in_common(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,7 +42,7 @@ def test_nothing_fits() -> None:
     def never(size: int) -> None:
         raise torch.OutOfMemoryError
 
-    with pytest.raises(StageError, match="does not hold a single row"):
+    with pytest.raises(StageError, match="does not hold the smallest batch"):
         first_fitting([2, 1], never)
 
 

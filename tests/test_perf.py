@@ -80,7 +80,7 @@ def test_the_speed_benchmark_makes_its_table(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     page = (tmp_path / "speed.md").read_text(encoding="utf-8")
     tables = [text for text in page.splitlines() if text.startswith("|")]
-    assert len(tables) == (2 + 2) + (2 + 3)
+    assert len(tables) == (2 + 2) + (2 + 4)
     assert all(text.count("|") == 7 for text in tables)
     found = json.loads((tmp_path / "raw" / "speed.json").read_text(encoding="utf-8"))["tiny"]
     assert found["training"]["losses"]["apart"] < 1e-3

@@ -85,6 +85,5 @@ def test_a_damaged_checkpoint_is_named_and_left_out(tmp_path: Path) -> None:
     ]
     assert str(tmp_path / "40") in lines[0]
     assert "optimizer.pt" in lines[0]
-    assert resume.latest(tmp_path, 8) == (tmp_path / "7", 1.5)
-    assert resume.latest(tmp_path, 4) is None  # of other batches
-    assert resume.latest(tmp_path / "nowhere", 8) is None
+    assert resume.latest(tmp_path) == (tmp_path / "7", 1.5, 8)
+    assert resume.latest(tmp_path / "nowhere") is None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.execute import ENVIRONMENT, _environment
 from bench.models import identify
 from bench.plan import Stage, make_plan
 from bench.recipe import load_recipe
@@ -18,7 +19,7 @@ from tests.perf.alternate import alternate, spread, spread_text
 from tests.perf.shapes import NEW_TOKENS
 from tests.perf.watch import watch
 
-RECIPES = {"tiny": "tiny_pair", "smollm2": "smollm2_self", "gemma3": "gemma3_270m_self"}
+RECIPES = {"smollm2": "smollm2_self", "gemma3": "gemma3_270m_self"}
 MODEL_WORK = {"tiny", "teacher", "carrier", "logits", "student", "ask"}
 FEW = {
     "carrier.rows": 64,
@@ -98,7 +99,8 @@ def recipe(shape: str, rates: Mapping[str, list[float]], say: Say, *, quick: boo
         say(f"{name}, one seed: {ran.seconds:.0f} s, {ran.peak / GB:.2f} GB")
         records = _made(Store(root / "store"))
         call = f"from tests.perf.commands import one_student; from pathlib import Path; one_student({name!r}, "
-        alone = watch(["-c", f"{call}{overrides!r}, Path({str(root / 'store')!r}))"])
+        with _environment(ENVIRONMENT):
+            alone = watch(["-c", f"{call}{overrides!r}, Path({str(root / 'store')!r}))"])
         say(f"one student alone: {alone.peak / GB:.2f} GB")
     seconds = _by_kind(records)
     once = seconds.get("convert", 0.0)

@@ -7,7 +7,7 @@
 
 Artefacts are made of random bytes, with the file names and sizes of a real run of `tiny_pair` (one seed, run first);
 result files are the committed ones of `tiny_pair` with other seeds and margins, sealed as `bench.results` does. Every
-command and every lookup runs in a process of its own. Writes `results/perf/growth.md`.
+command and every lookup runs in a process of its own. Writes `results/perf/growth.md` when all was measured.
 """
 
 from __future__ import annotations
@@ -172,8 +172,9 @@ def main() -> None:
         if "runs" in args.only:
             parts += runs(root)
     text = "\n\n".join(parts) + "\n"
-    write_atomically(args.out / "growth.md", text)
     print(text)
+    if set(args.only) == set(PARTS) and args.share == 1:
+        write_atomically(args.out / "growth.md", text)
 
 
 def plans(root: Path, share: float, profile: bool) -> list[str]:

@@ -1,4 +1,4 @@
-"""Two processes that measure by turns: ours, with the environment of our workers, and theirs, as a notebook has it."""
+"""Two processes that measure by turns: ours, with the memory settings of our workers, and theirs, without them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Side:
 
 
 class Sides(NamedTuple):
-    """`ours` in the environment of `bench.execute`'s workers, `theirs` in that of the user."""
+    """`ours` in the environment of `bench.execute`'s workers, `theirs` without what it says of memory."""
 
     ours: Side
     theirs: Side
