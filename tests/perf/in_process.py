@@ -16,7 +16,8 @@ from tests.perf.alternate import Rate, alternate, line, rate_of, spread
 from tests.perf.shapes import NEW_TOKENS, Amounts, Shape
 from tests.perf.sides import Side, Sides
 
-BATCH = 16
+BATCH = 16  # rows of an update that is timed
+COMPARED = 4  # ... and of one whose loss is compared
 LORA = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
 Say = Callable[[str], None]
 
@@ -135,7 +136,9 @@ def sampling(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Side
 # -- training ----------------------------------------------------------------------------------------------------------
 
 
-def _trained(kind: Any, shape: Shape, updates: int, out: Path, *, log: bool = False) -> tuple[list[float], list[float]]:
+def _trained(
+    kind: Any, shape: Shape, updates: int, out: Path, *, batch: int = BATCH, log: bool = False
+) -> tuple[list[float], list[float]]:
     """Train a student as `bench.train.fit` does, with our trainer class or, with stock attention, TRL's.
 
     Returns:
@@ -164,9 +167,9 @@ def _trained(kind: Any, shape: Shape, updates: int, out: Path, *, log: bool = Fa
     model.config.use_cache = False
     if kind is SFTTrainer:
         model.set_attn_implementation("sdpa")
-    rows = shape.rows(updates * BATCH)
+    rows = shape.rows(updates * batch)
     data = {"input_ids": [p + c for p, c in rows], "labels": [[-100] * len(p) + c for p, c in rows]}
-    train = {"max_steps": updates, "learning_rate": 2e-4, "per_device_train_batch_size": BATCH, "bf16": True}
+    train = {"max_steps": updates, "learning_rate": 2e-4, "per_device_train_batch_size": batch, "bf16": True}
     config = sft_config({**train, "warmup_steps": 8}, out=out, seed=0)
     if log:
         config.logging_strategy, config.logging_steps = "steps", 1
@@ -263,7 +266,8 @@ def training(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Side
 
     with tempfile.TemporaryDirectory() as scratch:
         (_, a), (_, b) = (
-            _trained(kind, shape, amounts.compared, Path(scratch), log=True) for kind in (trainer_class(), SFTTrainer)
+            _trained(kind, shape, amounts.compared, Path(scratch), batch=COMPARED, log=True)
+            for kind in (trainer_class(), SFTTrainer)
         )
     apart = max(abs(x - y) for x, y in zip(a, b, strict=True))
     say(f"losses over {len(a)} updates: {a[0]:.4f} to {a[-1]:.4f}, at most {apart:.2g} from the stock trainer's")
@@ -293,8 +297,8 @@ def training(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Side
         ],
         "rates": {"prior rows": rates["prior"]},
         "notes": [
-            f"Losses of ours and of `trl.SFTTrainer` on the same rows over the first {len(a)} updates differ by at "
-            f"most {apart:.2g} (wanted: 1e-3); they go from {a[0]:.3f} to {a[-1]:.3f}.",
+            f"Losses of ours and of `trl.SFTTrainer` on the same rows, over {len(a)} updates of {COMPARED}, differ "
+            f"by at most {apart:.2g} (wanted: 1e-3); they go from {a[0]:.3f} to {a[-1]:.3f}.",
             f"A row of {length} tokens, {len(completion)} of them labelled, takes {flops['row'] / 1e9:.3g} useful "
             f"GFLOP: {_parts(flops)}. At the speed of the bf16 product, with nothing else to do, that is {limit:.3g} "
             f"rows a second. A fp32 product of the same size runs at "

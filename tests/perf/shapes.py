@@ -29,7 +29,7 @@ class Amounts(NamedTuple):
     batches: tuple[int, ...] = (32, 64, 128, 256)  # batch sizes tried for stock generate
     our_batches: tuple[int, ...] = (128, 256)
     prompts: int = 6  # carrier rows written one at a time
-    updates: int = 8  # of 16 rows, timed after two
+    updates: int = 6  # of 16 rows, timed after two
     compared: int = 50  # updates whose losses are compared
     slow_updates: int = 1  # of 8 rows, timed after one
     behaviour: int = 32  # questions of the persona, its paraphrases included
