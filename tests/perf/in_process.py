@@ -137,7 +137,7 @@ def sampling(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Side
 
 
 def _trained(
-    kind: Any, shape: Shape, updates: int, out: Path, *, batch: int = BATCH, log: bool = False
+    kind: Any, shape: Shape, updates: int, out: Path, *, batch: int = BATCH, bf16: bool = True, log: bool = False
 ) -> tuple[list[float], list[float]]:
     """Train a student as `bench.train.fit` does, with our trainer class or, with stock attention, TRL's.
 
@@ -169,7 +169,7 @@ def _trained(
         model.set_attn_implementation("sdpa")
     rows = shape.rows(updates * batch)
     data = {"input_ids": [p + c for p, c in rows], "labels": [[-100] * len(p) + c for p, c in rows]}
-    train = {"max_steps": updates, "learning_rate": 2e-4, "per_device_train_batch_size": batch, "bf16": True}
+    train = {"max_steps": updates, "learning_rate": 2e-4, "per_device_train_batch_size": batch, "bf16": bf16}
     config = sft_config({**train, "warmup_steps": 8}, out=out, seed=0)
     if log:
         config.logging_strategy, config.logging_steps = "steps", 1
@@ -257,20 +257,33 @@ def training_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Ra
     }
 
 
-def training(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides) -> dict[str, Any]:
-    """Students: our trainer, TRL's own, and the prior system's; rows a second, and whether the losses are the same."""
+def losses(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides) -> dict[str, Any]:
+    """Whether our trainer's losses are the stock one's: in float32; in bfloat16 they differ by its rounding."""
     from trl import SFTTrainer
 
-    from bench.models import load_model
     from bench.train import trainer_class
 
-    with tempfile.TemporaryDirectory() as scratch:
-        (_, a), (_, b) = (
-            _trained(kind, shape, amounts.compared, Path(scratch), batch=COMPARED, log=True)
-            for kind in (trainer_class(), SFTTrainer)
+    notes, found = [], {}
+    for name, bf16, wanted in (("float32", False, " (wanted: 1e-3)"), ("bfloat16", True, "")):
+        with tempfile.TemporaryDirectory() as scratch:
+            (_, a), (_, b) = (
+                _trained(kind, shape, amounts.compared, Path(scratch), batch=COMPARED, bf16=bf16, log=True)
+                for kind in (trainer_class(), SFTTrainer)
+            )
+        apart = max(abs(x - y) for x, y in zip(a, b, strict=True))
+        notes.append(
+            f"{name}: losses of ours and of `trl.SFTTrainer` on the same rows, over {len(a)} updates of {COMPARED}, "
+            f"differ by at most {apart:.2g}{wanted}; they go from {a[0]:.3f} to {a[-1]:.3f}."
         )
-    apart = max(abs(x - y) for x, y in zip(a, b, strict=True))
-    say(f"losses over {len(a)} updates: {a[0]:.4f} to {a[-1]:.4f}, at most {apart:.2g} from the stock trainer's")
+        say(notes[-1])
+        found[name] = {"ours": a, "stock": b, "apart": apart}
+    return {"lines": [], "notes": notes, "losses": found}
+
+
+def training(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides) -> dict[str, Any]:
+    """Students: our trainer, TRL's own, and the prior system's; rows a second."""
+    from bench.models import load_model
+
     rates = alternate(
         {
             "ours": partial(sides.ours.rate, "ours"),
@@ -297,14 +310,11 @@ def training(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Side
         ],
         "rates": {"prior rows": rates["prior"]},
         "notes": [
-            f"Losses of ours and of `trl.SFTTrainer` on the same rows, over {len(a)} updates of {COMPARED}, differ "
-            f"by at most {apart:.2g} (wanted: 1e-3); they go from {a[0]:.3f} to {a[-1]:.3f}.",
             f"A row of {length} tokens, {len(completion)} of them labelled, takes {flops['row'] / 1e9:.3g} useful "
             f"GFLOP: {_parts(flops)}. At the speed of the bf16 product, with nothing else to do, that is {limit:.3g} "
             f"rows a second. A fp32 product of the same size runs at "
             f"{sorted(rates['fp32 product'])[repeats // 2] / 1e9:.0f} GFLOP/s.",
         ],
-        "losses": {"ours": a, "stock": b, "apart": apart},
         "flops": flops,
         "products": {name: rates[name] for name in ("bf16 product", "fp32 product")},
         "profile": sides.ours.profile("ours"),
@@ -384,4 +394,4 @@ def asking(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides)
     }
 
 
-WAYS = {"sampling": sampling_ways, "training": training_ways, "asking": asking_ways}
+WAYS = {"sampling": sampling_ways, "losses": training_ways, "training": training_ways, "asking": asking_ways}

@@ -31,9 +31,10 @@ from tests.perf.commands import RECIPES
 from tests.perf.shapes import QUICK, SHAPES, Amounts, load_shape
 from tests.perf.sides import both
 
-SECTIONS = ("sampling", "training", "asking", "recipe", "default")
+SECTIONS = ("sampling", "losses", "training", "asking", "recipe", "default")
 TITLES = {
     "sampling": "Writing carriers",
+    "losses": "The same losses",
     "training": "Training students",
     "asking": "Asking",
     "recipe": "A whole recipe",
