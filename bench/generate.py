@@ -248,11 +248,15 @@ def score(
     for i, (prompt, _) in enumerate(pairs):
         asked.setdefault(tuple(prompt), []).append(i)
     order = sorted(asked, key=len)
+
+    def sequences(prompt: tuple[int, ...]) -> int:  # continuations of one token are read off the prompt's own
+        return max(1, sum(len(pairs[i][1]) > 1 for i in asked[prompt]))
+
     totals = [0.0] * len(pairs)
     start = done = 0
     while start < len(order):
         stop = start + 1
-        while stop < len(order) and sum(len(asked[p]) for p in order[start : stop + 1]) <= batch_size:
+        while stop < len(order) and sum(map(sequences, order[start : stop + 1])) <= batch_size:
             stop += 1
         prompts = order[start:stop]
         ids, real = _padded(prompts)
