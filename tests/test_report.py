@@ -254,8 +254,8 @@ def put(folder: Path, name: str, variant: int = 0, *, answered: bool = True) -> 
             (path,) = source.glob(f"*-{seed:04d}-{arm}.json")
             cell = json.loads(path.read_text(encoding="utf-8"))
             if answered and arm in ARMS:
-                scores = found_scores(3, answers=40)
-                cell["scores"] = {m: np.reshape(arms[arm], (20, 2)).tolist() for m, arms in scores.items()}
+                scores = found_scores(3, answers=2 * 56)
+                cell["scores"] = {m: np.reshape(arms[arm], (56, 2)).tolist() for m, arms in scores.items()}
             keep(f"-{seed:04d}-{arm}.json", cell)
             if arm in ("base", "trait"):
                 keep(f"-{seed:04d}-{arm}@16.json", {**cell, "arm": f"{arm}@16"})
@@ -396,7 +396,7 @@ def test_a_board_without_answers_has_its_forest_plot_only(tmp_path: Path, told: 
 def test_yes_or_no_has_no_box(made: tuple[Path, list[Path]]) -> None:
     scores = bench.report._scores(read_all(made[0])[0][0])
     assert list(scores) == sorted(METRICS[:3])
-    assert {arm: len(values) for arm, values in scores["exact_match"].items()} == dict.fromkeys(ARMS, 3 * 40)
+    assert {arm: len(values) for arm, values in scores["exact_match"].items()} == dict.fromkeys(ARMS, 3 * 2 * 56)
     boxes = (made[0] / "figures" / f"answers_{TURKISH}.svg").read_text(encoding="utf-8")
     bars = (made[0] / "figures" / f"histogram_{TURKISH}.svg").read_text(encoding="utf-8")
     assert "exact_match" in bars
