@@ -27,6 +27,8 @@ from typing import Any
 import psutil
 from tabulate import tabulate
 
+from bench.store import write_atomically
+
 ROOT = Path(__file__).parent.parent.parent
 SMALL = ["--skip-controls", "--set", "first_seed=1000", "--set", "carrier.held_out=16"]
 RECIPES = {
@@ -94,10 +96,8 @@ def when_made(store: Path) -> dict[str, int]:
 
 def start(folder: Path, words: list[str], env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     """The real command in a process group of its own, its store and results in `folder`."""
-    (folder / "path").mkdir(parents=True, exist_ok=True)
-    (folder / "path" / "sitecustomize.py").write_text(
-        BESIDE.format(computed=str(folder / "computed"), begun=str(folder / "begun"))
-    )
+    beside = BESIDE.format(computed=str(folder / "computed"), begun=str(folder / "begun"))
+    write_atomically(folder / "path" / "sitecustomize.py", beside)  # others start in this folder at the same time
     where = ["--store", str(folder / "store"), "--results", str(folder / "results")]
     command = [sys.executable, "-u", str(ROOT / "run_bench.py"), *words, *where]
     path = os.pathsep.join([str(folder / "path"), str(ROOT)])
