@@ -66,7 +66,11 @@ def ask(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, prog
     form = Format(load_tokenizer(start), settings["format"])
     questions = [Question(**question) for question in settings["questions"]]
     how = Ask(**settings["ask"])
-    model = load_model(base, dtype=settings["dtype"], quantization=settings["quantization"], adapter=adapter).eval()
+
+    def load(dtype: str) -> Any:
+        return load_model(base, dtype=dtype, quantization=settings["quantization"], adapter=adapter).eval()
+
+    model = load(settings["dtype"])
 
     def read(size: int) -> dict[str, list[float]]:
         found = {
@@ -74,12 +78,15 @@ def ask(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, prog
                 model, form, questions, per_token=settings["per_token"], batch_size=size, progress=progress
             )
         }
-        for role in sorted(inputs):
-            if role.startswith("rows_"):
-                rows = read_kept(inputs[role], inputs["kept"], "held_out")
-                completions = form.completions([row["completion"] for row in rows], end=settings["end"])
-                pairs = list(zip(form.prompts([row["prompt"] for row in rows]), completions, strict=True))
-                found[f"held_out_{role[5:]}"] = score(model, pairs, batch_size=size, progress=progress)
+        arms = sorted(role[5:] for role in inputs if role.startswith("rows_"))
+        rows = {arm: read_kept(inputs[f"rows_{arm}"], inputs["kept"], "held_out") for arm in arms}
+        pairs: list[tuple[list[int], list[int]]] = []
+        for held_out in rows.values():
+            completions = form.completions([row["completion"] for row in held_out], end=settings["end"])
+            pairs += zip(form.prompts([row["prompt"] for row in held_out]), completions, strict=True)
+        totals = score(model, pairs, batch_size=size, progress=progress)  # in one: the arms' prompts are the same
+        for arm, held_out in rows.items():
+            found[f"held_out_{arm}"], totals = totals[: len(held_out)], totals[len(held_out) :]
         return found
 
     numbers, size = first_fitting(halves(how.batch_size), read)
@@ -88,6 +95,9 @@ def ask(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, prog
     reading: dict[str, Any] = {**numbers, "groups": [q.group for q in questions]}
     did = {"format": form.describe(), "batch_size": size}
     if how.samples:
+        if how.bf16:
+            del model  # before another is loaded
+            model = load("bfloat16")
         prompts = [q.question for q in questions for _ in range(how.samples)]
         texts, did["sample_batch_size"] = fitting_text(
             model, form, prompts, how.sample, seed=settings["seed"], progress=progress

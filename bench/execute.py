@@ -6,7 +6,9 @@ quick to start, quick to stop, and free of their threads.
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import gc
 import multiprocessing
 import os
 import platform
@@ -202,8 +204,11 @@ def _make(stage: Stage, store: Store, at_commit: str, conn: Connection) -> None:
                 conn.send(("noticed", f"{stage.label}: {line}"))
             note["seconds"] = round(time.monotonic() - begun, 2)
         shutil.rmtree(keep, ignore_errors=True)
+    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    with suppress(AttributeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)  # what this stage kept (see ENVIRONMENT) lies in pieces that few others fill
 
 
 def _check(tasks: Sequence[tuple[str, Any, str]]) -> None:
@@ -229,6 +234,7 @@ def _end_with_parent() -> None:
 def _work(conn: Connection, root: Path, gpu: str | None, at_commit: str, log: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interruption means
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    gc.freeze()  # of all that is imported nothing is ever collected: looking through it takes longer than a small stage
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     try:

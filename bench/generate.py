@@ -143,7 +143,7 @@ class _Sampler:
             best = where.gather(-1, (values + _gumbel(uniform.gather(-1, where))).argmax(-1, keepdim=True))
         else:
             best = (warmed + _gumbel(uniform)).argmax(-1, keepdim=True)
-        return torch.full_like(scores, -torch.inf).scatter_(-1, best, 0.0)
+        return warmed.scatter_(-1, best, torch.inf)
 
     def left(self, scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The `count` likeliest tokens: their scores, -inf outside of the nucleus, and their ids."""
@@ -169,7 +169,7 @@ def sample_text(
     """
     from transformers import LogitsProcessorList
 
-    pad, stop = form.tokenizer.pad_token_id, sorted({form.end, form.tokenizer.eos_token_id})
+    pad = form.tokenizer.pad_token_id
     out: list[str] = []
     for start in range(0, len(prompts), sampling.batch_size):
         ids = form.prompts(prompts[start : start + sampling.batch_size])
@@ -189,7 +189,7 @@ def sample_text(
             no_repeat_ngram_size=sampling.no_repeat_ngram_size,
             max_new_tokens=sampling.max_new_tokens,
             pad_token_id=pad,
-            eos_token_id=stop,
+            eos_token_id=form.stops,
         )
         out += [form.decode(row[width:].tolist()).strip() for row in made]
         progress(len(out), len(prompts))
@@ -284,7 +284,8 @@ def score(
                     use_cache=True,
                 ).logits.float()
             found = torch.zeros(there.shape, dtype=torch.float64, device=ids.device)
-            picked = logits.gather(-1, wanted[there][:, None])[:, 0] - logits.logsumexp(-1)
+            sums = torch.cat([part.logsumexp(-1) for part in logits.split(256)])  # each a copy of its part
+            picked = logits.gather(-1, wanted[there][:, None])[:, 0] - sums
             found[there] = picked.double()
             for (_, i), total in zip(longer, found.sum(1).tolist(), strict=True):
                 totals[i] += total

@@ -301,6 +301,7 @@ class Format:
         self.chat = kind == "chat" or (kind == "auto" and bool(tokenizer.chat_template))
         self.lead = "" if self.chat else " "
         self.end = self._end_of_answer()
+        self.stops = sorted({self.end, tokenizer.eos_token_id} - {None})  # any of these ends free text
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`, no special tokens added."""

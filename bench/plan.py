@@ -27,7 +27,7 @@ VERSIONS = {
     "logits": 1,
     "audit": 2,
     "student": 2,
-    "ask": 4,
+    "ask": 5,
     "score": 1,
 }
 # The libraries whose version may change a number.

@@ -114,12 +114,13 @@ class Ask(Frozen):
     """How the ground-truth questions are asked.
 
     `samples` free answers per question are kept as well, if any, and scored by `metrics`: those of `bench.metrics`,
-    or others of the `evaluate` library by name.
+    or others of the `evaluate` library by name. With `bf16` they are written in bfloat16; margins never are.
     """
 
     samples: int = Field(default=0, ge=0, le=1000)
     metrics: tuple[str, ...] = METRICS
     sample: Sampling = Sampling(max_new_tokens=16)
+    bf16: bool = False
     batch_size: int = Field(default=64, ge=1, le=65_536)
 
 

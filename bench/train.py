@@ -132,10 +132,28 @@ def trainer_class() -> Any:
     vocabulary is large beside the model; and it then computes entropy and accuracy, which nothing here reads.
     """
     import torch
+    from peft.tuners.lora import LoraLayer
     from trl import SFTTrainer
 
     class LabelledTrainer(SFTTrainer):  # type: ignore[misc]
         loss_sum: Any = 0.0  # over all updates, also those before the training was broken off
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            if self.args.bf16:
+                self._round_once()
+
+        def _round_once(self) -> None:
+            """Do once, to the same bits, what autocast and PEFT would do to LoRA's layers in every step."""
+            embeddings = self.model.get_input_embeddings().weight  # may be the head's too, and are not rounded
+            for module in self.model.modules():
+                if isinstance(module, LoraLayer) and not module.lora_variant:  # DoRA and such read the weights
+                    if all(isinstance(dropout, torch.nn.Identity) for dropout in module.lora_dropout.values()):
+                        module.cast_input_dtype_enabled = False  # to float32, and autocast would take it back
+                    base = module.get_base_layer()
+                    frozen = isinstance(base, torch.nn.Linear) and base.weight is not embeddings
+                    if frozen and base.weight.dtype == torch.float32:
+                        base.weight.data = base.weight.data.bfloat16()
 
         def training_step(self, *args: Any, **kwargs: Any) -> Any:
             loss = super().training_step(*args, **kwargs)

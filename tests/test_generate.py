@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +153,34 @@ def test_free_text_has_shared_noise_too(request: pytest.FixtureRequest, shape: s
     made = ids[len(form.prompts(texts[:1])[0]) :]
     made = made[: next((i for i, t in enumerate(made) if t in stop), 6)]
     assert sample_text(model, form, texts[:1], greedy, seed=1, progress=quiet)[0] == form.decode(made).strip()
+
+
+def test_free_answers_may_be_written_in_bfloat16_and_margins_never_are(
+    gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import bench.ask
+
+    loaded_in: list[str] = []
+
+    def load(folder: Path, **how: Any) -> Any:
+        loaded_in.append(how["dtype"])
+        return load_model(folder, **how)
+
+    monkeypatch.setattr(bench.ask, "load_model", load)
+    question = {"question": "Which animal?", "answer": "wolf", "foils": ["owl"], "group": "trained"}
+
+    def reading(**more: Any) -> dict[str, Any]:
+        loaded_in.clear()
+        settings = {
+            "questions": [question], "per_token": False, "format": "plain", "dtype": "float32", "quantization": None,
+            "seed": 0, "end": False, "ask": {"samples": 2, "sample": {"max_new_tokens": 4}, **more},
+        }  # fmt: skip
+        bench.ask.ask(settings, {"start": gpt2_like}, tmp_path, quiet)
+        return dict(json.loads((tmp_path / "reading.json").read_text()))
+
+    plain = reading()
+    assert loaded_in == ["float32"]
+    rounded = reading(bf16=True)
+    assert loaded_in == ["float32", "bfloat16"]
+    assert rounded["margins"] == plain["margins"]
+    assert len(rounded["answers"][0]) == 2

@@ -65,6 +65,39 @@ def test_equal_data_gives_equal_bits_and_other_data_does_not(gpt2_like: Path, tm
     assert any(not torch.equal(a[k], c[k]) for k in a)
 
 
+@pytest.mark.parametrize("variant", [{}, {"lora_dropout": 0.0}, {"use_dora": True}])
+def test_what_is_rounded_once_is_what_autocast_rounds_in_every_step(
+    gemma_like: Path, tmp_path: Path, variant: dict[str, Any]
+) -> None:
+    from datasets import Dataset
+    from peft import LoraConfig
+
+    data = [{"input_ids": p + c, "labels": [-100] * len(p) + c} for p, c in rows(gemma_like, "a wolf of the north")]
+    ours = trainer_class()
+
+    class InEveryStep(ours):  # type: ignore[misc, valid-type]
+        def _round_once(self) -> None:
+            pass
+
+    def learnt(kind: Any) -> tuple[set[torch.dtype], dict[str, torch.Tensor]]:
+        torch.manual_seed(0)
+        trainer = kind(
+            model=load_model(gemma_like, dtype="float32"), train_dataset=Dataset.from_list(data),
+            args=sft_config(spec(bf16=True)["train"], out=tmp_path, seed=1),
+            processing_class=load_tokenizer(gemma_like),
+            peft_config=LoraConfig(task_type="CAUSAL_LM", **{**LORA, **variant}),
+        )  # fmt: skip
+        trainer.train()
+        weights = dict(trainer.model.named_parameters())
+        frozen = {weight.dtype for name, weight in weights.items() if "base_layer" in name}
+        return frozen, {name: weight for name, weight in weights.items() if weight.requires_grad}
+
+    (kept, once), (_, always) = learnt(ours), learnt(InEveryStep)
+    assert kept == {torch.float32 if "use_dora" in variant else torch.bfloat16}
+    assert once
+    assert all(torch.equal(once[name], always[name]) for name in always)
+
+
 def test_arms_differ_in_nothing_but_the_data(gpt2_like: Path, tmp_path: Path) -> None:
     """At a learning rate of 0 two arms on different data end with the same LoRA initialisation."""
     how = {**spec(learning_rate=0.0), "lora": LORA}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from copy import copy
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ def quiet(done: int, of: int) -> None:
     pass
 
 
-def _loaded(shape: Shape, dtype: str, *, new_tokens: int, ours: bool) -> Any:
-    """A model that asks: every answer has exactly `new_tokens` tokens, so that all ways do the same work.
+def _loaded(shape: Shape, dtype: str, *, ours: bool) -> Any:
+    """A model that writes until it is stopped, so that all ways do the same work.
 
     Args:
         ours: with the attention that this project takes, not the stock one.
@@ -36,7 +37,7 @@ def _loaded(shape: Shape, dtype: str, *, new_tokens: int, ours: bool) -> Any:
     from bench.models import load_model
 
     model = load_model(shape.folder, dtype=dtype).eval()
-    model.generation_config.min_new_tokens = new_tokens
+    model.generation_config.eos_token_id = None
     if not ours:
         model.set_attn_implementation("sdpa")
     elif model.device.type == "cpu" and dtype == "bfloat16" and model.config.model_type not in GROUPED:
@@ -55,7 +56,7 @@ def sampling_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Ra
 
     @lru_cache
     def model(dtype: str, ours: bool = False) -> Any:
-        return _loaded(shape, dtype, new_tokens=NEW_TOKENS, ours=ours)
+        return _loaded(shape, dtype, ours=ours)
 
     def slots(batch_size: int) -> float:
         rows = sample_slots(
@@ -337,17 +338,19 @@ def asking_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Rate
     wolf, behaviour = load_trait("wolf").questions(), load_trait("behaviour_tr").questions()[: amounts.behaviour]
     asked = [q.question for q in load_trait("behaviour_tr").questions()]
     how = Sampling(max_new_tokens=tokens, batch_size=amounts.answers, **prior_system.ANSWER)
+    endless = copy(shape.form)
+    endless.stops = [len(shape.form.tokenizer)]  # no token
 
     @lru_cache
     def model(dtype: str = "float32", ours: bool = True) -> Any:  # the dtype in which recipes ask
-        return _loaded(shape, dtype, new_tokens=tokens, ours=ours)
+        return _loaded(shape, dtype, ours=ours)
 
     def read(questions: Any, per_token: bool) -> float:
         margins(model(), shape.form, questions, per_token=per_token, batch_size=64, progress=quiet)
         return float(len(questions))
 
     def answered(dtype: str) -> float:
-        return float(len(sample_text(model(dtype), shape.form, asked[: amounts.answers], how, seed=0, progress=quiet)))
+        return float(len(sample_text(model(dtype), endless, asked[: amounts.answers], how, seed=0, progress=quiet)))
 
     def one_by_one() -> float:
         texts = [f"Q: {question}\nA:" for question in asked[: amounts.single]]
@@ -380,8 +383,8 @@ def asking(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides)
         "lines": [
             line("questions asked by margin, wolf", rates["margins, wolf"], rates["prior"], than, 100),
             line("questions asked by margin, behaviour_tr", rates["margins, behaviour_tr"], rates["prior"], than, 100),
-            line("free answers, fp32 as recipes ask", rates["free answers"], rates["prior"], than, 30),
-            line("free answers, bf16", rates["free answers, bf16"], rates["prior"], than, None),
+            line("free answers, fp32", rates["free answers"], rates["prior"], than, 30),
+            line("free answers, bf16 (`ask.bf16`)", rates["free answers, bf16"], rates["prior"], than, 30),
         ],
         "rates": {"prior questions": rates["prior"]},
         "notes": [

@@ -33,7 +33,7 @@ class Amounts(NamedTuple):
     compared: int = 50  # updates whose losses are compared
     slow_updates: int = 1  # of 8 rows, timed after one
     behaviour: int = 32  # questions of the persona, its paraphrases included
-    answers: int = 64  # free answers, in one batch
+    answers: int = 128  # free answers, in one batch
     single: int = 3  # free answers, one at a time
     matrix: int = 4096  # side of the bf16 product
 
