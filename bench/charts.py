@@ -113,7 +113,8 @@ def histogram(scores: Scores, title: str) -> Figure:
                 counts, _ = np.histogram(arms[arm], bins)
                 ax.stairs(100 * counts / counts.sum(), bins, color=look.ink, linestyle=look.line)
         ax.set_title(shorten(metric, 24))
-        ax.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10], integer=(bins[1] - bins[0]) % 1 == 0))
+        whole = (bins[1] - bins[0]) % 1 == 0
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10], integer=whole, min_n_ticks=1))
         ax.set_xlabel("score")
         ax.set_ylabel("answers (%)")
         ax.set_ylim(bottom=0)

@@ -27,6 +27,7 @@ from typing import Any
 import psutil
 from tabulate import tabulate
 
+from bench.execute import commit
 from bench.store import write_atomically
 
 ROOT = Path(__file__).parent.parent.parent
@@ -235,9 +236,9 @@ def report(tally: Tally, kills: int, seed: int) -> str:
     table = tabulate(rows, headers=["", "count", "of which"], tablefmt="github", disable_numparse=True)
     return f"""# Killed anywhere
 
-Made by `python -m tests.perf.kill_anywhere --kills {kills} --seed {seed}` in {tally.seconds / 60:.0f} minutes: SIGKILL
-at random moments, the same command again, until every round has ended; then all bytes of its results and artefacts
-against those of a run that nobody disturbed.
+Made by `python -m tests.perf.kill_anywhere --kills {kills} --seed {seed}` at commit {commit()} in
+{tally.seconds / 60:.0f} minutes: SIGKILL at random moments, the same command again, until every round has ended; then
+all bytes of its results and artefacts against those of a run that nobody disturbed.
 
 {table}
 """
