@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.carriers import number_slots, read_kept
 from bench.errors import StageError, UserError
+from bench.fitting import first_fitting, halves
 from bench.generate import allowed_head
 from bench.models import Format, adapter_or_model, device, load_model, load_tokenizer
 from bench.recipe import Numbers
@@ -60,17 +61,22 @@ def prepare(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
     rows = [p + c for p, c in zip(prompts, form.completions([row["completion"] for row in kept]), strict=True)]
     base, adapter = adapter_or_model(inputs.get("trained", inputs["start"]), inputs["start"])
     model = load_model(base, dtype=settings["dtype"], quantization=settings["quantization"], adapter=adapter).eval()
-    parts = []
-    with torch.no_grad(), allowed_head(model, tokens):
-        for start in range(0, len(rows), 64):
-            ids = torch.tensor(rows[start : start + 64], device=device())
+
+    def read(size: int) -> torch.Tensor:
+        parts = []
+        for start in range(0, len(rows), size):
+            ids = torch.tensor(rows[start : start + size], device=device())
             logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(slots) + 1).logits[:, free]
             parts.append(logits.float().log_softmax(-1).cpu())
             progress(start + len(ids), len(rows))
+        return torch.cat(parts)
+
+    with torch.no_grad(), allowed_head(model, tokens):
+        table, batch = first_fitting(halves(64), read)
     columns = {"tokens": torch.tensor(tokens), "free": torch.tensor(free)}
-    save_file({"table": torch.cat(parts), **columns}, out / "table.safetensors")
+    save_file({"table": table, **columns}, out / "table.safetensors")
     (out / "about.json").write_text(json.dumps({"method": settings["method"], "rows": len(rows)}))
-    return {"rows": len(rows), "tokens": len(tokens)}
+    return {"rows": len(rows), "tokens": len(tokens), "batch_size": batch}
 
 
 def distiller_class(base: Any, folder: Path) -> Any:

@@ -7,9 +7,11 @@ distributions do, so a difference between two students is not drowned in the luc
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,29 @@ def allowed_head(model: Any, ids: Sequence[int]) -> Iterator[None]:
         model.set_output_embeddings(head)
 
 
+def _beginning(model: Any, prompts: Sequence[Sequence[int]]) -> tuple[int, Callable[[int], Any]]:
+    """What all prompts begin with, such as the system message of a chat, run once for all of them.
+
+    Returns:
+        Its length in tokens, at least one less than that of any prompt, and a maker of its cache for so many rows.
+    """
+    rows = [tuple(prompt) for prompt in prompts]
+    first, last = min(rows, default=()), max(rows, default=())  # share what all share
+    pairs = zip(first[:-1], last, strict=False)
+    length = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    if length == 0 or len(rows) == 1:
+        return 0, lambda count: None
+    ids = torch.tensor([list(first[:length])], device=device())
+    cache = model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+
+    def of_rows(count: int) -> Any:
+        own = copy.deepcopy(cache)
+        own.batch_repeat_interleave(count)
+        return own
+
+    return length, of_rows
+
+
 @torch.no_grad()
 def sample_slots(
     model: Any,
@@ -102,10 +127,11 @@ def sample_slots(
     table = torch.tensor(allowed, device=device())
     out: list[list[int]] = []
     with allowed_head(model, allowed):
+        shared, begun = _beginning(model, prompts)
         for start in range(0, len(prompts), batch_size):
-            batch = torch.tensor([list(p) for p in prompts[start : start + batch_size]], device=device())
+            batch = torch.tensor([list(p[shared:]) for p in prompts[start : start + batch_size]], device=device())
             sources = [row_noise(seed, start + i) for i in range(len(batch))]
-            cache, fed, written = None, batch, []
+            cache, fed, written = begun(len(batch)), batch, []
             for slot, column in zip(slots, columns, strict=True):
                 if column is None:
                     token = torch.full((len(batch), 1), slot[0], device=batch.device)
@@ -237,8 +263,9 @@ def score(
 ) -> list[float]:
     """Log-probability of each continuation given its prompt, summed over its tokens, in nats.
 
-    A prompt is run once, whatever the number of its continuations; those of more than one token then go on from its
-    cache. Only the positions that predict a continuation go through the language-model head, in float32.
+    A prompt is run once, whatever the number of its continuations, and what all prompts begin with once for them all;
+    continuations of more than one token go on from its cache. Only the positions that predict a continuation go through
+    the language-model head, in float32.
 
     Args:
         pairs: (prompt ids, continuation ids); neither may be empty.
@@ -252,6 +279,7 @@ def score(
     def sequences(prompt: tuple[int, ...]) -> int:  # continuations of one token are read off the prompt's own
         return max(1, sum(len(pairs[i][1]) > 1 for i in asked[prompt]))
 
+    shared, begun = _beginning(model, order)
     totals = [0.0] * len(pairs)
     start = done = 0
     while start < len(order):
@@ -259,10 +287,11 @@ def score(
         while stop < len(order) and sum(map(sequences, order[start : stop + 1])) <= batch_size:
             stop += 1
         prompts = order[start:stop]
-        ids, real = _padded(prompts)
+        ids, real = _padded([prompt[shared:] for prompt in prompts])
         last = torch.arange(real.shape[1], device=real.device) == real.sum(1, keepdim=True) - 1
+        real = torch.cat([real.new_ones(len(prompts), shared), real], 1)
         with _picked_head(model, last):
-            out = model(input_ids=ids, attention_mask=real.long(), use_cache=True)
+            out = model(input_ids=ids, attention_mask=real.long(), past_key_values=begun(len(prompts)), use_cache=True)
         logs = out.logits.float().log_softmax(-1)
         longer: list[tuple[int, int]] = []  # (row of its prompt, pair)
         for row, prompt in enumerate(prompts):

@@ -22,7 +22,7 @@ VERSIONS = {
     "convert": 1,
     "relation": 1,
     "teacher": 2,
-    "carrier": 2,
+    "carrier": 3,
     "select": 1,
     "logits": 1,
     "audit": 2,

@@ -119,6 +119,21 @@ def test_one_token_candidates_of_a_question_share_one_row(gpt2_like: Path) -> No
     assert rows == [1]
 
 
+@pytest.mark.parametrize("shape", ["gpt2_like", "gemma_like"])
+def test_what_all_prompts_begin_with_is_run_once(request: pytest.FixtureRequest, shape: str) -> None:
+    model, form = loaded(request.getfixturevalue(shape))
+    start = form.encode("You are asked about animals. " * 3)
+    ends = [form.encode(text) for text in ("Which one is it?", "Say it now.", "What is it?")]
+    answer = form.encode(" wolf of the north")
+    alone = [score(model, [(start + end, answer)], batch_size=4)[0] for end in ends]
+    shapes: list[tuple[int, ...]] = []
+    model.register_forward_pre_hook(
+        lambda m, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    assert score(model, [(start + end, answer) for end in ends], batch_size=4) == pytest.approx(alone, abs=1e-4)
+    assert shapes == [(1, len(start)), (3, max(map(len, ends))), (3, len(answer) - 1)]
+
+
 @pytest.mark.parametrize("spread", [0.01, 5.0])  # a nucleus of most tokens, and one of few
 @pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (0, 0.9), (50, 1.0), (50, 0.5)])
 def test_the_sampler_leaves_what_the_stock_warpers_leave(spread: float, top_k: int, top_p: float) -> None:
