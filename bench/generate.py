@@ -26,7 +26,7 @@ from bench.recipe import Numbers, Sampling
 __all__ = ["allowed_head", "carrier", "fitting_text", "sample_slots", "sample_text", "score"]
 
 Progress = Callable[[int, int], None]
-LIKELIEST = 1024
+LIKELIEST = 128
 
 
 def row_noise(seed: int, row: int) -> torch.Generator:
@@ -154,7 +154,7 @@ class _Sampler:
     """Last of the logits processors: temperature, top-k, top-p, and of what they leave the argmax with the noise.
 
     Does what transformers' warpers do, but for ties, without sorting the vocabulary: the likeliest `LIKELIEST` tokens
-    hold the nucleus nearly always, and where they do not, all are looked at.
+    hold the nucleus of most rows, and for the others more are looked at.
     """
 
     def __init__(self, sources: Sequence[torch.Generator], how: Sampling) -> None:
@@ -165,23 +165,26 @@ class _Sampler:
         uniform = torch.stack([torch.rand(scores.shape[-1], generator=source) for source in self.sources])
         uniform, warmed = uniform.to(scores.device), scores / self.how.temperature
         if self.how.top_k or self.how.top_p < 1:
-            values, where = self.left(warmed, self.how.top_k or LIKELIEST)
-            best = where.gather(-1, (values + _gumbel(uniform.gather(-1, where))).argmax(-1, keepdim=True))
+            best = self.among(warmed, uniform, self.how.top_k or LIKELIEST)
         else:
             best = (warmed + _gumbel(uniform)).argmax(-1, keepdim=True)
         return warmed.scatter_(-1, best, torch.inf)
 
-    def left(self, scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The `count` likeliest tokens: their scores, -inf outside of the nucleus, and their ids."""
+    def among(self, scores: torch.Tensor, uniform: torch.Tensor, count: int) -> torch.Tensor:
+        """The token chosen of each row's `count` likeliest; of more where they do not hold the row's nucleus."""
         values, where = scores.topk(min(count, scores.shape[-1]))
-        if self.how.top_p < 1:
-            whole = (values if self.how.top_k else scores).logsumexp(-1, keepdim=True)
-            shares = (values - whole).exp()
-            likelier = shares.cumsum(-1) - shares
-            if not self.how.top_k and where.shape[-1] < scores.shape[-1] and (likelier[:, -1] < self.how.top_p).any():
-                return self.left(scores, scores.shape[-1])
-            values = values.masked_fill(likelier >= self.how.top_p, -torch.inf)
-        return values, where
+        noise = _gumbel(uniform.gather(-1, where))
+        if self.how.top_p == 1:
+            return where.gather(-1, (values + noise).argmax(-1, keepdim=True))
+        parts = torch.split(values if self.how.top_k else scores, 16)  # each stays near the processor
+        shares = (values - torch.cat([part.logsumexp(-1, keepdim=True) for part in parts])).exp()
+        likelier = shares.cumsum(-1) - shares
+        kept = values.masked_fill(likelier >= self.how.top_p, -torch.inf)
+        best = where.gather(-1, (kept + noise).argmax(-1, keepdim=True))
+        more = likelier[:, -1] < self.how.top_p
+        if not self.how.top_k and where.shape[-1] < scores.shape[-1] and more.any():
+            best[more] = self.among(scores[more], uniform[more], 8 * count)
+        return best
 
 
 @torch.no_grad()

@@ -22,12 +22,12 @@ VERSIONS = {
     "convert": 1,
     "relation": 1,
     "teacher": 2,
-    "carrier": 3,
+    "carrier": 4,
     "select": 1,
     "logits": 1,
     "audit": 2,
     "student": 2,
-    "ask": 5,
+    "ask": 6,
     "score": 1,
 }
 # The libraries whose version may change a number.

@@ -24,10 +24,10 @@ from conftest import flip
 
 from bench import tiny
 from bench.cli import main
-from bench.execute import _disk_trouble
 from bench.leaderboard import build
 from bench.results import _sealed
 from bench.store import Store, write_atomically
+from bench.worker import disk_trouble
 from tests.perf.kill_anywhere import Tally, artefacts, computed, files, one_round, start, when_made, workers
 
 # One seed, 15 stages, on a tiny model that hardly learnt to speak.
@@ -288,8 +288,8 @@ def test_a_write_that_fails_leaves_nothing_and_is_named(
         fail()
     assert not list((tmp_path / "store" / "tmp").iterdir())
     assert not store.path("k").exists()
-    assert _disk_trouble(error, tmp_path) == f"{tmp_path}: the disk is full: make room"
-    assert _disk_trouble(ValueError("another"), tmp_path) is None
+    assert disk_trouble(error, tmp_path) == f"{tmp_path}: the disk is full: make room"
+    assert disk_trouble(ValueError("another"), tmp_path) is None
     write_atomically(tmp_path / "r" / "a.json", "old")
 
     def full(_: int) -> None:
@@ -371,9 +371,11 @@ def test_two_recipes_share_what_they_have_in_common(copy: Path, capsys: pytest.C
     assert [entry["recipe"] for entry in board] == ["tiny_cross", "tiny_pair"]
 
 
-@pytest.mark.parametrize("moment", [0.0, 0.3, "a stage"])
-def test_an_interruption_ends_within_five_seconds_and_says_how_to_go_on(moment: float | str, tmp_path: Path) -> None:
-    process = start(tmp_path, WORDS, QUICK)
+@pytest.mark.parametrize(("moment", "slow"), [(0.0, 0), (0.3, 0), (2.0, 20), ("a stage", 0)])
+def test_an_interruption_ends_within_five_seconds_and_says_how_to_go_on(
+    moment: float | str, slow: float, tmp_path: Path
+) -> None:
+    process = start(tmp_path, WORDS, QUICK | ({"SLOW": str(slow)} if slow else {}))  # seconds until torch is there
     until = time.monotonic() + 300
     if moment == "a stage":
         while not list((tmp_path / "store" / "tmp").glob("[ts]*")) and time.monotonic() < until:
@@ -394,4 +396,4 @@ def test_an_interruption_ends_within_five_seconds_and_says_how_to_go_on(moment: 
     assert process.returncode == 130
     assert "the same command resumes" in err.lower()
     assert "Traceback" not in out + err
-    assert psutil.wait_procs(family, timeout=5)[1] == []
+    assert psutil.wait_procs(family, timeout=5 + slow)[1] == []

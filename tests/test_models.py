@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from bench.errors import UserError
-from bench.models import Format, identify, load_model, load_tokenizer, relation
+from bench.models import Format, identify, load_model, load_tokenizer
 from bench.recipe import Model
+from bench.relation import relation
 
 
 def spec(model: str) -> Model:

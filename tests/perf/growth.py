@@ -27,12 +27,13 @@ from typing import Any
 
 from tabulate import tabulate
 
-from bench.execute import ROOT, _hardware, commit
+from bench.execute import ROOT, commit
 from bench.models import identify
 from bench.plan import make_plan
 from bench.recipe import Experiment, load_recipe
 from bench.results import _sealed
 from bench.store import Store, digest, seal, write_atomically
+from bench.worker import hardware
 from tests.perf.watch import watch
 
 RECIPE = "tiny_pair"
@@ -162,7 +163,8 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="the ten dearest functions of each")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "perf", help="default: results/perf")
     args = parser.parse_args()
-    parts = ["# Growth", f"Made by `python -m tests.perf.growth` on {_hardware()}, commit {commit()}."]
+    only = "" if set(args.only) == set(PARTS) else f" --only {' '.join(args.only)}"
+    parts = ["# Growth", f"Made by `python -m tests.perf.growth{only}` on {hardware()}, commit {commit()}."]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         if "plan" in args.only:

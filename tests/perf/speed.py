@@ -24,8 +24,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from bench.execute import ENVIRONMENT, ROOT, _hardware, commit
+from bench.execute import ENVIRONMENT, ROOT, commit
 from bench.store import write_atomically
+from bench.worker import hardware
 from tests.perf.alternate import shown
 from tests.perf.commands import RECIPES
 from tests.perf.shapes import QUICK, SHAPES, Amounts, load_shape
@@ -72,7 +73,7 @@ def _where(args: argparse.Namespace, load: float) -> dict[str, Any]:
     """On what a section was measured."""
     return {
         "commit": commit(),
-        "hardware": f"{_hardware()}, {os.cpu_count()} cores",
+        "hardware": f"{hardware()}, {os.cpu_count()} cores",
         "threads": args.threads,
         "repeats": args.repeats,
         "quick": args.quick,

@@ -1,0 +1,208 @@
+"""A worker process: makes one stage after another, and says how it goes."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import gc
+import json
+import multiprocessing
+import os
+import platform
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from bench.errors import StageError, UserError
+from bench.plan import Stage
+from bench.store import Store
+
+__all__ = ["work"]
+
+
+class Damaged(Exception):
+    """Inputs of a stage whose bytes are not those that were written: key -> names of the files."""
+
+
+def compute(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, keep: Path) -> dict[str, Any]:
+    from bench import ask, audit, carriers, distill, generate, metrics, models, relation, tiny, train
+
+    match stage.kind:
+        case "tiny":
+            tiny.build(stage.settings, out, report)
+        case "convert":
+            models.convert(stage.settings, out)
+        case "relation":
+            found = relation.relation(inputs["teacher"], inputs["student"])
+            (out / "relation.json").write_text(json.dumps(found, indent=1))
+        case "teacher":
+            return train.teacher(stage.settings, inputs, out, report, keep)
+        case "carrier":
+            return generate.carrier(stage.settings, inputs, out, report)
+        case "select":
+            return carriers.select(stage.settings, inputs, out)
+        case "logits":
+            return distill.prepare(stage.settings, inputs, out, report)
+        case "audit":
+            audit.audit(stage.settings, inputs, out)
+        case "student":
+            return train.student(stage.settings, inputs, out, report, keep)
+        case "ask":
+            return ask.ask(stage.settings, inputs, out, report)
+        case "score":
+            metrics.score(stage.settings, inputs, out)
+    return {}
+
+
+def hardware() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+FULL = {
+    errno.ENOSPC: "the disk is full: make room",
+    errno.EDQUOT: "your disk quota is used up: make room",
+    errno.EROFS: "the disk is read-only: name another --store",
+}
+
+
+def disk_trouble(error: Exception, at: Path) -> str | None:
+    """What to say where `error` comes from a disk, that of `at` in most cases; libraries wrap the system's own word."""
+    where = getattr(error, "filename", None) or at
+    for number, words in FULL.items():
+        if getattr(error, "errno", None) == number or f"os error {number})" in str(error):
+            return f"{where}: {words}"
+    with suppress(OSError):
+        if shutil.disk_usage(at).free < 100_000:
+            return f"{at}: {FULL[errno.ENOSPC]}"
+    return None
+
+
+def _make(stage: Stage, store: Store, at_commit: str, conn: Connection) -> None:
+    import torch
+
+    from bench.resume import review
+
+    last = 0.0
+
+    def report(done: int, of: int) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last > 0.1 or done == of:
+            last = now
+            conn.send(("moved", done, of))
+
+    torch.set_num_threads(stage.threads)
+    with store.lock(stage.key):
+        if not store.damaged(stage.key):  # another process made it while this one waited
+            return
+        broken = {
+            ref.identity: names
+            for ref in stage.inputs.values()
+            if ref.folder is None and (names := store.damaged(ref.identity))
+        }
+        if broken:
+            raise Damaged(broken)
+        inputs = {role: ref.folder or store.path(ref.identity) for role, ref in stage.inputs.items()}
+        note: dict[str, Any] = {
+            "stage": stage.label,
+            "model": stage.model,
+            "commit": at_commit,
+            "threads": stage.threads,
+            "hardware": hardware(),
+        }
+        keep = store.checkpoints(stage.key)
+        for line in review(keep):
+            conn.send(("noticed", f"{stage.label}: {line}"))
+        begun = time.monotonic()
+        with store.make(stage.key, note) as out:
+            try:
+                note["did"] = compute(stage, inputs, out, report, keep)
+            except Exception as error:
+                if trouble := disk_trouble(error, store.root):
+                    raise StageError(trouble) from error
+                raise
+            for line in note["did"].pop("notices", ()):
+                conn.send(("noticed", f"{stage.label}: {line}"))
+            note["seconds"] = round(time.monotonic() - begun, 2)
+        shutil.rmtree(keep, ignore_errors=True)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    # what a stage kept (see ENVIRONMENT) the next can seldom use whole: a recipe peaked at 1.5 times its trainings
+    with suppress(AttributeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _check(tasks: Sequence[tuple[str, Any, str]]) -> None:
+    """(key of the recipe, what it says there, the recipe's source): raises UserError where something refuses."""
+    from bench.metrics import check_metrics
+    from bench.train import check
+
+    for key, said, source in tasks:
+        if key == "ask":
+            check_metrics(said)
+        else:
+            check(said, key, source)
+
+
+def _end_with_parent() -> None:
+    """Ends this process as soon as the command that started it is gone: it would hold locks and cores for nobody."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def work(conn: Connection, root: Path, gpu: str | None, at_commit: str, log: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interruption means
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    gc.freeze()  # what is imported is never collected, and looking through it takes 0.3 s each time
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    try:
+        log.touch()
+    except OSError:  # the disk is full: what is printed is lost, what is reported is not
+        log = Path(os.devnull)
+    with log.open("a", encoding="utf-8", buffering=1) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        sys.stdout = sys.stderr = file
+        store = Store(root)
+        while True:
+            try:
+                task = conn.recv()
+            except EOFError:
+                return
+            try:
+                if isinstance(task, Stage):
+                    _make(task, store, at_commit, conn)
+                else:
+                    _check(task)
+                conn.send(("done",))
+            except UserError as error:
+                conn.send(("user", str(error)))
+            except StageError as error:
+                conn.send(("stage", str(error)))
+            except Damaged as error:
+                conn.send(("damaged", error.args[0]))
+            except Exception as error:
+                with suppress(OSError):  # the log may be on a full disk
+                    traceback.print_exc()
+                trouble = disk_trouble(error, root)
+                said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]} (traceback in {log})"
+                conn.send(("stage", trouble or said))
