@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from conftest import flip
 
@@ -28,7 +27,7 @@ from bench.leaderboard import build
 from bench.results import _sealed
 from bench.store import Store, write_atomically
 from bench.worker import disk_trouble
-from tests.perf.kill_anywhere import Tally, artefacts, computed, files, one_round, start, when_made, workers
+from tests.perf.kill_anywhere import Tally, artefacts, computed, files, one_round, running, start, when_made, workers
 
 # One seed, 15 stages, on a tiny model that hardly learnt to speak.
 WORDS = [
@@ -396,4 +395,4 @@ def test_an_interruption_ends_within_five_seconds_and_says_how_to_go_on(
     assert process.returncode == 130
     assert "the same command resumes" in err.lower()
     assert "Traceback" not in out + err
-    assert psutil.wait_procs(family, timeout=5 + slow)[1] == []
+    assert running(family, 5 + slow) == []

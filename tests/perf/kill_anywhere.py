@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,19 @@ def wait_for_lines(process: subprocess.Popen[str], lines: int, seconds: float) -
     return said.decode()
 
 
+def running(processes: list[psutil.Process], timeout: float) -> list[psutil.Process]:
+    """Those that still run after `timeout` seconds. A zombie has ended, though init may be late to collect it."""
+    until = time.monotonic() + timeout
+    while True:
+        left = []
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                left += [process] if process.status() != psutil.STATUS_ZOMBIE else []
+        if not left or time.monotonic() > until:
+            return left
+        time.sleep(0.05)
+
+
 def kill_once(folder: Path, words: list[str], rng: random.Random, tally: Tally, env: Mapping[str, str] | None) -> bool:
     """Start the command and kill something of it; True if it was done before the kill came."""
     store = folder / "store"
@@ -172,8 +186,7 @@ def kill_once(folder: Path, words: list[str], rng: random.Random, tally: Tally, 
     tally.resumed += said.count("goes on after update")
     if "Traceback" in said:
         tally.wrong.append(f"a traceback: {said[-500:]}")
-    _, alive = psutil.wait_procs(hands, timeout=5)
-    tally.outlived += [f"{p.pid} 5 s after {target} was killed" for p in alive]
+    tally.outlived += [f"{p.pid} 5 s after {target} was killed" for p in running(hands, 5)]
     return done
 
 
