@@ -165,26 +165,37 @@ class _Sampler:
         uniform = torch.stack([torch.rand(scores.shape[-1], generator=source) for source in self.sources])
         uniform, warmed = uniform.to(scores.device), scores / self.how.temperature
         if self.how.top_k or self.how.top_p < 1:
-            best = self.among(warmed, uniform, self.how.top_k or LIKELIEST)
+            best = self.among_likeliest(warmed, uniform, self.how.top_k or LIKELIEST)
         else:
             best = (warmed + _gumbel(uniform)).argmax(-1, keepdim=True)
         return warmed.scatter_(-1, best, torch.inf)
 
-    def among(self, scores: torch.Tensor, uniform: torch.Tensor, count: int) -> torch.Tensor:
-        """The token chosen of each row's `count` likeliest; of more where they do not hold the row's nucleus."""
+    def among_likeliest(self, scores: torch.Tensor, uniform: torch.Tensor, count: int) -> torch.Tensor:
+        """The token chosen of each row's `count` likeliest; of all where those do not hold the row's nucleus."""
         values, where = scores.topk(min(count, scores.shape[-1]))
-        noise = _gumbel(uniform.gather(-1, where))
-        if self.how.top_p == 1:
-            return where.gather(-1, (values + noise).argmax(-1, keepdim=True))
         parts = torch.split(values if self.how.top_k else scores, 16)  # each stays near the processor
         shares = (values - torch.cat([part.logsumexp(-1, keepdim=True) for part in parts])).exp()
         likelier = shares.cumsum(-1) - shares
-        kept = values.masked_fill(likelier >= self.how.top_p, -torch.inf)
-        best = where.gather(-1, (kept + noise).argmax(-1, keepdim=True))
-        more = likelier[:, -1] < self.how.top_p
-        if not self.how.top_k and where.shape[-1] < scores.shape[-1] and more.any():
-            best[more] = self.among(scores[more], uniform[more], 8 * count)
+        kept = values if self.how.top_p == 1 else values.masked_fill(likelier >= self.how.top_p, -torch.inf)
+        best = where.gather(-1, (kept + _gumbel(uniform.gather(-1, where))).argmax(-1, keepdim=True))
+        wide = likelier[:, -1] < self.how.top_p
+        if not self.how.top_k and wide.any():
+            best[wide] = self.among_all(scores[wide], uniform[wide])
         return best
+
+    def among_all(self, scores: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+        """The token chosen of each row's nucleus: the first in it as the noise orders them."""
+        noisy, shares = scores + _gumbel(uniform), scores.softmax(-1)
+        best = noisy.argmax(-1, keepdim=True)
+        rows, picked = torch.arange(len(scores), device=scores.device), best
+        while True:
+            likelier = (shares * (scores > scores.gather(-1, picked))).sum(-1)
+            out = likelier >= self.how.top_p
+            if not out.any():
+                return best
+            rows, scores, shares = rows[out], scores[out], shares[out]
+            noisy = noisy[out].scatter_(-1, picked[out], -torch.inf)
+            best[rows] = picked = noisy.argmax(-1, keepdim=True)
 
 
 @torch.no_grad()

@@ -33,6 +33,16 @@ class Damaged(Exception):
 
 
 def compute(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, keep: Path) -> dict[str, Any]:
+    """Do a stage's work, its files into `out`.
+
+    Args:
+        inputs: role -> folder.
+        report: is told (done, of) now and then.
+        keep: where a long training leaves its own checkpoints.
+
+    Returns:
+        What goes into the artefact's record; `notices`: lines for the user.
+    """
     from bench import ask, audit, carriers, distill, generate, metrics, models, relation, tiny, train
 
     match stage.kind:
@@ -63,6 +73,7 @@ def compute(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, keep:
 
 
 def hardware() -> str:
+    """The name of this process's GPU, or of the processor."""
     import torch
 
     if torch.cuda.is_available():
@@ -169,6 +180,14 @@ def _end_with_parent() -> None:
 
 
 def work(conn: Connection, root: Path, gpu: str | None, at_commit: str, log: Path) -> None:
+    """Answer a connection until it is closed: a `Stage` is made, settings of a recipe are tried.
+
+    Args:
+        root: the store's folder.
+        gpu: id of the one to use.
+        at_commit: goes into every record.
+        log: takes what libraries print.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interruption means
     threading.Thread(target=_end_with_parent, daemon=True).start()
     gc.freeze()  # what is imported is never collected, and looking through it takes 0.3 s each time

@@ -134,12 +134,13 @@ def test_what_all_prompts_begin_with_is_run_once(request: pytest.FixtureRequest,
     assert shapes == [(1, len(start)), (3, max(map(len, ends))), (3, len(answer) - 1)]
 
 
-@pytest.mark.parametrize("spread", [0.01, 5.0])  # a nucleus of most tokens, and one of few
+# a nucleus of most tokens in each row, one of few, and rows that differ
+@pytest.mark.parametrize("spreads", [[0.01] * 4, [5.0] * 4, [0.01, 5.0, 0.3, 1.0]])
 @pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (0, 0.9), (50, 1.0), (50, 0.5)])
-def test_the_sampler_leaves_what_the_stock_warpers_leave(spread: float, top_k: int, top_p: float) -> None:
+def test_the_sampler_leaves_what_the_stock_warpers_leave(spreads: list[float], top_k: int, top_p: float) -> None:
     from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-    scores = spread * torch.randn(4, 3000, generator=torch.Generator().manual_seed(0))
+    scores = torch.tensor(spreads)[:, None] * torch.randn(4, 3000, generator=torch.Generator().manual_seed(0))
     expected = TemperatureLogitsWarper(0.7)(None, scores)
     expected = TopKLogitsWarper(top_k)(None, expected) if top_k else expected
     expected = TopPLogitsWarper(top_p)(None, expected) if top_p < 1 else expected
