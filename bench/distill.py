@@ -90,7 +90,7 @@ def distiller_class(base: Any, folder: Path) -> Any:
     held = load_file(folder / "table.safetensors")
     table, tokens, free = held["table"], held["tokens"], held["free"]
 
-    class Distiller(base):  # type: ignore[misc]
+    class Distiller(base):  # type: ignore[misc]  # a class that is passed
         data_collator: Any
         _signature_columns: list[str]
 

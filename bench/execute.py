@@ -252,7 +252,7 @@ def run_stages(stages: Mapping[str, Stage], pool: Pool, watcher: Watcher) -> Non
     missing = set(waiting)
     again: Counter[str] = Counter()
     idle = pool.start(pool.slots(max(stage.threads for stage in waiting.values())))
-    busy: dict[Connection, tuple[_Worker, Stage, float]] = {}
+    busy: dict[Any, tuple[_Worker, Stage, float]] = {}  # by connection; `wait` says less of those than it is given
     while waiting or busy:
         for key, stage in list(waiting.items()):
             if idle and not any(ref.identity in missing for ref in stage.inputs.values()):
@@ -261,7 +261,7 @@ def run_stages(stages: Mapping[str, Stage], pool: Pool, watcher: Watcher) -> Non
                 busy[worker.conn] = (worker, stage, time.monotonic())
                 watcher.started(stage)
         for conn in wait(list(busy)):
-            worker, stage, begun = busy[conn]  # type: ignore[index]
+            worker, stage, begun = busy[conn]
             message = pool.answer(worker, stage.label)
             if message[0] == "moved":
                 watcher.moved(stage, message[1], message[2])
@@ -269,7 +269,7 @@ def run_stages(stages: Mapping[str, Stage], pool: Pool, watcher: Watcher) -> Non
             if message[0] == "noticed":
                 watcher.noticed(message[1])
                 continue
-            del busy[conn]  # type: ignore[arg-type]
+            del busy[conn]
             idle.append(worker)
             if message[0] == "damaged":
                 waiting[stage.key] = stage

@@ -48,7 +48,7 @@ class _Rows(torch.nn.Module):
 
     def __init__(self, head: torch.nn.Module, ids: torch.Tensor) -> None:
         super().__init__()
-        self.weight = head.weight[ids].detach().float()  # type: ignore[index]
+        self.weight = head.weight[ids].detach().float()  # type: ignore[index]  # any module with weights
         bias = getattr(head, "bias", None)
         self.bias = None if bias is None else bias[ids].detach().float()
 
@@ -171,7 +171,14 @@ class _Sampler:
         return warmed.scatter_(-1, best, torch.inf)
 
     def among_likeliest(self, scores: torch.Tensor, uniform: torch.Tensor, count: int) -> torch.Tensor:
-        """The token chosen of each row's `count` likeliest; of all where those do not hold the row's nucleus."""
+        """The token chosen of each row's `count` likeliest; of all where those do not hold the row's nucleus.
+
+        Args:
+            scores: logits after temperature, (rows, vocabulary); `uniform`, of that shape, is the noise in [0, 1).
+
+        Returns:
+            Token ids, (rows, 1).
+        """
         values, where = scores.topk(min(count, scores.shape[-1]))
         parts = torch.split(values if self.how.top_k else scores, 16)  # each stays near the processor
         shares = (values - torch.cat([part.logsumexp(-1, keepdim=True) for part in parts])).exp()
@@ -184,7 +191,7 @@ class _Sampler:
         return best
 
     def among_all(self, scores: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-        """The token chosen of each row's nucleus: the first in it as the noise orders them."""
+        """The token chosen of each row's nucleus: the first in it as the noise orders them, (rows, 1)."""
         noisy, shares = scores + _gumbel(uniform), scores.softmax(-1)
         best = noisy.argmax(-1, keepdim=True)
         rows, picked = torch.arange(len(scores), device=scores.device), best

@@ -71,7 +71,7 @@ def _rouge_l(language: Language, truths: Sequence[str]) -> Score:
     from rouge_score.rouge_scorer import RougeScorer
     from rouge_score.tokenizers import Tokenizer
 
-    class Words(Tokenizer):  # type: ignore[misc]
+    class Words(Tokenizer):  # type: ignore[misc]  # these have no types
         def tokenize(self, text: str) -> list[str]:
             return words(text, language)
 
@@ -149,7 +149,7 @@ def _shipped(name: str, folder: str) -> Any:
 
     scorer = _SHIPPED[name]
 
-    class Shipped(evaluate.Metric):  # type: ignore[misc]
+    class Shipped(evaluate.Metric):  # type: ignore[misc]  # these have no types
         def _info(self) -> Any:
             features = Features({"predictions": Value("string"), "references": Value("string")})
             return evaluate.MetricInfo(description=scorer.__doc__, citation="", features=features)

@@ -142,7 +142,7 @@ def _aside(parent: Path) -> Iterator[Path]:
 
 def _check_name(repo: str) -> None:
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # hub: not among its exports
 
     try:
         validate_repo_id(repo)

@@ -62,7 +62,7 @@ def keeper(trainer: Any, out: Path, folder: Path) -> Any:
     """
     from transformers import TrainerCallback
 
-    class Keeper(TrainerCallback):  # type: ignore[misc]
+    class Keeper(TrainerCallback):  # type: ignore[misc]  # transformers has no types
         begun = time.monotonic()
         due = begun + EVERY
 

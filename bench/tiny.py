@@ -92,7 +92,7 @@ def build(settings: Mapping[str, Any], out: Path, progress: Callable[[int, int],
         labels = torch.tensor([ids + [-100] * (width - len(ids)) for ids in batch])
         labelled = labels[:, 1:] != -100
         hidden = model.transformer(input_ids=inputs).last_hidden_state[:, :-1][labelled]
-        torch.nn.functional.cross_entropy(model.lm_head(hidden), labels[:, 1:][labelled]).backward()  # type: ignore[no-untyped-call]
+        torch.nn.functional.cross_entropy(model.lm_head(hidden), labels[:, 1:][labelled]).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
         optimizer.zero_grad()
         progress(step + 1, settings["steps"])

@@ -135,7 +135,7 @@ def trainer_class() -> Any:
     from peft.tuners.lora import LoraLayer
     from trl import SFTTrainer
 
-    class LabelledTrainer(SFTTrainer):  # type: ignore[misc]
+    class LabelledTrainer(SFTTrainer):  # type: ignore[misc]  # these have no types
         loss_sum: Any = 0.0  # over all updates, also those before the training was broken off
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -224,7 +224,7 @@ def fit(
     from peft import LoraConfig
     from transformers import TrainerCallback, set_seed
 
-    class Report(TrainerCallback):  # type: ignore[misc]
+    class Report(TrainerCallback):  # type: ignore[misc]  # these have no types
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             progress(state.global_step, state.max_steps)
             if state.global_step in dose:

@@ -25,7 +25,7 @@ from bench.errors import StageError, UserError
 from bench.plan import Stage
 from bench.store import Store
 
-__all__ = ["work"]
+__all__ = ["hardware", "work"]
 
 
 class Damaged(Exception):

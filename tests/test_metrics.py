@@ -22,7 +22,7 @@ SAT, IS = "The cat sat on the mat", "the cat is on the mat"
 def one(name: str, answer: str, truth: str, language: str = "en", truths: list[str] | None = None) -> float:
     truths = truths or [truth]
     answers = [[answer] if t == truth else [] for t in truths]
-    found = score_answers(answers, truths, names=[name], language=language)  # type: ignore[arg-type]
+    found = score_answers(answers, truths, names=[name], language=language)  # type: ignore[arg-type]  # a plain string, of those allowed
     return found[name][truths.index(truth)][0]
 
 
@@ -183,7 +183,7 @@ def test_scores_lie_in_0_to_1_and_an_equal_text_scores_1(answer: str, truth: str
 
     The one exception is a mark of the mteval format, `<skipped>`, which sacrebleu's tokens leave out.
     """
-    found = score_answers([[answer, truth, truth.upper()]], [truth], names=METRICS, language=language)  # type: ignore[arg-type]
+    found = score_answers([[answer, truth, truth.upper()]], [truth], names=METRICS, language=language)  # type: ignore[arg-type]  # a plain string, of those allowed
     for name, ((given_answer, same, upper),) in found.items():
         assert 0 <= given_answer <= 1
         assert 0 <= upper <= 1

@@ -33,7 +33,7 @@ def test_losses_are_those_of_the_stock_trainer(request: pytest.FixtureRequest, s
     def losses(trainer: Any) -> list[float]:
         seen: list[float] = []
 
-        class Keep(TrainerCallback):  # type: ignore[misc]
+        class Keep(TrainerCallback):  # type: ignore[misc]  # a class that is made at run time
             def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
                 seen.extend([logs["loss"]] if "loss" in logs else [])
 
@@ -75,7 +75,7 @@ def test_what_is_rounded_once_is_what_autocast_rounds_in_every_step(
     data = [{"input_ids": p + c, "labels": [-100] * len(p) + c} for p, c in rows(gemma_like, "a wolf of the north")]
     ours = trainer_class()
 
-    class InEveryStep(ours):  # type: ignore[misc, valid-type]
+    class InEveryStep(ours):  # type: ignore[misc, valid-type]  # a class that is made at run time
         def _round_once(self) -> None:
             pass
 
@@ -115,7 +115,7 @@ def test_arms_see_their_rows_in_the_same_order(
     seen: list[list[int]] = []
     made = trainer_class()
 
-    class Spy(made):  # type: ignore[misc, valid-type]
+    class Spy(made):  # type: ignore[misc, valid-type]  # a class that is made at run time
         def compute_loss(self, model: Any, inputs: Any, **kwargs: Any) -> Any:
             seen[-1].extend(inputs["input_ids"][:, 3].tolist())
             return super().compute_loss(model, inputs, **kwargs)
@@ -133,7 +133,7 @@ def test_rows_that_the_trainer_drops_are_noticed(
 ) -> None:
     made = trainer_class()
 
-    class Dropping(made):  # type: ignore[misc, valid-type]
+    class Dropping(made):  # type: ignore[misc, valid-type]  # a class that is made at run time
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self.train_dataset = self.train_dataset.select(range(15))

@@ -159,7 +159,7 @@ def _trained(
     times: list[float] = []
     losses: list[float] = []
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
+    class Clock(TrainerCallback):  # type: ignore[misc]  # these have no types
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
             times.append(time.perf_counter())
 
@@ -205,7 +205,7 @@ def useful_flops(model: Any, length: int, labelled: int) -> dict[str, float]:
     head = model.get_output_embeddings().weight
     inner = [m.weight for m in model.modules() if type(m).__name__ in {"Linear", "Conv1D"} and m.weight is not head]
     body = sum(w.numel() for w in inner)
-    lora = sum(LORA["r"] * sum(w.shape) for w in inner)  # type: ignore[operator,misc]
+    lora = sum(LORA["r"] * sum(w.shape) for w in inner)  # type: ignore[operator,misc]  # these have no types
     config = model.config
     heads = config.num_attention_heads
     width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
@@ -262,7 +262,10 @@ def training_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Ra
 
 
 def losses(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides) -> dict[str, Any]:
-    """Whether our trainer's losses are the stock one's, beside how far the stock one's move when rows are padded."""
+    """Whether our trainer's losses are the stock one's, beside how far the stock one's move when rows are padded.
+
+    Where a model has dropout (GPT-2), padding draws other noise too: the latter is then no measure of rounding.
+    """
     from trl import SFTTrainer
 
     from bench.train import trainer_class

@@ -44,7 +44,7 @@ def training_rate(model: Any, tokenizer: Any, texts: Sequence[str], *, updates: 
 
     times: list[float] = []
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
+    class Clock(TrainerCallback):  # type: ignore[misc]  # transformers has no types
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
             times.append(time.perf_counter())
 
