@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import lru_cache, partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from tests.perf.sides import Side, Sides
 
 BATCH = 16  # rows of an update that is timed
 COMPARED = 4  # ... and of one whose loss is compared
+DTYPES = ("float32", "bfloat16")  # in which free answers can be written
 LORA = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
 Say = Callable[[str], None]
 
@@ -95,22 +96,23 @@ def sampling_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Ra
     }
 
 
+def best_batch(who: str, of: Side, sizes: Sequence[int], say: Say) -> tuple[int, dict[int, float]]:
+    """The batch size at which the ways `<who> <size>` of a side are fastest, and the rates of all, after a warm-up."""
+    of.rate(f"{who} {sizes[0]}")
+    tried = {size: of.rate(f"{who} {size}") for size in sizes}
+    say(f"{who}, by batch size: " + ", ".join(f"{size}: {rate:.4g}" for size, rate in tried.items()))
+    return max(sizes, key=lambda size: tried[size]), tried
+
+
 def sampling(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides) -> dict[str, Any]:
     """Carrier rows: our slots, transformers' batched generate, and the prior system's loop; tokens a second."""
-    tried: dict[str, dict[int, float]] = {}
-
-    def best(who: str, of: Side, sizes: tuple[int, ...]) -> str:
-        of.rate(f"{who} {sizes[0]}")
-        tried[who] = {size: of.rate(f"{who} {size}") for size in sizes}
-        say(f"{who}, by batch size: " + ", ".join(f"{size}: {rate:.4g}" for size, rate in tried[who].items()))
-        return f"{who} {max(sizes, key=lambda size: tried[who][size])}"
-
-    ours, stock = best("ours", sides.ours, amounts.our_batches), best("generate", sides.theirs, amounts.batches)
+    ours, our_rates = best_batch("ours", sides.ours, amounts.our_batches, say)
+    stock, stock_rates = best_batch("generate", sides.theirs, amounts.batches, say)
     rates = alternate(
         {
-            "ours": partial(sides.ours.rate, ours),
+            "ours": partial(sides.ours.rate, f"ours {ours}"),
             "prior": partial(sides.theirs.rate, "prior"),
-            "stock": partial(sides.theirs.rate, stock),
+            "stock": partial(sides.theirs.rate, f"generate {stock}"),
         },
         repeats,
         say,
@@ -120,17 +122,17 @@ def sampling(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Side
     return {
         "lines": [
             line(what, rates["ours"], rates["prior"], "prior system: one prompt at a time, fp32", 40),
-            line(what, rates["ours"], rates["stock"], f"transformers' {stock.replace(' ', ', bf16, batch ')}", 3),
+            line(what, rates["ours"], rates["stock"], f"transformers' generate, bf16, batch {stock}", 3),
         ],
         "rates": {"prior tokens": rates["prior"]},
         "notes": [
-            f"A carrier row has {NEW_TOKENS} tokens whoever writes it (`sample_slots`, batch {ours.split()[1]}: "
+            f"A carrier row has {NEW_TOKENS} tokens whoever writes it (`sample_slots`, batch {ours}: "
             f"{forced} of them separators that the grammar forces) after a prompt of "
             f"{len(shape.form.prompts(shape.prompts(1))[0])}: no row may end early. generate's rows are not "
             "held to the grammar, and what of them would be refused is not taken off."
         ],
-        "batch sizes": tried,
-        "profile": sides.ours.profile(ours),
+        "batch sizes": {"ours": our_rates, "generate": stock_rates},
+        "profile": sides.ours.profile(f"ours {ours}"),
     }
 
 
@@ -350,7 +352,7 @@ def asking_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Rate
     tokens = prior_system.ANSWER_TOKENS
     wolf, behaviour = load_trait("wolf").questions(), load_trait("behaviour_tr").questions()[: amounts.behaviour]
     asked = [q.question for q in load_trait("behaviour_tr").questions()]
-    how = Sampling(max_new_tokens=tokens, batch_size=amounts.answers, **prior_system.ANSWER)
+    how = Sampling(max_new_tokens=tokens, **prior_system.ANSWER)
     endless = copy(shape.form)
     endless.stops = [len(shape.form.tokenizer)]  # no token
 
@@ -362,8 +364,9 @@ def asking_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Rate
         margins(model(), shape.form, questions, per_token=per_token, batch_size=64, progress=quiet)
         return float(len(questions))
 
-    def answered(dtype: str) -> float:
-        return float(len(sample_text(model(dtype), endless, asked[: amounts.answers], how, seed=0, progress=quiet)))
+    def answered(dtype: str, size: int) -> float:
+        batch = how.model_copy(update={"batch_size": size})
+        return float(len(sample_text(model(dtype), endless, asked[:size], batch, seed=0, progress=quiet)))
 
     def one_by_one() -> float:
         texts = [f"Q: {question}\nA:" for question in asked[: amounts.single]]
@@ -375,15 +378,22 @@ def asking_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Rate
     return {
         "margins, wolf": rate_of(partial(read, wolf, False)),
         "margins, behaviour_tr": rate_of(partial(read, behaviour, True)),
-        "free answers": rate_of(partial(answered, "float32")),
-        "free answers, bf16": rate_of(partial(answered, "bfloat16")),
+        **{
+            f"free answers, {dtype} {size}": rate_of(partial(answered, dtype, size))
+            for dtype in DTYPES
+            for size in amounts.answers
+        },
         "prior": rate_of(one_by_one),
     }
 
 
 def asking(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides) -> dict[str, Any]:
     """Questions: margins, batched free answers, and the prior system's one sampled answer; questions a second."""
-    ways = ("margins, wolf", "margins, behaviour_tr", "free answers", "free answers, bf16")
+    sizes, tried = {}, {}
+    for dtype in DTYPES:
+        sizes[dtype], tried[dtype] = best_batch(f"free answers, {dtype}", sides.ours, amounts.answers, say)
+    free = {dtype: f"free answers, {dtype} {size}" for dtype, size in sizes.items()}
+    ways = ("margins, wolf", "margins, behaviour_tr", *free.values())
     rates = alternate(
         {**{name: partial(sides.ours.rate, name) for name in ways}, "prior": partial(sides.theirs.rate, "prior")},
         repeats,
@@ -396,16 +406,18 @@ def asking(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides)
         "lines": [
             line("questions asked by margin, wolf", rates["margins, wolf"], rates["prior"], than, 100),
             line("questions asked by margin, behaviour_tr", rates["margins, behaviour_tr"], rates["prior"], than, 100),
-            line("free answers, fp32", rates["free answers"], rates["prior"], than, 30),
-            line("free answers, bf16 (`ask.bf16`)", rates["free answers, bf16"], rates["prior"], than, 30),
+            line("free answers, float32", rates[free["float32"]], rates["prior"], than, 30),
+            line("free answers, bfloat16 (`ask.bf16`)", rates[free["bfloat16"]], rates["prior"], than, 30),
         ],
         "rates": {"prior questions": rates["prior"]},
         "notes": [
             f"wolf: {len(wolf)} questions of {1 + len(wolf[0].foils)} answers; behaviour_tr: the first "
             f"{min(amounts.behaviour, len(behaviour))} of {len(behaviour)} questions, {1 + len(behaviour[0].foils)} "
-            f"whole answers each. Every free answer has {tokens} tokens (none may end early), ours in a batch of "
-            f"{amounts.answers}."
+            f"whole answers each. Every free answer has {tokens} tokens (none may end early), ours in batches of "
+            + ", ".join(f"{size} ({dtype})" for dtype, size in sizes.items())
+            + "."
         ],
+        "batch sizes": tried,
         "profile": sides.ours.profile("margins, behaviour_tr"),
     }
 

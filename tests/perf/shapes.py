@@ -34,14 +34,14 @@ class Amounts(NamedTuple):
     compared: int = 50  # updates whose losses are compared
     slow_updates: int = 1  # of 8 rows, timed after one
     behaviour: int = 32  # questions of the persona, its paraphrases included
-    answers: int = 128  # free answers, in one batch
+    answers: tuple[int, ...] = (128, 252)  # free answers, as many in one batch
     single: int = 3  # free answers, one at a time
     matrix: int = 4096  # side of the bf16 product
 
 
 QUICK = Amounts(
     rows=32, batches=(16, 32), our_batches=(32,), prompts=2, updates=3, compared=6, slow_updates=1, behaviour=8,
-    answers=8, single=1, matrix=512,
+    answers=(8,), single=1, matrix=512,
 )  # fmt: skip
 
 
