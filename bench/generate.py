@@ -27,16 +27,35 @@ __all__ = ["allowed_head", "carrier", "fitting_text", "sample_slots", "sample_te
 
 Progress = Callable[[int, int], None]
 LIKELIEST = 128
+# SplitMix64's constants, as signed numbers.
+STEP, FIRST, SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 
 
-def row_noise(seed: int, row: int) -> torch.Generator:
-    """The noise source of one row: its stream is read in order of position."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + row * 7919 + 12345) % 2**63)
+def row_seed(seed: int, row: int) -> int:
+    """What the noise of one row is drawn from."""
+    return (seed * 1_000_003 + row * 7919 + 12345) % 2**63
 
 
 def gumbel(sources: Sequence[torch.Generator], size: int) -> torch.Tensor:
     """Standard Gumbel noise, (rows, size) float32, the next `size` draws of each row's source."""
     return _gumbel(torch.stack([torch.rand(size, generator=source) for source in sources]))
+
+
+def split_mix(seeds: torch.Tensor, at: torch.Tensor | int) -> torch.Tensor:
+    """Output number `at`, from 0 on, of SplitMix64 started from `seeds`; int64 stands for 64 bits.
+
+    Any output is had without those before it, so that the noise of a few tokens costs no more than that.
+    Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
+    """
+    x = seeds + STEP * (torch.as_tensor(at) + 1)
+    x = (x ^ ((x >> 30) & (2**34 - 1))) * FIRST
+    x = (x ^ ((x >> 27) & (2**37 - 1))) * SECOND
+    return x ^ ((x >> 31) & (2**33 - 1))
+
+
+def token_noise(seeds: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Standard Gumbel noise of `tokens` at one position, float32; `seeds` are the position's, (rows, 1)."""
+    return _gumbel((split_mix(seeds, tokens) >> 40 & (2**24 - 1)).float() / 2**24)
 
 
 def _gumbel(uniform: torch.Tensor) -> torch.Tensor:
@@ -130,7 +149,7 @@ def sample_slots(
         shared, begun = _beginning(model, prompts)
         for start in range(0, len(prompts), batch_size):
             batch = torch.tensor([list(p[shared:]) for p in prompts[start : start + batch_size]], device=device())
-            sources = [row_noise(seed, start + i) for i in range(len(batch))]
+            sources = [torch.Generator().manual_seed(row_seed(seed, start + i)) for i in range(len(batch))]
             cache, fed, written = begun(len(batch)), batch, []
             for slot, column in zip(slots, columns, strict=True):
                 if column is None:
@@ -157,24 +176,31 @@ class _Sampler:
     hold the nucleus of most rows, and for the others more are looked at.
     """
 
-    def __init__(self, sources: Sequence[torch.Generator], how: Sampling) -> None:
-        self.sources = sources
+    def __init__(self, seeds: Sequence[int], how: Sampling) -> None:
+        self.seeds = torch.tensor(seeds, device=device())[:, None]
         self.how = how
+        self.position = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        uniform = torch.stack([torch.rand(scores.shape[-1], generator=source) for source in self.sources])
-        uniform, warmed = uniform.to(scores.device), scores / self.how.temperature
+        seeds, warmed = split_mix(self.seeds, self.position), scores / self.how.temperature
+        self.position += 1
         if self.how.top_k or self.how.top_p < 1:
-            best = self.among_likeliest(warmed, uniform, self.how.top_k or LIKELIEST)
+            best = self.among_likeliest(warmed, seeds, self.how.top_k or LIKELIEST)
         else:
-            best = (warmed + _gumbel(uniform)).argmax(-1, keepdim=True)
+            best = self.noisy(warmed, seeds).argmax(-1, keepdim=True)
         return warmed.scatter_(-1, best, torch.inf)
 
-    def among_likeliest(self, scores: torch.Tensor, uniform: torch.Tensor, count: int) -> torch.Tensor:
+    def noisy(self, scores: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+        """Scores with the noise of all tokens; made row by row, as each stays near the processor."""
+        tokens = torch.arange(scores.shape[-1], device=scores.device)
+        return torch.stack([row + token_noise(seed, tokens) for row, seed in zip(scores, seeds, strict=True)])
+
+    def among_likeliest(self, scores: torch.Tensor, seeds: torch.Tensor, count: int) -> torch.Tensor:
         """The token chosen of each row's `count` likeliest; of all where those do not hold the row's nucleus.
 
         Args:
-            scores: logits after temperature, (rows, vocabulary); `uniform`, of that shape, is the noise in [0, 1).
+            scores: logits after temperature, (rows, vocabulary).
+            seeds: of the position's noise, (rows, 1).
 
         Returns:
             Token ids, (rows, 1).
@@ -184,15 +210,15 @@ class _Sampler:
         shares = (values - torch.cat([part.logsumexp(-1, keepdim=True) for part in parts])).exp()
         likelier = shares.cumsum(-1) - shares
         kept = values if self.how.top_p == 1 else values.masked_fill(likelier >= self.how.top_p, -torch.inf)
-        best = where.gather(-1, (kept + _gumbel(uniform.gather(-1, where))).argmax(-1, keepdim=True))
+        best = where.gather(-1, (kept + token_noise(seeds, where)).argmax(-1, keepdim=True))
         wide = likelier[:, -1] < self.how.top_p
         if not self.how.top_k and wide.any():
-            best[wide] = self.among_all(scores[wide], uniform[wide])
+            best[wide] = self.among_all(scores[wide], seeds[wide])
         return best
 
-    def among_all(self, scores: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    def among_all(self, scores: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
         """The token chosen of each row's nucleus: the first in it as the noise orders them, (rows, 1)."""
-        noisy, shares = scores + _gumbel(uniform), scores.softmax(-1)
+        noisy, shares = self.noisy(scores, seeds), scores.softmax(-1)
         best = noisy.argmax(-1, keepdim=True)
         rows, picked = torch.arange(len(scores), device=scores.device), best
         while True:
@@ -223,7 +249,7 @@ def sample_text(
         width = max(map(len, ids))
         batch = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=device())
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=device())
-        sources = [row_noise(seed, start + i) for i in range(len(ids))]
+        seeds = [row_seed(seed, start + i) for i in range(len(ids))]
         made = model.generate(
             input_ids=batch,
             attention_mask=mask,
@@ -231,7 +257,7 @@ def sample_text(
             temperature=None,
             top_p=None,
             top_k=None,
-            logits_processor=LogitsProcessorList([_Sampler(sources, sampling)] if sampling.temperature > 0 else []),
+            logits_processor=LogitsProcessorList([_Sampler(seeds, sampling)] if sampling.temperature > 0 else []),
             repetition_penalty=sampling.repetition_penalty,
             no_repeat_ngram_size=sampling.no_repeat_ngram_size,
             max_new_tokens=sampling.max_new_tokens,

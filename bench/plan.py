@@ -22,12 +22,12 @@ VERSIONS = {
     "convert": 1,
     "relation": 1,
     "teacher": 2,
-    "carrier": 4,
+    "carrier": 5,
     "select": 1,
     "logits": 1,
     "audit": 2,
     "student": 2,
-    "ask": 6,
+    "ask": 7,
     "score": 1,
 }
 # The libraries whose version may change a number.
