@@ -32,19 +32,20 @@ STEP, FIRST, SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEE
 
 
 def row_seed(seed: int, row: int) -> int:
-    """What the noise of one row is drawn from."""
+    """Where the noise of one row begins."""
     return (seed * 1_000_003 + row * 7919 + 12345) % 2**63
 
 
 def gumbel(sources: Sequence[torch.Generator], size: int) -> torch.Tensor:
-    """Standard Gumbel noise, (rows, size) float32, the next `size` draws of each row's source."""
+    """Standard Gumbel noise of slots, (rows, size) float32: the next `size` draws of each row's source."""
     return _gumbel(torch.stack([torch.rand(size, generator=source) for source in sources]))
 
 
 def split_mix(seeds: torch.Tensor, at: torch.Tensor | int) -> torch.Tensor:
     """Output number `at`, from 0 on, of SplitMix64 started from `seeds`; int64 stands for 64 bits.
 
-    Any output is had without those before it, so that the noise of a few tokens costs no more than that.
+    Any output is had without those before it, so that the noise of the few tokens of a vocabulary that free text is
+    drawn from costs no more than theirs.
     Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
     """
     x = seeds + STEP * (torch.as_tensor(at) + 1)
