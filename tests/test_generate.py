@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from bench.carriers import number_prompts, number_slots
-from bench.generate import _Sampler, allowed_head, row_seed, sample_slots, sample_text, score, split_mix, token_noise
+from bench.generate import allowed_head, sample_slots, sample_text, score
 from bench.models import Format, load_model, load_tokenizer
 from bench.recipe import Numbers, Sampling
+from bench.sampler import Sampler, row_seed, split_mix, token_noise
 
 NUMBERS = Numbers(kind="numbers", rows=16, held_out=8)
 
@@ -146,7 +147,7 @@ def test_the_sampler_leaves_what_the_stock_warpers_leave(spreads: list[float], t
     expected = TopPLogitsWarper(top_p)(None, expected) if top_p < 1 else expected
     how = Sampling(temperature=0.7, top_k=top_k, top_p=top_p)
     rows = [row_seed(1, row) for row in range(4)]
-    sampler = _Sampler(rows, how)
+    sampler = Sampler(rows, how)
     for position in range(20):
         noise = token_noise(split_mix(torch.tensor(rows)[:, None], position), torch.arange(3000))
         wanted = (expected + noise).argmax(-1)
