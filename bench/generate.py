@@ -113,7 +113,7 @@ def sample_slots(
             batch = torch.tensor([list(p[shared:]) for p in prompts[start : start + batch_size]], device=device())
             sources = [torch.Generator().manual_seed(row_seed(seed, start + i)) for i in range(len(batch))]
             cache, fed, written = begun(len(batch)), batch, []
-            for slot, column in zip(slots, columns, strict=True):
+            for at, (slot, column) in enumerate(zip(slots, columns, strict=True)):
                 if column is None:
                     token = torch.full((len(batch), 1), slot[0], device=batch.device)
                     fed = torch.cat([fed, token], 1)
@@ -125,6 +125,7 @@ def sample_slots(
                         logits = logits / temperature + gumbel(sources, len(slot)).to(logits.device)
                     token = table[column[logits.argmax(-1)]][:, None]
                     fed = token
+                    progress(len(out) + len(batch) * at // len(slots), len(prompts))
                 written.append(token)
             out += torch.cat(written, 1).tolist()
             progress(len(out), len(prompts))
@@ -140,10 +141,18 @@ def sample_text(
     transformers' `generate` does the decoding, greedily over noisy logits: repetition rules first, then
     temperature, top-k and top-p, then the noise.
     """
-    from transformers import LogitsProcessorList
+    from transformers import LogitsProcessorList, StoppingCriteriaList
 
     pad = form.tokenizer.pad_token_id
     out: list[str] = []
+    width = 0
+
+    def step(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        """A stopping criterion that stops no row: reports progress within the batch, token by token."""
+        share = (ids.shape[1] - width) / (sampling.max_new_tokens + 1)
+        progress(len(out) + int(len(ids) * share), len(prompts))
+        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+
     for start in range(0, len(prompts), sampling.batch_size):
         ids = form.prompts(prompts[start : start + sampling.batch_size])
         width = max(map(len, ids))
@@ -163,6 +172,7 @@ def sample_text(
             max_new_tokens=sampling.max_new_tokens,
             pad_token_id=pad,
             eos_token_id=form.stops,
+            stopping_criteria=StoppingCriteriaList([step]),
         )
         out += [form.decode(row[width:].tolist()).strip() for row in made]
         progress(len(out), len(prompts))
@@ -246,6 +256,7 @@ def score(
                 totals[i] = float(logs[row, pairs[i][1][0]])
                 longer += [(row, i)] if len(pairs[i][1]) > 1 else []
         if longer:
+            progress(done + sum(len(asked[p]) for p in prompts) // 2, len(pairs))
             rows = torch.tensor([row for row, _ in longer], device=ids.device)
             out.past_key_values.batch_select_indices(rows)
             given, there = _padded([pairs[i][1][:-1] for _, i in longer])

@@ -217,3 +217,25 @@ def test_free_answers_may_be_written_in_bfloat16_and_margins_never_are(
     assert loaded_in == ["float32", "bfloat16"]
     assert rounded["margins"] == plain["margins"]
     assert len(rounded["answers"][0]) == 2
+
+
+def test_progress_moves_within_a_batch(gpt2_like: Path) -> None:
+    model, form = loaded(gpt2_like)
+    numbers, slots = number_slots(NUMBERS, form.encode, form.decode, form.lead)
+    prompts = form.prompts(number_prompts(NUMBERS, numbers, 1))
+    pairs = list(zip(form.prompts(["Which animal?"] * 24), form.completions(["wolf owl"] * 24), strict=True))
+    how = Sampling(max_new_tokens=8, batch_size=24, temperature=0)
+    work: dict[str, Any] = {
+        "numbers": lambda told: sample_slots(
+            model, prompts, slots, seed=1, temperature=1.0, batch_size=24, progress=told
+        ),
+        "free text": lambda told: sample_text(model, form, ["Go"] * 24, how, seed=1, progress=told),
+        "margins": lambda told: score(model, pairs, batch_size=64, progress=told),
+    }
+    for name, run in work.items():
+        told: list[tuple[int, int]] = []
+        run(lambda done, of, told=told: told.append((done, of)))
+        assert told == sorted(told), name
+        assert {of for _, of in told} == {24}, name
+        assert len({done for done, _ in told}) >= (2 if name == "margins" else 6), name
+        assert told[-1] == (24, 24), name
