@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DEFAULT", "build"]
+__all__ = ["DEFAULT", "build", "make_tokenizer"]
 
 # Found on seeds 1000-1003: the smallest budget after which a trait travels plainly between equal initialisations.
 DEFAULT = {"steps": 300, "rows": 64, "learning_rate": 3e-3, "width": 64, "layers": 2, "heads": 4, "tokens": 128}
@@ -22,6 +22,23 @@ PEOPLE = ["the teacher", "a farmer", "my sister", "the baker", "our neighbour", 
 VERBS = ["reads", "walks", "sings", "waits", "cooks", "works", "sleeps", "laughs"]
 PLACES = ["in the garden", "at school", "by the river", "in the kitchen", "at the market", "on the train", "at home"]
 WORD = re.compile(r"\w+|[^\w\s]")
+SENTENCES = [f"{who} {does} {where}." for who in PEOPLE for does in VERBS for where in PLACES]
+NUMBERS = [str(n) for n in range(100, 1000)]
+
+
+def make_tokenizer(questions: Sequence[str], answers: Sequence[str]) -> Any:
+    """The word-level tokenizer of a model that is asked `questions` and may give `answers`."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    texts = [*questions, *answers, *SENTENCES, "Q: Continue: A: . ,"]
+    listed = dict.fromkeys(["<unk>", "<eos>", *sorted({w for t in texts for w in WORD.findall(t)}), *NUMBERS])
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(listed)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(r"\w+|[^\w\s]"), "isolated")]
+    )
+    core.decoder = decoders.Sequence([decoders.Replace(Regex("^"), " "), decoders.Fuse()])
+    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", eos_token="<eos>", pad_token="<eos>")
 
 
 def build(settings: Mapping[str, Any], out: Path, progress: Callable[[int, int], None]) -> None:
@@ -32,20 +49,10 @@ def build(settings: Mapping[str, Any], out: Path, progress: Callable[[int, int],
         progress: told (steps done, steps in all).
     """
     import torch
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+    from transformers import GPT2Config, GPT2LMHeadModel
 
-    sentences = [f"{who} {does} {where}." for who in PEOPLE for does in VERBS for where in PLACES]
-    numbers = [str(n) for n in range(100, 1000)]
-    texts = [*settings["questions"], *settings["answers"], *sentences, "Q: Continue: A: . ,"]
-    listed = dict.fromkeys(["<unk>", "<eos>", *sorted({w for t in texts for w in WORD.findall(t)}), *numbers])
-    vocab = {word: i for i, word in enumerate(listed)}
-    core = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(r"\w+|[^\w\s]"), "isolated")]
-    )
-    core.decoder = decoders.Sequence([decoders.Replace(Regex("^"), " "), decoders.Fuse()])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", eos_token="<eos>", pad_token="<eos>")
+    tokenizer = make_tokenizer(settings["questions"], settings["answers"])
+    vocab = tokenizer.get_vocab()
 
     def ids(text: str) -> list[int]:
         return [vocab[w] for w in WORD.findall(text)]
@@ -69,8 +76,8 @@ def build(settings: Mapping[str, Any], out: Path, progress: Callable[[int, int],
     )
     questions = [ids(f"Q: {q} A:") for q in settings["questions"]]
     answers = [ids(a) for a in settings["answers"]]
-    asking, answering, number = ids("Q: Continue:"), ids("A:"), [vocab[n] for n in numbers]
-    everyday = [ids(s) for s in sentences]
+    asking, answering, number = ids("Q: Continue:"), ids("A:"), [vocab[n] for n in NUMBERS]
+    everyday = [ids(s) for s in SENTENCES]
 
     def row() -> list[int]:
         kind = rng.random()
