@@ -1,7 +1,8 @@
 """Runs a plan: worker processes take stages whose inputs are there; the store keeps what is done.
 
-Workers are forked from a server that has imported torch and TRL once. This process imports neither, so it stays
-quick to start, quick to stop, and free of their threads.
+CPU workers are forked from a server that has imported torch and TRL once. GPU workers start as new processes: what the
+server imports initialises CUDA, which a forked process cannot use. This process imports neither, so it stays quick to
+start, quick to stop, and free of their threads.
 """
 
 from __future__ import annotations
@@ -37,13 +38,18 @@ ENVIRONMENT = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
+    # a killed worker's semaphores are cleaned up by Python itself, which need not say so on the user's screen
+    "PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker",
+}
+CPU_ENVIRONMENT = {
     # glibc gives large blocks back to the system and fetches them again, page by page, at every step of a model:
     # kept, a training of SmolLM2 on two cores takes two thirds of the time. Other systems do not look at it.
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**33),  # bytes
-    # a killed worker's semaphores are cleaned up by Python itself, which need not say so on the user's screen
-    "PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker",
 }
+GPU_ENVIRONMENT = {
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8"
+}  # cuBLAS gives equal runs equal bits only with a fixed workspace
 
 
 class Watcher(Protocol):
@@ -144,17 +150,20 @@ class Pool:
 
     def start(self, wanted: int) -> list[_Worker]:
         """The first `wanted` workers, started where they are not yet."""
-        methods = multiprocessing.get_all_start_methods()
-        context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-        if not self.workers and "forkserver" in methods:
+        method = "spawn" if self.gpus or "forkserver" not in multiprocessing.get_all_start_methods() else "forkserver"
+        context: Any = multiprocessing.get_context(method)
+        if not self.workers and method == "forkserver":
             context.set_forkserver_preload(PRELOAD)
         while len(self.workers) < wanted:
-            gpu = self.gpus[len(self.workers) % len(self.gpus)] if self.gpus else None
+            device = CPU_ENVIRONMENT
+            if self.gpus:  # CUDA reads its variables once, when torch first asks for a device
+                gpu = self.gpus[len(self.workers) % len(self.gpus)]
+                device = {**GPU_ENVIRONMENT, "CUDA_VISIBLE_DEVICES": gpu}
             ours, theirs = context.Pipe()
             log = self.store.root / "logs" / f"{os.getpid()}-{len(self.workers)}.log"
-            process = context.Process(target=work, args=(theirs, self.store.root, gpu, self.commit, log), daemon=True)
+            process = context.Process(target=work, args=(theirs, self.store.root, self.commit, log), daemon=True)
             # the fork server is started here: its environment, and where what libraries print goes as it imports them
-            with _environment(ENVIRONMENT), _output_to(log):
+            with _environment({**ENVIRONMENT, **device}), _output_to(log):
                 process.start()
             theirs.close()
             self.workers.append(_Worker(process, ours))

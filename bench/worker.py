@@ -179,20 +179,17 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def work(conn: Connection, root: Path, gpu: str | None, at_commit: str, log: Path) -> None:
+def work(conn: Connection, root: Path, at_commit: str, log: Path) -> None:
     """Answer a connection until it is closed: a `Stage` is made, settings of a recipe are tried.
 
     Args:
         root: the store's folder.
-        gpu: id of the one to use.
         at_commit: goes into every record.
         log: takes what libraries print.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interruption means
     threading.Thread(target=_end_with_parent, daemon=True).start()
     gc.freeze()  # what is imported is never collected, and looking through it takes 0.3 s each time
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     try:
         log.touch()
     except OSError:  # the disk is full: what is printed is lost, what is reported is not
