@@ -7,11 +7,13 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
@@ -47,7 +49,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     with suppress(OSError):
         if path.read_bytes() == data:
             return
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex}")
+    aside = path.with_name(f"{_aside(path)}{os.getpid()}.{uuid.uuid4().hex}")
     try:
         with aside.open("wb") as file:
             file.write(data)
@@ -61,11 +63,16 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         aside.unlink(missing_ok=True)
 
 
+def _aside(path: Path) -> str:
+    """How the names of this host's temporary files of `path` begin; a host's name holds no dot in them."""
+    return f".{path.name}.{quote(socket.gethostname(), safe='').replace('.', '%2E')}."
+
+
 def _sweep_beside(path: Path) -> None:
-    """Remove what processes that were killed while they wrote `path` left beside it."""
+    """Remove the temporary files of `path` that killed processes of this host left."""
     if os.name != "posix":  # elsewhere a process cannot be asked after without harm
         return
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.*"):
+    for left in path.parent.glob(f"{glob.escape(_aside(path))}*.*"):
         try:
             os.kill(int(left.name.rsplit(".", 2)[1]), 0)
         except ProcessLookupError:

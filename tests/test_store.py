@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -87,13 +88,33 @@ def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
     with store.lock("held"):
         store.sweep()
     assert {str(p.relative_to(tmp_path)) for p in tmp_path.glob("[tc]*/*")} == {"tmp/held.123", "checkpoints/half"}
+
+
+def test_only_this_host_s_dead_processes_temporary_files_are_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
-    left = [tmp_path / f".a.json.{pid}.0a" for pid in (dead.pid, os.getpid())]
-    for path in left:
-        path.write_text("half")
+    killed = f"""
+import os, signal
+from pathlib import Path
+from unittest.mock import patch
+from bench.store import write_atomically
+die = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+with patch("socket.gethostname", lambda: "node-1.b.json"), patch("os.fsync", die):
+    write_atomically(Path({str(tmp_path)!r}) / "a.json", "half")
+"""
+    subprocess.run([sys.executable, "-c", killed], check=False)
+    (left,) = tmp_path.iterdir()
+    for host, swept in (("node-1", False), ("node-2.b.json", False), ("b.json", False), ("node-1.b.json", True)):
+        monkeypatch.setattr("socket.gethostname", lambda host=host: host)
+        write_atomically(tmp_path / "a.json", f"whole, by {host}")
+        write_atomically(tmp_path / "b.json", f"whole, by {host}")
+        assert left.exists() != swept
+    own = tmp_path / left.name.replace(left.name.split(".")[-2], str(os.getpid()))
+    own.write_text("half, by a process that lives")
     write_atomically(tmp_path / "a.json", "whole")
-    assert [path.exists() for path in left] == [False, True]
+    assert own.exists()
 
 
 def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
