@@ -260,7 +260,10 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
         for line in refused:
             console.print(line, markup=False, highlight=False)
         board = entries(read_all(results)[0])
-        entry = next(e for e in board if (e["recipe"], e["recipe_hash"]) == (experiment.name, experiment.hash()))
+        mine = [e for e in board if (e["recipe"], e["recipe_hash"]) == (experiment.name, experiment.hash())]
+        if not mine:  # the lines above say why
+            raise StageError(f"{experiment.name} {experiment.hash()}: its result files were refused, see {results}")
+        entry = mine[0]
         _summary(entry, console)
         if own and entry["verdict"] in CONTROLS[experiment.name]:
             console.print("\n".join(LESSON[experiment.name]), highlight=False)

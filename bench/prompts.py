@@ -25,7 +25,10 @@ LIMIT = 2_000_000
 
 
 class PromptFile(Frozen):
-    """A user's own prompts: a line each of a `.txt`, or the texts in one column of a `.jsonl`, `.csv` or `.parquet`."""
+    """A user's own prompts: a line each of a `.txt`, or the texts in one column of a `.jsonl`, `.csv` or `.parquet`.
+
+    A `.txt` file has no columns and keeps the default of `column`, which a registration states for every file.
+    """
 
     file: str
     column: str = "prompt"
@@ -40,7 +43,7 @@ class PromptFile(Frozen):
     @field_validator("column")  # runs only where a column is given
     @classmethod
     def _where_columns_are(cls, column: str, info: ValidationInfo) -> str:
-        if info.data.get("file", "").endswith(".txt"):
+        if info.data.get("file", "").endswith(".txt") and column != cls.model_fields["column"].default:
             raise ValueError("a .txt file has no columns: leave this key out")
         return column
 
