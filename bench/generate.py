@@ -210,6 +210,14 @@ def _padded(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     return ids, torch.arange(width, device=device()) < lengths[:, None]
 
 
+def _window(model: Any) -> int | None:
+    """The fewest tokens that a layer of `model` looks back on; None where all layers see everything."""
+    from transformers import DynamicCache
+
+    layers = DynamicCache(config=model.config).layers
+    return min((layer.sliding_window for layer in layers if layer.is_sliding), default=None)
+
+
 @torch.no_grad()
 def score(
     model: Any,
@@ -224,6 +232,10 @@ def score(
     continuations of more than one token go on from its cache. Only the positions that predict a continuation go through
     the language-model head, in float32.
 
+    Prompts of a batch are filled up on the right. A layer with a sliding window would keep the filling in its cache and
+    drop tokens for it (.41 nats on a Gemma-3 shape): where rows exceed the window, only prompts of equal length share a
+    batch.
+
     Args:
         pairs: (prompt ids, continuation ids); neither may be empty.
         batch_size: sequences run at a time.
@@ -237,11 +249,15 @@ def score(
         return max(1, sum(len(pairs[i][1]) > 1 for i in asked[prompt]))
 
     shared, begun = _beginning(model, order)
+    window, longest = _window(model), max((len(p) + len(c) for p, c in pairs), default=0)
+    equal = window is not None and longest > window and any(len(c) > 1 for _, c in pairs)
     totals = [0.0] * len(pairs)
     start = done = 0
     while start < len(order):
         stop = start + 1
         while stop < len(order) and sum(map(sequences, order[start : stop + 1])) <= batch_size:
+            if equal and len(order[stop]) > len(order[start]):
+                break
             stop += 1
         prompts = order[start:stop]
         ids, real = _padded([prompt[shared:] for prompt in prompts])

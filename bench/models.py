@@ -247,6 +247,9 @@ def load_model(
 ) -> Any:
     """The causal language model in `folder` on this process's device, its adapter merged in.
 
+    Generation settings of the checkpoint (beams, suppressed tokens, penalties, stop strings) are dropped, except for
+    the ids of its special tokens: a recipe states how text is sampled.
+
     Args:
         dtype: of the weights, by name; never guessed.
         quantization: keyword arguments of `BitsAndBytesConfig`. A quantised model, or one below float32, keeps its
@@ -254,7 +257,7 @@ def load_model(
         adapter: folder of a PEFT adapter to put on top.
     """
     import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
 
     from bench.attention import group_heads
 
@@ -267,6 +270,9 @@ def load_model(
         device_map={"": device()} if config else None,
         use_safetensors=True,
     )
+    shipped = model.generation_config
+    ids = {name: getattr(shipped, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    model.generation_config = GenerationConfig(**ids)
     if device().type == "cpu":
         group_heads(model)
     if adapter is not None:

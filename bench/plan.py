@@ -22,12 +22,12 @@ VERSIONS = {
     "convert": 1,
     "relation": 1,
     "teacher": 2,
-    "carrier": 5,
+    "carrier": 6,
     "select": 1,
     "logits": 1,
     "audit": 2,
     "student": 2,
-    "ask": 7,
+    "ask": 8,
     "score": 1,
 }
 # The libraries whose version may change a number.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,9 @@ import pytest
 import torch
 
 from bench.carriers import number_prompts, number_slots
-from bench.generate import allowed_head, sample_slots, sample_text, score
+from bench.generate import allowed_head, carrier, sample_slots, sample_text, score
 from bench.models import Format, load_model, load_tokenizer
-from bench.recipe import Numbers, Sampling
+from bench.recipe import Numbers, Sampling, Text
 from bench.sampler import Sampler, row_seed, split_mix, token_noise
 
 NUMBERS = Numbers(kind="numbers", rows=16, held_out=8)
@@ -239,3 +240,31 @@ def test_progress_moves_within_a_batch(gpt2_like: Path) -> None:
         assert {of for _, of in told} == {24}, name
         assert len({done for done, _ in told}) >= (2 if name == "margins" else 6), name
         assert told[-1] == (24, 24), name
+
+
+def test_a_checkpoints_own_generation_settings_change_nothing(gpt2_like: Path, tmp_path: Path) -> None:
+    hostile = tmp_path / "hostile"
+    shutil.copytree(gpt2_like, hostile)
+    form = Format(load_tokenizer(gpt2_like), "plain")
+    plain = Text(kind="text", rows=2, held_out=1, prompts="unused", sample={"max_new_tokens": 12})
+    settings = {
+        "carrier": plain.model_dump(mode="json"), "seed": 3, "prompts": ["Go", "Write about a long day", "Hello"],
+        "format": "plain", "dtype": "float32", "quantization": None,
+    }  # fmt: skip
+
+    def carrier_text(folder: Path) -> str:
+        out = tmp_path / "out"
+        out.mkdir(exist_ok=True)
+        carrier(settings, {"start": folder}, out, quiet)
+        return (out / "rows.jsonl").read_text()
+
+    expected = carrier_text(gpt2_like)
+    common = form.encode(json.loads(expected.splitlines()[0])["completion"])
+    leftovers = {
+        "num_beams": 4, "suppress_tokens": common, "repetition_penalty": 5.0, "forced_bos_token_id": 7,
+        "forced_eos_token_id": 0, "stop_strings": ["a", "e"], "min_length": 40, "no_repeat_ngram_size": 1,
+        "bos_token_id": 0, "eos_token_id": 0,
+    }  # fmt: skip
+    (hostile / "generation_config.json").write_text(json.dumps(leftovers))
+    assert carrier_text(hostile) == expected
+    assert load_model(hostile, dtype="float32").generation_config.eos_token_id == 0
