@@ -53,7 +53,7 @@ def ask(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, prog
     Margins are taken in the dtype of the weights, never under autocast: they resolve effects of a hundredth.
 
     Args:
-        settings: `questions`, `per_token`, `ask` (as in the recipe), `format`, `dtype`, `quantization`, `seed`, `end`
+        settings: `questions`, `per_token`, `ask` (as in the recipe), what `Model.loading` gives, `seed`, `end`
             (as for students); `step`: after so many updates of its training, in place of its end.
         inputs: `start` (the checkpoint), `trained` where the model was trained, and for a student `rows_<arm>` (carrier
             artefacts) with `kept`.
@@ -63,7 +63,7 @@ def ask(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, prog
     if "step" in settings:
         trained = trained / f"step-{settings['step']}"
     base, adapter = adapter_or_model(trained, start)
-    form = Format(load_tokenizer(start), settings["format"])
+    form = Format(load_tokenizer(start), settings["format"], settings.get("chat_template_kwargs"))
     questions = [Question(**question) for question in settings["questions"]]
     how = Ask(**settings["ask"])
 

@@ -32,7 +32,8 @@ def prepare(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
     which positions of a completion were sampled.
 
     Args:
-        settings: `method`, `carrier` (as in the recipe, numbers), `format`, `student_format`, `dtype`, `quantization`.
+        settings: `method`, `carrier` (as in the recipe, numbers), what `Model.loading` gives of the teacher, and the
+            `student_format` with its `student_chat_template_kwargs`.
         inputs: `start`, `trained` for a teacher that was trained, `carrier`, `kept`, and `student`, its checkpoint.
 
     Raises:
@@ -42,8 +43,10 @@ def prepare(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
     import torch
     from safetensors.torch import save_file
 
-    form = Format(load_tokenizer(inputs["start"]), settings["format"])
-    theirs = Format(load_tokenizer(inputs["student"]), settings["student_format"])
+    form = Format(load_tokenizer(inputs["start"]), settings["format"], settings.get("chat_template_kwargs"))
+    theirs = Format(
+        load_tokenizer(inputs["student"]), settings["student_format"], settings.get("student_chat_template_kwargs")
+    )
     if form.tokenizer.get_vocab() != theirs.tokenizer.get_vocab() or form.describe() != theirs.describe():
         same_size = len(form.tokenizer) == len(theirs.tokenizer)
         trap = " (their sizes are equal: a trap, since the same id means another word)" if same_size else ""

