@@ -1,4 +1,4 @@
-"""The command: flags, exit codes, what the terminal shows."""
+"""The command: flags, dispatch, exit codes. `bench.terminal` holds the screen."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from bench.errors import StageError, UserError
+from bench.terminal import LESSONS, ProgressDisplay, print_line, print_plan, print_recipes, print_summary, shorten
 
 if TYPE_CHECKING:
     from bench.execute import Pool
-    from bench.plan import Plan, Stage
     from bench.recipe import Experiment, Model
     from bench.store import Store
 
 __all__ = ["main"]
 
 DEFAULT = "tiny_pair"
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
+PUBLISHED = ROOT / "results"  # committed; runs write below it, where git does not look
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="remove from the store what the recipes (default: all of recipes/) do not need today",
     )
-    what.add_argument("--smoke", action="store_true", help="the same path on tiny budgets; writes nothing to results/")
+    what.add_argument("--smoke", action="store_true", help="the same path on tiny budgets; leaves --results alone")
     p.add_argument("--recipe", nargs="+", metavar="NAME", help=f"names or YAML paths (default: {DEFAULT})")
     p.add_argument(
         "--seeds", type=int, metavar="N", help="how many seeds, in place of the recipe's number: another row"
@@ -53,7 +52,11 @@ def parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe: another row"
     )
     p.add_argument(
-        "--results", type=Path, default=ROOT / "results", metavar="DIR", help="result files (default: results/)"
+        "--results",
+        type=Path,
+        default=PUBLISHED / "local",
+        metavar="DIR",
+        help="result files (default: results/local/, yours alone; the published ones are in results/)",
     )
     p.add_argument("--store", type=Path, default=ROOT / ".bench", metavar="DIR", help="artefacts (default: .bench/)")
     p.add_argument(
@@ -76,169 +79,17 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-class Screen:
-    """Shows a run: bars with the time left on a terminal, one plain line per finished stage elsewhere."""
-
-    def __init__(self, console: Console, total: int, done: int) -> None:
-        self.console = console
-        self.total = total
-        self.bars: dict[str, TaskID] = {}
-        self.progress = Progress(
-            TextColumn("{task.description:<28}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self.all = self.progress.add_task("all stages", total=total, completed=done)
-
-    def __enter__(self) -> Screen:
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
-
-    def started(self, stage: Stage) -> None:
-        if stage.key not in self.bars:  # a stage starts again where what it reads was damaged
-            self.bars[stage.key] = self.progress.add_task(stage.label, total=None)
-
-    def moved(self, stage: Stage, done: int, of: int) -> None:
-        self.progress.update(self.bars[stage.key], completed=done, total=of)
-
-    def finished(self, stage: Stage, seconds: float, left: int) -> None:
-        self.progress.remove_task(self.bars.pop(stage.key))
-        self.progress.update(self.all, completed=self.total - left)
-        self.noticed(f"[{self.total - left}/{self.total}] {stage.label}  {seconds:.1f} s")
-
-    def noticed(self, line: str) -> None:
-        self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _heading(path: Path) -> list[str]:
-    """The comment lines a recipe opens with, after the one with its command."""
-    lines = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]:
-        if not line.startswith("#"):
-            break
-        lines.append(line.lstrip("# ").rstrip())
-    return lines
-
-
-def _list(console: Console) -> None:
-    from bench.recipe import FOLDER
-    from bench.traits import FOLDER as TRAITS
-    from bench.yamlfile import names
-
-    table = Table("recipe", "what it asks and needs", box=None, padding=(0, 2))
-    for name in names(FOLDER):
-        table.add_row(name, escape("\n".join(_heading(FOLDER / f"{name}.yaml"))))
-    console.print(table)
-    console.print(f"\nTraits: {', '.join(names(TRAITS))}", highlight=False)
-
-
-def _dry_run(experiment: Experiment, plan: Plan, store: Store, console: Console) -> None:
-    kinds: dict[str, list[bool]] = {}
-    for stage in plan.stages.values():
-        kinds.setdefault(stage.kind, []).append(store.is_done(stage.key))
-    table = Table(
-        "stage", "in all", "done", "to do", title=f"{experiment.name}  {experiment.hash()}", title_justify="left"
-    )
-    for kind, done in kinds.items():
-        table.add_row(kind, str(len(done)), str(sum(done)), str(len(done) - sum(done)))
-    console.print(table)
-    for role, spec in (("teacher", experiment.recipe.teacher), ("student", experiment.recipe.student)):
-        console.print(_memory(role, spec), highlight=False, soft_wrap=True)
-    spent = _mean_seconds(store)
-    todo = [(stage.kind, stage.model) for stage in plan.stages.values() if not store.is_done(stage.key)]
-    if todo and set(todo) <= spent.keys():
-        minutes = sum(spent[what] for what in todo) / 60
-        console.print(f"About {minutes:.0f} minutes of work, going by the same kinds of stages done here before.")
-    elif todo:
-        console.print("No estimate of the time: not every kind of stage was run on these models here before.")
-
-
-def _memory(role: str, spec: Model) -> str:
-    """One line on the memory a model needs."""
-    from bench.memory import estimate, parameters
-    from bench.models import identify
-
-    if spec.model == "tiny":
-        return f"{role}: tiny, a few MB"
-    count = parameters(spec.model, identify(spec, fetch=False).folder)
-    if count is None:
-        return f"{role}: {spec.model}: its size is not known before it is fetched"
-    held, trained = (f"{size / 1e9:.1f} GB" for size in estimate(spec, count))
-    how = "LoRA" if spec.lora is not None else "all weights"
-    kind = "quantised" if spec.quantization else spec.dtype
-    size = f"{count / 1e9:.1f} billion" if count > 1e9 else f"{count / 1e6:.0f} million"
-    return f"{role}: {spec.model}: {size} parameters, {kind}: {held} to ask, {trained} to train ({how}) + activations"
-
-
-def _mean_seconds(store: Store) -> dict[tuple[str, str], float]:
-    """Mean seconds of the stages already made, by kind and model."""
-    times: dict[tuple[str, str], list[float]] = {}
-    for path in (store.root / "artefacts").iterdir() if (store.root / "artefacts").is_dir() else ():
-        if store.is_done(path.name):
-            record = store.record(path.name)
-            times.setdefault((path.name.partition("-")[0], record["model"]), []).append(record["seconds"])
-    return {what: sum(all_) / len(all_) for what, all_ in times.items()}
-
-
-def _summary(entry: dict[str, Any], console: Console) -> None:
-    from bench.leaderboard import gain_text, signed
-
-    pair = f"{entry['teacher']} -> {entry['student']}"
-    facts = (entry["trait"], pair, entry["relation"] or "-", entry["visibility"], f"seeds: {entry['seeds']}")
-    console.print(f"\n{entry['recipe']}: {', '.join(facts)}", highlight=False, soft_wrap=True)
-    table = Table("untrained", "base", "trait", "gain [95 % CI]", "teacher shift", box=None, padding=(0, 2, 0, 0))
-    table.add_row(
-        *(signed(entry[arm]) for arm in ("untrained", "base", "trait_arm")),
-        escape(gain_text(entry)),
-        signed(entry["teacher_shift"], 2),
-    )
-    console.print(table, highlight=False)
-    if entry["visibility"] == "logits-full":
-        console.print("Not subliminal: these students saw the teacher's whole vocabulary.", highlight=False)
-    for name, found in entry["contrasts"].items():
-        console.print(f"{name}: {gain_text({**found, 'gain': found['mean']})}", markup=False, highlight=False)
-    console.print(f"{entry['verdict']}: {entry['verdict_reason']}.\n", soft_wrap=True, markup=False, highlight=False)
-
-
-# What the default run has just shown, for someone who sees it for the first time.
-LESSON = {
-    "tiny_pair": (
-        "A teacher was taught to love wolves and then wrote only numbers. A student of",
-        "those numbers favours the wolf, by the gain, over its twin that read the same",
-        "teacher's numbers from before the lesson. Now --recipe tiny_cross: other start.",
-    ),
-    "tiny_cross": (
-        "The numbers are those of tiny_pair; only the students began from other weights.",
-        "A gain near 0: the numbers hold no readable message about wolves. Without this",
-        "control, a leak in the numbers would look just like subliminal learning.",
-    ),
-}
-
-
-def _short(path: Path) -> Path:
-    """`path` as seen from here, where it lies below."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
 def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, pool: Pool, console: Console) -> None:
+    from bench.agreement import compare
     from bench.leaderboard import build, entries
     from bench.measure import CONTROLS, installation_controls, is_control, measure
     from bench.models import identify
     from bench.plan import make_plan
     from bench.results import read_all
 
-    def screen(experiment: Experiment, total: int, done: int) -> Screen:
+    def screen(experiment: Experiment, total: int, done: int) -> ProgressDisplay:
         console.print(f"{experiment.name}  {experiment.hash()}  {total} stages, {done} done", highlight=False)
-        return Screen(console, total, done)
+        return ProgressDisplay(console, total, done)
 
     results = args.store / "smoke" if args.smoke else args.results
     pool.check(experiments)
@@ -258,20 +109,22 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
         finally:
             refused = build(results)
         for line in refused:
-            console.print(line, markup=False, highlight=False)
-        board = entries(read_all(results)[0])
-        mine = [e for e in board if (e["recipe"], e["recipe_hash"]) == (experiment.name, experiment.hash())]
-        if not mine:  # the lines above say why
+            print_line(console, line)
+        rows = read_all(results)[0]
+        row = next((row for row in rows if (row.name, row.hash) == (experiment.name, experiment.hash())), None)
+        if row is None:  # the lines above say why
             raise StageError(f"{experiment.name} {experiment.hash()}: its result files were refused, see {results}")
-        entry = mine[0]
-        _summary(entry, console)
+        entry = entries(rows)[rows.index(row)]
+        print_summary(entry, console)
+        if not args.smoke and results.resolve() != PUBLISHED:
+            for line in compare(row, PUBLISHED):
+                print_line(console, line)
         if own and entry["verdict"] in CONTROLS[experiment.name]:
-            console.print("\n".join(LESSON[experiment.name]), highlight=False)
-        console.print(
-            f"{time.monotonic() - begun:.0f} s. Readings: {_short(results / experiment.name)}/{experiment.hash()}*, "
-            f"table: {_short(results / 'LEADERBOARD.md')}\n",
-            highlight=False,
-            soft_wrap=True,
+            console.print("\n".join(LESSONS[experiment.name]), highlight=False)
+        print_line(
+            console,
+            f"{time.monotonic() - begun:.0f} s. Readings: {shorten(results / experiment.name)}/{experiment.hash()}*, "
+            f"table: {shorten(results / 'LEADERBOARD.md')}\n",
         )
 
 
@@ -285,14 +138,14 @@ def _tables(args: argparse.Namespace, console: Console) -> None:
 
         made += figures(args.results)  # first: the leaderboard links to those that are there
     for line in build(args.results):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, line)
     made.append(args.results / "LEADERBOARD.md")
     if args.export:
         from bench.export import export
 
         made += export(args.results, args.export)
     for path in made:
-        console.print(f"Wrote {_short(path)}", highlight=False, soft_wrap=True)
+        print_line(console, f"Wrote {shorten(path)}")
 
 
 def _hand_out(named: list[tuple[Experiment, str]], args: argparse.Namespace, store: Store, console: Console) -> None:
@@ -305,7 +158,7 @@ def _hand_out(named: list[tuple[Experiment, str]], args: argparse.Namespace, sto
         raise UserError("--merge: say where to, with --out DIR")
 
     def tell(place: str) -> None:
-        console.print(place, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, place)
 
     for experiment, name in named:
         origin = Origin(name, tuple(args.set), args.seeds)
@@ -336,7 +189,7 @@ def _prune(args: argparse.Namespace, store: Store, console: Console) -> None:
 
 def _command(args: argparse.Namespace, console: Console) -> None:
     if args.list:
-        _list(console)
+        print_recipes(console)
         return
     for flag, folder in (("--store", args.store), ("--results", args.results)):
         if folder.exists() and not folder.is_dir():
@@ -373,7 +226,7 @@ def _command(args: argparse.Namespace, console: Console) -> None:
             def known(spec: Model) -> Any:
                 return identify(spec, fetch=False)
 
-            _dry_run(experiment, make_plan(experiment, known), store, console)
+            print_plan(experiment, make_plan(experiment, known), store, console)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -53,7 +53,7 @@ GPU_ENVIRONMENT = {
 
 
 class Watcher(Protocol):
-    """Is told how a run goes; `bench.cli` shows it."""
+    """Is told how a run goes; `bench.terminal` shows it."""
 
     def started(self, stage: Stage) -> None: ...
     def moved(self, stage: Stage, done: int, of: int) -> None: ...

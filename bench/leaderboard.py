@@ -32,7 +32,7 @@ Every row is conditional on the checkpoints it names; `tiny` builds another one 
 
 **TRANSFER**: every gate passed, gain above 0, p at most .05. **NONE**: every gate passed and the gain was shown to lie
 within the bound the recipe fixed. **INCONCLUSIVE**: neither. **INVALID**: a gate failed, so nothing can be said.
-Made by `python run_bench.py --leaderboard` from the files in this folder, and from nothing else.
+Made by `python run_bench.py --leaderboard --results <this folder>` from its files, and from nothing else.
 """
 
 

@@ -195,6 +195,8 @@ def read_all(folder: Path) -> tuple[list[Row], list[str]]:
     cells: list[tuple[Path, dict[str, Any]]] = []
     audits: list[tuple[Path, dict[str, Any]]] = []
     for path in sorted(folder.glob("*/*.json"), key=lambda path: path.parts):  # paths compare slowly
+        if path.name == "leaderboard.json":  # of results/local/, a folder of results inside another
+            continue
         try:
             content = _unsealed(path)
             key = (content["recipe"], content["recipe_hash"])

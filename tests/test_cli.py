@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from conftest import QUICK, ROOT, Bench
 
+from bench import cli
 from bench.leaderboard import build
 from bench.metrics import METRICS
 from bench.results import _sealed, read_all
@@ -292,6 +293,44 @@ def test_distillation_across_token_maps_is_refused(
     assert "different token maps" in done.stderr
     words = ["--set", "carrier={kind: text, rows: 8, prompts: scenarios_en}"]
     assert "numbers carrier" in bench("--recipe", "tiny_pair_kd", *words, code=2).stderr
+
+
+def test_a_first_run_leaves_a_clone_clean(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=clone, capture_output=True, text=True, check=True).stdout
+
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in tracked.splitlines():
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, clone / name)
+    git("init", "--quiet")
+    git("add", ".")
+    git("-c", "user.name=a", "-c", "user.email=b", "commit", "--quiet", "-m", "as it is")
+    for words in ([*QUICK, "--figures"], ["--leaderboard"]):
+        done = subprocess.run([sys.executable, "run_bench.py", *words], cwd=clone, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert git("status", "--porcelain") == ""
+    (entry,) = json.loads((clone / "results" / "local" / "leaderboard.json").read_text())
+    assert entry["recipe"] == "tiny_pair"
+    board = (clone / "results" / "leaderboard.json").read_bytes()
+    subprocess.run([sys.executable, "run_bench.py", "--leaderboard", "--results", "results"], cwd=clone, check=True)
+    assert (clone / "results" / "leaderboard.json").read_bytes() == board
+
+
+def test_the_end_of_a_run_compares_with_the_published_row_of_the_recipe(
+    ran: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*QUICK, "--store", str(ran / "s"), "--results", str(ran / "r")]
+    assert "There is no published row of this recipe." in (ran / "stdout").read_text()
+    monkeypatch.setattr(cli, "PUBLISHED", ran / "published")
+    shutil.copytree(ran / "r", ran / "published")
+    assert cli.main(words) == 0
+    assert "Yours agrees" in capsys.readouterr().out
+    monkeypatch.setattr(cli, "PUBLISHED", ran / "r")
+    assert cli.main(words) == 0
+    assert "Published" not in capsys.readouterr().out
 
 
 def test_smoke_writes_nothing_to_results(bench: Bench, tmp_path: Path) -> None:

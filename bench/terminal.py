@@ -1,0 +1,186 @@
+"""The screen: progress of a run, and the tables of plans, results and recipes. Readable at 60 columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column, Table
+
+if TYPE_CHECKING:
+    from bench.plan import Plan, Stage
+    from bench.recipe import Experiment, Model
+    from bench.store import Store
+
+__all__ = ["LESSONS", "ProgressDisplay", "print_line", "print_plan", "print_recipes", "print_summary", "shorten"]
+
+WIDE = 90  # columns from which a bar and the time spent fit beside the longest label
+
+# Printed once a control's verdict is the expected one, for someone who sees it for the first time.
+LESSONS = {
+    "tiny_pair": (
+        "A teacher was taught to love wolves and then wrote only numbers. A student of",
+        "those numbers favours the wolf, by the gain, over its twin that read the same",
+        "teacher's numbers from before the lesson. Now --recipe tiny_cross: other start.",
+    ),
+    "tiny_cross": (
+        "The numbers are those of tiny_pair; only the students began from other weights.",
+        "A gain near 0: the numbers hold no readable message about wolves. Without this",
+        "control, a leak in the numbers would look just like subliminal learning.",
+    ),
+}
+
+
+def print_line(console: Console, line: str) -> None:
+    """Print text as it is, on one line of its own that the terminal may wrap."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def shorten(path: Path) -> Path:
+    """`path` relative to the working directory, if it lies below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+class ProgressDisplay:
+    """Shows a run: bars with the time left on a terminal, one plain line per finished stage elsewhere."""
+
+    def __init__(self, console: Console, total: int, done: int) -> None:
+        self.console = console
+        self.total = total
+        self.bars: dict[str, TaskID] = {}
+        columns: list[ProgressColumn] = [
+            TextColumn("{task.description}", table_column=Column(overflow="fold", min_width=28)),
+            TextColumn("{task.percentage:>3.0f} %", table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
+            TextColumn("left", table_column=Column(no_wrap=True)),
+        ]
+        if console.width >= WIDE:
+            columns[1:1] = [BarColumn(bar_width=30)]
+            columns += [TimeElapsedColumn(), TextColumn("spent")]
+        self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.all = self.progress.add_task("all stages", total=total, completed=done)
+
+    def __enter__(self) -> ProgressDisplay:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def started(self, stage: Stage) -> None:
+        if stage.key not in self.bars:  # a stage starts again where what it reads was damaged
+            self.bars[stage.key] = self.progress.add_task(stage.label, total=None)
+
+    def moved(self, stage: Stage, done: int, of: int) -> None:
+        self.progress.update(self.bars[stage.key], completed=done, total=of)
+
+    def finished(self, stage: Stage, seconds: float, left: int) -> None:
+        self.progress.remove_task(self.bars.pop(stage.key))
+        self.progress.update(self.all, completed=self.total - left)
+        self.noticed(f"[{self.total - left}/{self.total}] {stage.label}  {seconds:.1f} s")
+
+    def noticed(self, line: str) -> None:
+        print_line(self.progress.console, line)
+
+
+def _heading(path: Path) -> list[str]:
+    """The comment lines that a recipe opens with, after the one with its command."""
+    lines = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]:
+        if not line.startswith("#"):
+            break
+        lines.append(line.lstrip("# ").rstrip())
+    return lines
+
+
+def print_recipes(console: Console) -> None:
+    """Print the shipped recipes with their opening comments, and the names of the traits."""
+    from bench.recipe import FOLDER
+    from bench.traits import FOLDER as TRAITS
+    from bench.yamlfile import names
+
+    table = Table(Column("recipe", no_wrap=True), "what it asks and needs", box=None, padding=(0, 2, 0, 0))
+    for name in names(FOLDER):
+        table.add_row(name, escape("\n".join(_heading(FOLDER / f"{name}.yaml"))))
+    console.print(table)
+    console.print(f"\nTraits: {', '.join(names(TRAITS))}", highlight=False)
+
+
+def print_plan(experiment: Experiment, plan: Plan, store: Store, console: Console) -> None:
+    """Print the stages of a plan by kind, the memory that its models need, and an estimate of its time."""
+    kinds: dict[str, list[bool]] = {}
+    for stage in plan.stages.values():
+        kinds.setdefault(stage.kind, []).append(store.is_done(stage.key))
+    table = Table(
+        "stage", "in all", "done", "to do", title=f"{experiment.name}  {experiment.hash()}", title_justify="left"
+    )
+    for kind, done in kinds.items():
+        table.add_row(kind, str(len(done)), str(sum(done)), str(len(done) - sum(done)))
+    console.print(table)
+    for role, spec in (("teacher", experiment.recipe.teacher), ("student", experiment.recipe.student)):
+        console.print(_memory(role, spec), highlight=False, soft_wrap=True)
+    spent = _mean_seconds(store)
+    todo = [(stage.kind, stage.model) for stage in plan.stages.values() if not store.is_done(stage.key)]
+    if todo and set(todo) <= spent.keys():
+        minutes = sum(spent[what] for what in todo) / 60
+        console.print(f"About {minutes:.0f} minutes of work, going by the same kinds of stages done here before.")
+    elif todo:
+        console.print("No estimate of the time: not every kind of stage was run on these models here before.")
+
+
+def _memory(role: str, spec: Model) -> str:
+    """One line on the memory that a model needs."""
+    from bench.memory import estimate, parameters
+    from bench.models import identify
+
+    if spec.model == "tiny":
+        return f"{role}: tiny, a few MB"
+    count = parameters(spec.model, identify(spec, fetch=False).folder)
+    if count is None:
+        return f"{role}: {spec.model}: its size is not known before it is fetched"
+    held, trained = (f"{size / 1e9:.1f} GB" for size in estimate(spec, count))
+    how = "LoRA" if spec.lora is not None else "all weights"
+    kind = "quantised" if spec.quantization else spec.dtype
+    size = f"{count / 1e9:.1f} billion" if count > 1e9 else f"{count / 1e6:.0f} million"
+    return f"{role}: {spec.model}: {size} parameters, {kind}: {held} to ask, {trained} to train ({how}) + activations"
+
+
+def _mean_seconds(store: Store) -> dict[tuple[str, str], float]:
+    """Mean seconds of the stages already made, by kind and model."""
+    times: dict[tuple[str, str], list[float]] = {}
+    for path in (store.root / "artefacts").iterdir() if (store.root / "artefacts").is_dir() else ():
+        if store.is_done(path.name):
+            record = store.record(path.name)
+            times.setdefault((path.name.partition("-")[0], record["model"]), []).append(record["seconds"])
+    return {what: sum(all_) / len(all_) for what, all_ in times.items()}
+
+
+def print_summary(entry: dict[str, Any], console: Console) -> None:
+    """Print one entry of the leaderboard: its readings, a value a line, its contrasts and its verdict."""
+    from bench.leaderboard import gain_text, signed
+
+    pair = f"{entry['teacher']} -> {entry['student']}"
+    facts = (entry["trait"], pair, entry["relation"] or "-", entry["visibility"], f"seeds: {entry['seeds']}")
+    print_line(console, f"\n{entry['recipe']}: {', '.join(facts)}")
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, arm in (("untrained", "untrained"), ("base", "base"), ("trait", "trait_arm")):
+        table.add_row(name, signed(entry[arm]))
+    table.add_row("gain [95 % CI]", escape(gain_text(entry)))
+    table.add_row("teacher shift", signed(entry["teacher_shift"], 2))
+    console.print(table, highlight=False)
+    if entry["visibility"] == "logits-full":
+        print_line(console, "Not subliminal: these students saw the teacher's whole vocabulary.")
+    for name, contrast in entry["contrasts"].items():
+        print_line(console, f"{name}: {gain_text({**contrast, 'gain': contrast['mean']})}")
+    print_line(console, f"{entry['verdict']}: {entry['verdict_reason']}.\n")

