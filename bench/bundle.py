@@ -7,7 +7,7 @@ import logging
 import shlex
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from bench.results import read_all
 from bench.store import Store
 from bench.yamlfile import find
 
-__all__ = ["Origin", "Run", "Trained", "finished", "write_model", "write_rows"]
+__all__ = ["ALL", "Origin", "Pick", "Run", "Trained", "finished", "write_model", "write_rows"]
 
 
 class Origin(NamedTuple):
@@ -70,24 +70,39 @@ class Trained(NamedTuple):
         return self.cell.arm.partition("-")[0]
 
 
+class Pick(NamedTuple):
+    """Which trained models are handed out, by arm and seed; all arms or all seeds where none is named."""
+
+    arms: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+
+ALL = Pick()
+
+
 class Run(NamedTuple):
-    """A finished run: how its row reads, and its trained models at the end of their training."""
+    """A finished run: how its row reads, its trained models at the end of their training, and those picked."""
 
     experiment: Experiment
     mark: str
     store: Store
     facts: RunFacts
     trained: list[Trained]
+    picked: list[Trained]
 
 
-def finished(experiment: Experiment, origin: Origin, store: Store, results: Path, *, merged: bool) -> Run:
+def finished(
+    experiment: Experiment, origin: Origin, store: Store, results: Path, *, merged: bool, pick: Pick = ALL
+) -> Run:
     """Find all that a run made.
 
     Args:
         merged: whether adapters are to be merged into their base.
+        pick: the models that are handed out.
 
     Raises:
-        UserError: a stage or a result file is missing or damaged, or a base cannot be merged into.
+        UserError: a stage or a result file is missing or damaged, a base cannot be merged into, or the run trained no
+            model of an arm or seed of `pick`.
     """
     plan = make_plan(experiment, identify)
     name, mark = experiment.name, experiment.hash()
@@ -104,8 +119,9 @@ def finished(experiment: Experiment, origin: Origin, store: Store, results: Path
             raise UserError(f"{name}: what was read of {cell.arm}, seed {cell.seed}, is not in {results}. {first}")
         if cell.trained and "@" not in cell.arm:  # not what was read on the way
             trained.append(_trained(cell, plan.stages[cell.trained], reading, store, merged))
-    used = [(model.key, *_read_by(model.stage)) for model in trained]
-    for key in sorted({key for keys in used for key in keys}):
+    picked = _pick(name, trained, pick)
+    read = {key for model in trained for key in _read_by(model.stage)}
+    for key in sorted({model.key for model in picked} | read):
         if store.damaged(key):
             raise UserError(f"{store.path(key)} is damaged. {first}")
     return Run(
@@ -114,7 +130,26 @@ def finished(experiment: Experiment, origin: Origin, store: Store, results: Path
         store,
         _facts(experiment, origin, store, plan, entries(rows)[at], trained),
         trained,
+        picked,
     )
+
+
+def _pick(name: str, trained: list[Trained], pick: Pick) -> list[Trained]:
+    arms = list(dict.fromkeys(model.cell.arm for model in trained))
+    seeds = list(dict.fromkeys(model.cell.seed for model in trained))
+    flags: list[tuple[str, Sequence[object], Sequence[object]]] = [
+        ("--only-arms", pick.arms, arms),
+        ("--only-seeds", pick.seeds, seeds),
+    ]
+    for flag, wanted, valid in flags:
+        unknown = [str(value) for value in wanted if value not in valid]
+        if unknown:
+            raise UserError(
+                f"{flag} {' '.join(unknown)}: {name} trained no such model; there are {', '.join(map(str, valid))}"
+            )
+    return [
+        model for model in trained if model.cell.arm in (pick.arms or arms) and model.cell.seed in (pick.seeds or seeds)
+    ]
 
 
 def _read_by(stage: Stage) -> list[str]:

@@ -5,14 +5,24 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 
 from bench.errors import StageError, UserError
-from bench.terminal import LESSONS, ProgressDisplay, print_line, print_plan, print_recipes, print_summary, shorten
+from bench.terminal import (
+    LESSONS,
+    ProgressDisplay,
+    print_line,
+    print_plan,
+    print_pruning,
+    print_recipes,
+    print_summary,
+    shorten,
+)
 
 if TYPE_CHECKING:
     from bench.execute import Pool
@@ -41,9 +51,10 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--prune",
         action="store_true",
-        help="remove from the store what the recipes (default: all of recipes/) do not need today",
+        help="show what neither recipes/ nor a run of yours needs today (with --recipe: what those do not need)",
     )
     what.add_argument("--smoke", action="store_true", help="the same path on tiny budgets; leaves --results alone")
+    p.add_argument("--yes", action="store_true", help="have --prune remove it from the store")
     p.add_argument("--recipe", nargs="+", metavar="NAME", help=f"names or YAML paths (default: {DEFAULT})")
     p.add_argument(
         "--seeds", type=int, metavar="N", help="how many seeds, in place of the recipe's number: another row"
@@ -71,6 +82,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--merge", action="store_true", help="write the models of a finished run, adapters merged, to --out")
     p.add_argument("--out", type=Path, metavar="DIR", help="where --merge writes")
     p.add_argument(
+        "--only-arms", nargs="+", default=[], metavar="ARM", help="--merge and --publish models of these arms alone"
+    )
+    p.add_argument("--only-seeds", nargs="+", type=int, default=[], metavar="N", help="... and of these seeds alone")
+    p.add_argument(
         "--publish",
         metavar="ORG",
         help="push a finished run's adapters (with --merge: models), rows and cards to the hub, private at first",
@@ -85,6 +100,7 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
     from bench.measure import CONTROLS, installation_controls, is_control, measure
     from bench.models import identify
     from bench.plan import make_plan
+    from bench.prune import record_run
     from bench.results import read_all
 
     def screen(experiment: Experiment, total: int, done: int) -> ProgressDisplay:
@@ -93,30 +109,40 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
 
     results = args.store / "smoke" if args.smoke else args.results
     pool.check(experiments)
+    plans = []
     for experiment, source in experiments:
         try:
-            make_plan(experiment, identify)  # a model that cannot be had is said now, not after the controls
+            plans.append(make_plan(experiment, identify))  # a model that cannot be had is an error before the controls
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
     controls: Any = None
-    for experiment, _ in experiments:
+    for (experiment, _), plan in zip(experiments, plans, strict=True):
+        if not args.smoke:
+            record_run(pool.store, experiment, plan)
         begun = time.monotonic()
         own = "self" if is_control(experiment) else None
         if own is None and controls is None and not (args.smoke or args.skip_controls):
-            controls = installation_controls(pool, screen)
+            controls = installation_controls(pool, screen, partial(print_line, console))
         try:
             measure(experiment, pool, results, own or controls, screen)
         finally:
             refused = build(results)
         for line in refused:
             print_line(console, line)
+        if args.smoke:
+            print_line(
+                console,
+                f"\nThe path works: all {len(plan.stages)} stages of {experiment.name} ran, on tiny budgets "
+                f"({time.monotonic() - begun:.0f} s). No verdict is meant: leave --smoke out to measure.\n",
+            )
+            continue
         rows = read_all(results)[0]
         row = next((row for row in rows if (row.name, row.hash) == (experiment.name, experiment.hash())), None)
         if row is None:  # the lines above say why
             raise StageError(f"{experiment.name} {experiment.hash()}: its result files were refused, see {results}")
         entry = entries(rows)[rows.index(row)]
         print_summary(entry, console)
-        if not args.smoke and results.resolve() != PUBLISHED:
+        if results.resolve() != PUBLISHED:
             for line in compare(row, PUBLISHED):
                 print_line(console, line)
         if own and entry["verdict"] in CONTROLS[experiment.name]:
@@ -150,44 +176,57 @@ def _tables(args: argparse.Namespace, console: Console) -> None:
 
 def _hand_out(named: list[tuple[Experiment, str]], args: argparse.Namespace, store: Store, console: Console) -> None:
     """`--merge` and `--publish`."""
-    from bench.publish import Origin, merge, publish
+    from bench.publish import Origin, Pick, merge, publish
 
     if args.smoke or args.dry_run:
         raise UserError("--merge and --publish hand out finished runs: leave --smoke and --dry-run out")
     if args.merge and not args.publish and args.out is None:
         raise UserError("--merge: say where to, with --out DIR")
-
-    def tell(place: str) -> None:
-        print_line(console, place)
-
+    tell = partial(print_line, console)
+    pick = Pick(tuple(args.only_arms), tuple(args.only_seeds))
     for experiment, name in named:
         origin = Origin(name, tuple(args.set), args.seeds)
         if args.publish:
-            publish(experiment, origin, store, args.publish, args.results, merged=args.merge, tell=tell)
+            publish(
+                experiment,
+                origin,
+                store,
+                args.publish,
+                args.results,
+                merged=args.merge,
+                pick=pick,
+                tell=tell,
+            )
         else:
-            merge(experiment, origin, store, args.out, args.results, tell=tell)
+            merge(experiment, origin, store, args.out, args.results, pick=pick, tell=tell)
 
 
 def _prune(args: argparse.Namespace, store: Store, console: Console) -> None:
-    from bench.prune import needed, prune
+    from bench.prune import find_needed, read_runs, remove, survey
     from bench.recipe import FOLDER, load_recipe
     from bench.yamlfile import names
 
     if (args.set or args.seeds) and not args.recipe:
         raise UserError("--prune with --set or --seeds: say of which recipes, with --recipe")
-    wanted = needed(load_recipe(name, args.set, seeds=args.seeds) for name in args.recipe or names(FOLDER))
-    with store.in_use(alone=True):
-        counts = prune(store, wanted)
-    table = Table("stage", "kept", "MB", "removed", "MB")
-    for kind, count in counts.items():
-        cells = (count.kept, count.kept_bytes / 1e6, count.removed, count.removed_bytes / 1e6)
-        table.add_row(kind, *(f"{cell:,.1f}" if isinstance(cell, float) else str(cell) for cell in cells))
-    console.print(table)
-    if wanted.models:
-        console.print(f"Kept whatever was made with {', '.join(sorted(wanted.models))}: not known here today.")
+    experiments = [load_recipe(name, args.set, seeds=args.seeds) for name in args.recipe or names(FOLDER)]
+    runs = read_runs(store)
+    needed = find_needed(experiments, runs, only_named=bool(args.recipe))
+    with store.in_use(alone=True) if args.yes else nullcontext():
+        folders = survey(store, needed)
+        if args.yes:
+            remove(store, folders, runs, needed)
+    print_pruning(folders, runs, console, removed=args.yes)
+    if needed.models:
+        print_line(
+            console, f"Artefacts of these models stay, not known here today: {', '.join(sorted(needed.models))}."
+        )
 
 
 def _command(args: argparse.Namespace, console: Console) -> None:
+    if args.yes and not args.prune:
+        raise UserError("--yes goes with --prune alone")
+    if (args.only_arms or args.only_seeds) and not (args.merge or args.publish):
+        raise UserError("--only-arms and --only-seeds go with --merge and --publish alone")
     if args.list:
         print_recipes(console)
         return

@@ -19,6 +19,7 @@ __all__ = ["CONTROLS", "installation_controls", "is_control", "measure"]
 
 # The controls, and the verdicts they must come to.
 CONTROLS = {"tiny_pair": {"TRANSFER"}, "tiny_cross": {"NONE", "INCONCLUSIVE"}}
+STAGE_SECONDS = 1.0  # of a control's stage: the 121 of tiny_pair took 106 to 124 s on two cores, one after another
 
 Screen = Callable[[Experiment, int, int], AbstractContextManager[Watcher]]
 
@@ -45,13 +46,17 @@ def is_control(experiment: Experiment) -> bool:
     return experiment.name in CONTROLS and experiment.hash() == load_recipe(experiment.name).hash()
 
 
-def installation_controls(pool: Pool, screen: Screen) -> dict[str, Any]:
+def installation_controls(pool: Pool, screen: Screen, notice: Callable[[str], None]) -> dict[str, Any]:
     """What the positive and the negative control say with this code and these libraries: run once, then kept.
 
     They are judged as a board of their own. `failed` lists those that did not do what a control must.
+
+    Args:
+        notice: takes a line that says what runs, and about how long, if they must be run.
     """
     experiments = [load_recipe(name) for name in CONTROLS]
-    mark = digest([[e.hash(), sorted(make_plan(e, identify).stages)] for e in experiments])
+    plans = [make_plan(experiment, identify) for experiment in experiments]
+    mark = digest([[e.hash(), sorted(plan.stages)] for e, plan in zip(experiments, plans, strict=True)])
     folder = pool.store.root / "controls" / mark
 
     def board() -> dict[str, dict[str, Any]]:
@@ -59,6 +64,14 @@ def installation_controls(pool: Pool, screen: Screen) -> dict[str, Any]:
 
     said = board()
     if not all(name in said and said[name]["seeds"] == said[name]["seeds_registered"] for name in CONTROLS):
+        todo = {key for plan in plans for key in plan.stages if not pool.store.is_done(key)}
+        seconds = len(todo) * STAGE_SECONDS / pool.slots(max(e.recipe.threads for e in experiments))
+        notice(
+            f"First this installation's controls, once: {' and '.join(CONTROLS)}, "
+            f"{sum(e.recipe.seeds for e in experiments)} control seeds on tiny models, about "
+            f"{max(1, round(seconds / 60))} min. They show that a transfer can be seen here, and that none is seen "
+            "where there is none. (--skip-controls leaves them out, and the row shows it.)"
+        )
         for experiment in experiments:
             measure(experiment, pool, folder, "self", screen)
         said = board()

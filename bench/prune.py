@@ -1,7 +1,12 @@
-"""What of a store the recipes no longer need: other seeds and settings, earlier code, other versions of libraries."""
+"""The artefacts of a store that no run needs: of other seeds and settings, earlier code, other library versions.
+
+`<store>/plans/<recipe>-<hash>.json` holds the stage keys of every run, so that runs of users' own files and of `--set`
+are known by name and stay.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,76 +15,132 @@ from typing import NamedTuple
 from bench.errors import UserError
 from bench.measure import CONTROLS
 from bench.models import Checkpoint, identify
-from bench.plan import make_plan
+from bench.plan import Plan, make_plan
 from bench.recipe import Experiment, Model, load_recipe
-from bench.store import Store, record
+from bench.store import Store, record, write_atomically
 
-__all__ = ["Count", "Needed", "needed", "prune"]
+__all__ = ["Folder", "Needed", "Run", "find_needed", "read_runs", "record_run", "remove", "survey"]
+
+
+class Run(NamedTuple):
+    """A run that this store was used for."""
+
+    recipe: str
+    hash: str
+    stages: list[str]
 
 
 class Needed(NamedTuple):
-    """Keys of stages, and models of which nothing is known here, so that whatever was made with them is kept."""
+    """What must stay: stage keys, runs as (recipe, hash), and models whose stage keys cannot be known here today."""
 
     keys: set[str]
+    runs: set[tuple[str, str]]
     models: set[str]
 
 
-def needed(experiments: Iterable[Experiment]) -> Needed:
-    """What the experiments and the installation's controls are made of."""
-    found = Needed(set(), set())
+class Folder(NamedTuple):
+    """An artefact, the checkpoints of an unfinished training, or an artefact left half-made; `size` in bytes."""
+
+    path: Path
+    kind: str
+    size: int
+    needed: bool
+
+    @property
+    def key(self) -> str:
+        return self.path.name.partition(".")[0]
+
+
+def record_run(store: Store, experiment: Experiment, plan: Plan) -> None:
+    """Write down which stages a run is made of, before it starts."""
+    run = Run(experiment.name, experiment.hash(), sorted(plan.stages))
+    write_atomically(_plan_file(store, run), json.dumps(run._asdict(), indent=1) + "\n")
+
+
+def _plan_file(store: Store, run: Run) -> Path:
+    return store.root / "plans" / f"{run.recipe}-{run.hash}.json"
+
+
+def read_runs(store: Store) -> list[Run]:
+    """All runs of a store, by recipe and hash.
+
+    Raises:
+        UserError: a plan file is damaged.
+    """
+    runs = []
+    for path in sorted((store.root / "plans").glob("*.json")):
+        try:
+            runs.append(Run(**json.loads(path.read_text(encoding="utf-8"))))
+        except (ValueError, TypeError):
+            raise UserError(
+                f"{path}: damaged: the artefacts of this run are not known. Remove the file, or run the recipe again, "
+                "which writes it again"
+            ) from None
+    return runs
+
+
+def find_needed(experiments: Iterable[Experiment], runs: Iterable[Run], *, only_named: bool) -> Needed:
+    """Find what the experiments, the installation's controls and, unless `only_named`, all other runs are made of.
+
+    Args:
+        runs: those that the store was used for. A run of one of the experiments needs the stages of today's code alone.
+    """
+    needed = Needed(set(), set(), set())
+    recorded = {(run.recipe, run.hash): run.stages for run in runs}
 
     def known(spec: Model) -> Checkpoint:
         checkpoint = identify(spec, fetch=False)
         if checkpoint.folder is None and not spec.model.startswith("pypi:"):  # a name alone: its revision is not known
-            found.models.add(spec.model)
+            unknown.add(spec.model)
         return checkpoint
 
     for experiment in [*map(load_recipe, CONTROLS), *experiments]:
+        unknown: set[str] = set()
+        which = (experiment.name, experiment.hash())
         try:
-            found.keys.update(make_plan(experiment, known).stages)
+            needed.keys.update(make_plan(experiment, known).stages)
         except UserError:
             recipe = experiment.recipe
-            found.models.update({recipe.teacher.model, recipe.student.model, recipe.other_init().model})
-    return found
+            unknown.update({recipe.teacher.model, recipe.student.model, recipe.other_init().model})
+        if unknown:
+            needed.keys.update(recorded.get(which, ()))
+        needed.runs.add(which)
+        needed.models.update(unknown)
+    if not only_named:
+        for which in recorded.keys() - needed.runs:
+            needed.keys.update(recorded[which])
+        needed.runs.update(recorded)
+    return needed
 
 
-class Count(NamedTuple):
-    """Artefacts of one kind."""
+def survey(store: Store, needed: Needed) -> list[Folder]:
+    """All artefacts and checkpoints of the store, each with its size and whether it is needed.
 
-    kept: int = 0
-    kept_bytes: int = 0
-    removed: int = 0
-    removed_bytes: int = 0
-
-
-def prune(store: Store, wanted: Needed) -> dict[str, Count]:
-    """Remove what is not wanted, artefacts and checkpoints of trainings alike.
-
-    While models are unknown, what may have been made with them stays: whatever does not say otherwise.
-
-    Returns:
-        What was kept and removed, by kind of stage.
+    While models are unknown, the artefacts made with them are needed. Checkpoints of unfinished trainings are needed
+    where their stage is: every training belongs to a run that the store knows.
     """
-    store.sweep()
-    counts: dict[str, Count] = {}
-    for folder in sorted([*store.root.glob("artefacts/*"), *store.root.glob("checkpoints/*")]):
-        kind = folder.name.partition("-")[0]
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        unsure = bool(wanted.models) and _model(folder) in {*wanted.models, ""}
-        kept = folder.name in wanted.keys or unsure
-        if not kept:
-            shutil.rmtree(folder)
-        count = counts.get(kind, Count())
-        counts[kind] = Count(
-            count.kept + kept, count.kept_bytes + kept * size,
-            count.removed + (not kept), count.removed_bytes + (not kept) * size,
-        )  # fmt: skip
-    return counts
+    folders = []
+    for path in sorted([*store.root.glob("artefacts/*"), *store.root.glob("checkpoints/*"), *store.root.glob("tmp/*")]):
+        kind, part = path.name.partition("-")[0], path.parent.name
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        wanted = part != "tmp" and (path.name in needed.keys or (part == "artefacts" and _model(path) in needed.models))
+        folders.append(Folder(path, kind if part == "artefacts" else f"{kind}, unfinished", size, wanted))
+    return folders
 
 
-def _model(folder: Path) -> str:
-    """The model of an artefact; empty for stages of none, and where nothing is said: a training that was broken off."""
+def _model(folder: Path) -> str | None:
+    """The model of an artefact, if its record can be read."""
     try:
         return str(record(folder)["model"])
     except (OSError, ValueError, KeyError):
-        return ""
+        return None
+
+
+def remove(store: Store, folders: Iterable[Folder], runs: Iterable[Run], needed: Needed) -> None:
+    """Remove the folders and the plans of runs that are not needed."""
+    for folder in folders:
+        if not folder.needed:
+            shutil.rmtree(folder.path)
+    for run in runs:
+        if (run.recipe, run.hash) not in needed.runs:
+            _plan_file(store, run).unlink(missing_ok=True)

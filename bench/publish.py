@@ -14,35 +14,38 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.bundle import Origin, Run, Trained, finished, write_model, write_rows
+from bench.bundle import ALL, Origin, Pick, Run, Trained, finished, write_model, write_rows
 from bench.errors import StageError, UserError
 from bench.recipe import Experiment
 from bench.store import Store
 
-__all__ = ["Origin", "merge", "publish"]
+__all__ = ["Origin", "Pick", "merge", "publish"]
 
 Tell = Callable[[str], None]
 
 
-def merge(experiment: Experiment, origin: Origin, store: Store, out: Path, results: Path, *, tell: Tell) -> list[Path]:
-    """Write every trained model of a finished run to `out/<recipe>-<arm>-seed<N>/`, adapters merged into their base.
+def merge(
+    experiment: Experiment, origin: Origin, store: Store, out: Path, results: Path, *, tell: Tell, pick: Pick = ALL
+) -> list[Path]:
+    """Write the trained models of a finished run to `out/<recipe>-<arm>-seed<N>/`, adapters merged into their base.
 
     A folder of the same row is written anew. Models read along the way (`dose`) are left out.
 
     Args:
         tell: told each folder when it is complete.
+        pick: which of them.
 
     Raises:
         UserError: the run is not finished or damaged, or a folder of that name holds something else.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: this is a file; name a folder")
-    run = finished(experiment, origin, store, results, merged=True)
-    places = [out / f"{experiment.name}-{_arm(model)}" for model in run.trained]
+    run = finished(experiment, origin, store, results, merged=True, pick=pick)
+    places = [out / f"{experiment.name}-{_arm(model)}" for model in run.picked]
     for place in places:
         if place.exists() and not _is_of(place, experiment.hash()):
             raise UserError(f"{place} is there already and is no model of {run.mark}: move it, or name another --out")
-    for model, place in zip(run.trained, places, strict=True):
+    for model, place in zip(run.picked, places, strict=True):
         with _aside(out) as folder:
             write_model(run, model, folder, name=place.name, data=None)
             if place.exists():
@@ -61,9 +64,10 @@ def publish(
     *,
     merged: bool,
     tell: Tell,
+    pick: Pick = ALL,
     private: bool = True,
 ) -> list[str]:
-    """Push the carrier rows and every trained model of a finished run to the hub, each with its card.
+    """Push the carrier rows and the trained models of a finished run to the hub, each with its card.
 
     Rows go to the data set `<org>/<recipe>-<hash>-carrier`, models to `<org>/<recipe>-<hash>-<arm>-seed<N>` (with
     `-merged` after it where an adapter was merged): a repository outlives the checkout, so its name says which row it
@@ -72,6 +76,7 @@ def publish(
     Args:
         merged: push whole models where training left adapters.
         tell: told the address of each repository when it is complete.
+        pick: which models; the rows are always those of all seeds.
         private: whether new repositories are private; one that is there stays as it is. They are opened on their
             settings page, or with `hf repos settings <id> --public`.
 
@@ -87,11 +92,11 @@ def publish(
 
     if get_token() is None:
         raise UserError("publishing takes a token of the Hugging Face hub. Run: hf auth login (or set HF_TOKEN)")
-    run = finished(experiment, origin, store, results, merged=merged)
+    run = finished(experiment, origin, store, results, merged=merged, pick=pick)
     row = f"{org}/{experiment.name}-{experiment.hash()}"
     data = f"{row}-carrier"
     jobs = [_Job("dataset", data, None)]
-    jobs += [_Job("model", f"{row}-{_arm(m)}{'-merged' * m.merges}", m) for m in run.trained]
+    jobs += [_Job("model", f"{row}-{_arm(m)}{'-merged' * m.merges}", m) for m in run.picked]
     for job in jobs:
         _check_name(job.repo)
     pushed: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,20 @@ from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from bench.plan import Plan, Stage
+    from bench.prune import Folder, Run
     from bench.recipe import Experiment, Model
     from bench.store import Store
 
-__all__ = ["LESSONS", "ProgressDisplay", "print_line", "print_plan", "print_recipes", "print_summary", "shorten"]
+__all__ = [
+    "LESSONS",
+    "ProgressDisplay",
+    "print_line",
+    "print_plan",
+    "print_pruning",
+    "print_recipes",
+    "print_summary",
+    "shorten",
+]
 
 WIDE = 90  # columns from which a bar and the time spent fit beside the longest label
 
@@ -184,3 +195,38 @@ def print_summary(entry: dict[str, Any], console: Console) -> None:
     for name, contrast in entry["contrasts"].items():
         print_line(console, f"{name}: {gain_text({**contrast, 'gain': contrast['mean']})}")
     print_line(console, f"{entry['verdict']}: {entry['verdict_reason']}.\n")
+
+
+def print_pruning(folders: Sequence[Folder], runs: Sequence[Run], console: Console, *, removed: bool) -> None:
+    """Print what stays in a store and what goes, by kind of stage and by run.
+
+    Args:
+        removed: whether it is gone already, or this is a preview.
+    """
+    by_key: dict[str, list[Folder]] = {}
+    by_kind: dict[str, list[Folder]] = {}
+    for folder in folders:
+        by_kind.setdefault(folder.kind, []).append(folder)
+        by_key.setdefault(folder.key, []).append(folder)
+    by_run = {f"{run.recipe} {run.hash}": [f for key in run.stages for f in by_key.get(key, ())] for run in runs}
+    known = {key for run in runs for key in run.stages}
+    by_run["no run on record"] = [folder for folder in folders if folder.key not in known]
+    for title, groups in (("stage", by_kind), ("run (runs share stages)", by_run)):
+        heads = [Column(name, justify="right", no_wrap=True) for name in ("stay", "MB", "go", "MB")]
+        table = Table(Column(title, overflow="fold"), *heads, box=None, padding=(0, 2, 0, 0))
+        for name, group in groups.items():
+            cells = []
+            for needed in (True, False):
+                sizes = [folder.size for folder in group if folder.needed == needed]
+                cells += [str(len(sizes)), f"{sum(sizes) / 1e6:,.1f}"]
+            table.add_row(escape(name), *cells)
+        console.print(table)
+        console.print()
+    sizes = [folder.size for folder in folders if not folder.needed]
+    total = f"{len(sizes)} folders, {sum(sizes) / 1e6:,.1f} MB"
+    if removed:
+        print_line(console, f"Removed {total}.")
+    elif sizes:
+        print_line(console, f"This is a preview: nothing was removed. Add --yes to remove {total}.")
+    else:
+        print_line(console, "There is nothing to remove.")

@@ -308,7 +308,7 @@ def test_a_first_run_leaves_a_clone_clean(tmp_path: Path) -> None:
     git("init", "--quiet")
     git("add", ".")
     git("-c", "user.name=a", "-c", "user.email=b", "commit", "--quiet", "-m", "as it is")
-    for words in ([*QUICK, "--figures"], ["--leaderboard"]):
+    for words in ([*QUICK, "--seeds", "1", "--figures"], ["--leaderboard"]):
         done = subprocess.run([sys.executable, "run_bench.py", *words], cwd=clone, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         assert git("status", "--porcelain") == ""
@@ -333,8 +333,11 @@ def test_the_end_of_a_run_compares_with_the_published_row_of_the_recipe(
     assert "Published" not in capsys.readouterr().out
 
 
-def test_smoke_writes_nothing_to_results(bench: Bench, tmp_path: Path) -> None:
-    bench("--smoke", "--seeds", "1")
+def test_smoke_writes_nothing_to_results_and_means_no_verdict(bench: Bench, tmp_path: Path) -> None:
+    said = bench("--smoke", "--seeds", "1").stdout
+    assert "The path works: all 13 stages of tiny_pair ran" in said
+    assert "No verdict is meant" in said
+    assert not re.search("INVALID|INCONCLUSIVE|gain|published", said)
     assert not (tmp_path / "results").exists()
     assert (tmp_path / "store" / "smoke" / "LEADERBOARD.md").is_file()
 

@@ -21,11 +21,12 @@ from typing import Any
 import pytest
 from conftest import flip
 
-from bench import tiny
+from bench import measure, tiny
 from bench.cli import main
 from bench.leaderboard import build
+from bench.recipe import load_recipe
 from bench.results import _sealed
-from bench.store import Store, write_atomically
+from bench.store import Store, record, seal, write_atomically
 from bench.worker import disk_trouble
 from tests.perf.kill_anywhere import Tally, artefacts, computed, files, one_round, running, start, when_made, workers
 
@@ -331,9 +332,13 @@ def test_four_at_once_make_each_stage_once_though_one_is_killed_with_a_lock(refe
     assert sum(often.values()) <= len(often) + 2  # what the killed one was making, on each of two cores
 
 
+def everything(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
 def test_pruning_leaves_what_the_recipes_need(reference: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def prune(*more: str) -> int:
-        return run(copy, "--prune", "--recipe", "tiny_pair", *more)
+        return run(copy, "--prune", "--yes", "--recipe", "tiny_pair", *more)
 
     before = artefacts(copy / "store")
     left = copy / "store" / "checkpoints" / "student-of-before"
@@ -341,10 +346,6 @@ def test_pruning_leaves_what_the_recipes_need(reference: Path, copy: Path, capsy
     with Store(copy / "store").in_use():
         assert prune() == 2
     assert "another command works with this store" in capsys.readouterr().err
-    assert prune("--set", "student.model=nobody/knows") == 0  # nor is it known what was made with it
-    assert "Kept whatever was made with nobody/knows" in capsys.readouterr().out
-    assert left.exists()
-    assert run(copy) == 0
     assert prune() == 0
     assert not left.exists()
     assert artefacts(copy / "store") == before
@@ -353,11 +354,88 @@ def test_pruning_leaves_what_the_recipes_need(reference: Path, copy: Path, capsy
     assert sorted(kept) == sorted(
         ["tiny", "relation", "teacher", "carrier", "carrier", "select", "audit", "ask", "ask"]
     )
-    assert re.search(r"student +│ 0 +│ 0\.0 +│ 2 ", capsys.readouterr().out)
+    assert re.search(r"student +0 +0\.0 +2 ", capsys.readouterr().out)
     assert run(copy) == 0
     same(copy, reference)
     assert run(copy, "--prune") == 2
     assert "--recipe" in capsys.readouterr().err
+    assert main(["--yes"]) == 2
+
+
+def test_pruning_shows_first_and_keeps_runs_of_own_files_and_settings(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = copy / "mine.yaml"
+    own.write_text("from: tiny_pair\n")
+    assert run(copy, "--recipe", str(own), "--set", "student.train.learning_rate=2e-3") == 0
+    store = copy / "store"
+    (key, *_) = (path.name for path in store.glob("artefacts/student-*"))
+    kept = store / "checkpoints" / key
+    (kept / "8").mkdir(parents=True)
+    clean = everything(store)
+    orphans = [store / "checkpoints" / "teacher-of-before" / "8", store / "artefacts" / "ask-of-before"]
+    orphans.append(store / "tmp" / "student-of-before.123")
+    for orphan in orphans:
+        orphan.mkdir(parents=True)
+        (orphan / "weights").write_bytes(bytes(1_500_000))
+    before = everything(store)
+    capsys.readouterr()
+
+    def prune(*more: str) -> str:
+        assert main(["--prune", *more, "--store", str(store)]) == 0
+        return capsys.readouterr().out
+
+    shown = prune()
+    assert everything(store) == before
+    assert "nothing was removed. Add --yes to remove 3 folders, 4.5 MB." in shown
+    for line in (r"teacher, unfinished +0 +0\.0 +1 +1\.5 ", r"student, unfinished +1 +0\.0 +1 +1\.5 "):
+        assert re.search(line, shown), shown
+    assert re.search(r"mine \w{12} +1[56] +[\d.]+ +0 +0\.0 ", shown)
+    assert re.search(r"tiny_pair \w{12} +1[56] +[\d.]+ +0 +0\.0 ", shown)
+    assert re.search(r"no run on record +0 +0\.0 +3 +4\.5 ", shown)
+    assert "Removed 3 folders, 4.5 MB." in prune("--yes")
+    assert not [path for path in clean if not path.exists()]
+    assert not [path for path in orphans if path.exists()]
+    assert "nothing to remove" in prune()
+    assert run(copy, "--prune", "--yes", "--recipe", "tiny_pair") == 0
+    assert "mine" not in prune()
+    assert [path.name.partition("-")[0] for path in store.glob("plans/*")] == ["tiny_pair"]
+    (store / "plans" / "x.json").write_text("{")
+    assert main(["--prune", "--yes", "--store", str(store)]) == 2
+    assert "x.json: damaged" in capsys.readouterr().err
+
+
+def test_pruning_keeps_the_artefacts_of_models_that_are_not_known_here(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = next((copy / "store" / "artefacts").glob("ask-*"))
+    other = made.with_name("ask-of-a-model")
+    shutil.copytree(made, other)
+    seal(other, {**record(made), "model": "nobody/knows"})
+    words = ["--prune", "--yes", "--recipe", "tiny_pair", "--set", "student.model=nobody/knows"]
+    assert run(copy, *words) == 0
+    assert "not known here today: nobody/knows" in capsys.readouterr().out
+    assert other.exists()
+    assert run(copy, "--prune", "--yes", "--recipe", "tiny_pair") == 0
+    assert not other.exists()
+
+
+def test_the_first_run_of_another_recipe_names_the_controls_that_run_before_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brief = [word for word in WORDS if "=" in word and "dose" not in word]
+    monkeypatch.setattr(measure, "load_recipe", lambda name: load_recipe(name, brief, seeds=1))
+    monkeypatch.setitem(tiny.DEFAULT, "steps", 20)
+    words = [word for word in WORDS if word != "--skip-controls"]
+    where = ["--store", str(tmp_path / "store"), "--results", str(tmp_path / "results")]
+    assert main(["--recipe", "tiny_untaught", *words, *where]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(
+        "First this installation's controls, once: tiny_pair and tiny_cross, 2 control seeds on tiny models, "
+    )
+    assert out.index("controls") < out.index("tiny_pair  ") < out.index("tiny_untaught  ")
+    assert main(["--recipe", "tiny_untaught", *words, *where]) == 0
+    assert "control" not in capsys.readouterr().out.split("tiny_untaught  ")[0]
 
 
 def test_two_recipes_share_what_they_have_in_common(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from hub import Hub
 from safetensors.torch import load_file
 
 from bench import bundle
+from bench.cli import main
 from bench.errors import StageError, UserError
 from bench.plan import Ref
 from bench.publish import Origin, merge, publish
@@ -239,6 +240,23 @@ def test_a_folder_of_something_else_is_left_alone(tiny: Ran, tmp_path: Path) -> 
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="this is a file"):
         merge_to(tiny, tmp_path / "file")
+
+
+def test_arms_and_seeds_can_be_picked(lora: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--recipe", lora.origin.recipe, "--seeds", "2", "--merge", "--out", str(tmp_path / "out")]
+    words += [word for change in lora.origin.overrides for word in ("--set", change)]
+    words += ["--store", str(lora.store.root), "--results", str(lora.results)]
+    assert main([*words, "--only-arms", "trait", "base", "--only-seeds", "1001"]) == 0
+    made = {path.name for path in (tmp_path / "out").iterdir()}
+    assert made == {"lora-trait-seed1001", "lora-base-seed1001"}
+    capsys.readouterr()
+    assert main([*words, "--only-arms", "trait", "placebo"]) == 2
+    assert "--only-arms placebo: lora trained no such model; there are teacher, base, trait" in capsys.readouterr().err
+    assert main([*words, "--only-seeds", "7"]) == 2
+    assert "--only-seeds 7: lora trained no such model; there are 1000, 1001" in capsys.readouterr().err
+    assert main(["--only-seeds", "7"]) == 2
+    assert "--merge and --publish" in capsys.readouterr().err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == made
 
 
 def finished(ran: Ran, *, merged: bool = True) -> bundle.Run:
