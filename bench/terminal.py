@@ -223,7 +223,7 @@ def print_pruning(folders: Sequence[Folder], runs: Sequence[Run], console: Conso
         console.print(table)
         console.print()
     sizes = [folder.size for folder in folders if not folder.needed]
-    total = f"{len(sizes)} folders, {sum(sizes) / 1e6:,.1f} MB"
+    total = f"{len(sizes)} folder{'s' * (len(sizes) != 1)}, {sum(sizes) / 1e6:,.1f} MB"
     if removed:
         print_line(console, f"Removed {total}.")
     elif sizes:
