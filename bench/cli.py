@@ -129,6 +129,10 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
             refused = build(results)
         for line in refused:
             print_line(console, line)
+        rows = read_all(results)[0]
+        row = next((row for row in rows if (row.name, row.hash) == (experiment.name, experiment.hash())), None)
+        if row is None:  # the lines above say why
+            raise StageError(f"{experiment.name} {experiment.hash()}: its result files were refused, see {results}")
         if args.smoke:
             print_line(
                 console,
@@ -136,10 +140,6 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
                 f"({time.monotonic() - begun:.0f} s). No verdict is meant: leave --smoke out to measure.\n",
             )
             continue
-        rows = read_all(results)[0]
-        row = next((row for row in rows if (row.name, row.hash) == (experiment.name, experiment.hash())), None)
-        if row is None:  # the lines above say why
-            raise StageError(f"{experiment.name} {experiment.hash()}: its result files were refused, see {results}")
         entry = entries(rows)[rows.index(row)]
         print_summary(entry, console)
         if results.resolve() != PUBLISHED:
