@@ -10,7 +10,7 @@ from bench.results import Row, read_all
 
 __all__ = ["EQUAL", "compare"]
 
-EQUAL = 1e-3  # nats; the same code on another processor moved no margin of tiny_pair by more than a tenth of this
+EQUAL = 1e-3  # nats; two seeds of tiny_pair made again on another machine moved no margin by more than 1.6e-5
 
 
 def compare(own: Row, published: Path) -> list[str]:
@@ -70,6 +70,14 @@ def _inside(gain: float | None, entry: dict[str, Any]) -> bool:
 
 
 def _changed(own: Row, theirs: Row) -> list[str]:
-    """Keys of the manifest in which the two were made differently."""
+    """Keys of the manifest in which the two were made differently; a key that one lacks is no difference."""
     pairs = [(one["manifest"], other["manifest"]) for _, _, one, other in _cells(own, theirs)]
-    return [key for key in ("commits", "versions", "hardware") if any(a.get(key) != b.get(key) for a, b in pairs)]
+    return [key for key in ("commits", "versions", "checkpoints", "hardware") if any(_differ(key, *p) for p in pairs)]
+
+
+def _differ(key: str, a: dict[str, Any], b: dict[str, Any]) -> bool:
+    if key not in a or key not in b:
+        return False
+    if isinstance(a[key], dict) and isinstance(b[key], dict):
+        return any(_differ(inner, a[key], b[key]) for inner in a[key])
+    return bool(a[key] != b[key])

@@ -47,6 +47,7 @@ def test_other_margins_agree_if_the_verdict_is_equal_and_the_gain_inside_the_int
 
 def test_a_gain_outside_the_interval_differs_and_the_reason_may_be_the_manifest(row: Row, published: Path) -> None:
     shift(row, -1.0)
+    row.cells[0]["trait"]["manifest"]["versions"]["accelerate"] = "9.9"  # not recorded of the published row
     assert "made with the same code" in compare(row, published)[2]
     for arms in row.cells.values():
         for cell in arms.values():
