@@ -36,7 +36,7 @@ __all__ = [
     "shorten",
 ]
 
-WIDE = 90  # columns from which a bar and the time spent fit beside the longest label
+WIDE = 100  # columns from which a bar and the time spent fit beside the longest label
 
 # Printed once a control's verdict is the expected one, for someone who sees it for the first time.
 LESSONS = {

@@ -9,8 +9,9 @@ from rich.console import Console
 
 from bench.leaderboard import entries
 from bench.plan import Stage
+from bench.prune import Folder, Run
 from bench.results import read_all
-from bench.terminal import ProgressDisplay, print_recipes, print_summary
+from bench.terminal import ProgressDisplay, print_pruning, print_recipes, print_summary
 from bench.yamlfile import names
 
 LABELS = [
@@ -22,7 +23,7 @@ def stage(label: str) -> Stage:
     return Stage("ask", label, "tiny", label, {}, {}, 2)
 
 
-@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("width", [60, 80, 99, 100, 120])
 def test_labels_percentages_and_time_left_are_whole_on_a_narrow_terminal(width: int) -> None:
     console = Console(width=width, force_terminal=True, color_system=None)
     display = ProgressDisplay(console, 200, 7)
@@ -55,3 +56,24 @@ def test_summaries_and_the_list_of_recipes_are_whole_on_a_narrow_terminal(width:
     lines = text.splitlines()
     for name in names(ROOT / "recipes"):
         assert any(line.startswith(name + " ") for line in lines), name
+
+
+def test_a_preview_of_pruning_is_whole_on_a_narrow_terminal() -> None:
+    console = Console(width=60, color_system=None)
+    run = Run("turkish_gemma3_270m_smollm2", "0123456789ab", ["student-1", "ask-1"])
+    sizes = {"student-1": 10**9, "ask-1": 12, "student-2": 1_612_345_678}
+    folders = [Folder(Path(key), key.partition("-")[0], size, key != "student-2") for key, size in sizes.items()]
+    with console.capture() as shown:
+        print_pruning(folders, [run], console, removed=False)
+    lines = shown.get().splitlines()
+    assert all(len(line.rstrip()) <= 60 for line in lines[:-1])
+    text = "".join(line.strip() for line in lines)
+    assert "…" not in text
+    for word in (
+        "turkish_gemma3_270m_smollm2",
+        "0123456789ab",
+        "1,000.0",
+        "1,612.3",
+        "Add --yes to remove 1 folder, 1,612.3 MB.",
+    ):
+        assert word in text
