@@ -12,7 +12,8 @@ from bench.carriers import read_kept
 from bench.errors import StageError
 from bench.fitting import first_fitting, halves
 from bench.generate import fitting_text, score
-from bench.models import Format, adapter_or_model, load_model, load_tokenizer
+from bench.models import Format, load_tokenizer
+from bench.precision import load_reader, load_writer
 from bench.recipe import Ask
 from bench.traits import Question
 
@@ -50,34 +51,36 @@ def ask(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, prog
 
     `margins` has one number per question; `answers`, where samples are asked for, a list of texts per question.
     `held_out_<arm>`, for a student, are the log-probabilities of that arm's teacher's held-out carrier rows, in nats.
-    Margins are taken in the dtype of the weights, never under autocast: they resolve effects of a hundredth.
+    Log-probabilities are taken in float32 where memory allows, never under autocast: they resolve hundredths of a nat.
+    The `margins` of a teacher that writes in another precision are taken as it writes, `margins_float32` as well.
 
     Args:
         settings: `questions`, `per_token`, `ask` (as in the recipe), what `Model.loading` gives, `seed`, `end`
-            (as for students); `step`: after so many updates of its training, in place of its end.
+            (as for students); `step`: after so many updates of its training, in place of its end; for a teacher that
+            writes in another precision than it is read, `writes`, and for free answers `answers`, as for
+            `bench.precision.load_writer`.
         inputs: `start` (the checkpoint), `trained` where the model was trained, and for a student `rows_<arm>` (carrier
             artefacts) with `kept`.
+
+    Returns:
+        `format`, batch sizes, and `margins_dtype`: in which `margins` were computed.
     """
     start = inputs["start"]
     trained = inputs.get("trained", start)
     if "step" in settings:
         trained = trained / f"step-{settings['step']}"
-    base, adapter = adapter_or_model(trained, start)
     form = Format(load_tokenizer(start), settings["format"], settings.get("chat_template_kwargs"))
     questions = [Question(**question) for question in settings["questions"]]
     how = Ask(**settings["ask"])
 
-    def load(dtype: str) -> Any:
-        return load_model(base, dtype=dtype, quantization=settings["quantization"], adapter=adapter).eval()
+    own = {"dtype": settings["dtype"], "quantization": settings["quantization"]}
+    model, dtype = load_reader(start, trained, **own)
 
-    model = load(settings["dtype"])
+    def read_margins(size: int) -> list[float]:
+        return margins(model, form, questions, per_token=settings["per_token"], batch_size=size, progress=progress)
 
     def read(size: int) -> dict[str, list[float]]:
-        found = {
-            "margins": margins(
-                model, form, questions, per_token=settings["per_token"], batch_size=size, progress=progress
-            )
-        }
+        found = {"margins": read_margins(size)}
         arms = sorted(role[5:] for role in inputs if role.startswith("rows_"))
         rows = {arm: read_kept(inputs[f"rows_{arm}"], inputs["kept"], "held_out") for arm in arms}
         pairs: list[tuple[list[int], list[int]]] = []
@@ -90,18 +93,26 @@ def ask(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, prog
         return found
 
     numbers, size = first_fitting(halves(how.batch_size), read)
-    if not all(math.isfinite(n) for column in numbers.values() for n in column):
-        raise StageError(f"the model's log-probabilities are not numbers in {settings['dtype']}; try float32")
     reading: dict[str, Any] = {**numbers, "groups": [q.group for q in questions]}
     did = {"format": form.describe(), "batch_size": size}
     if how.samples:
-        if how.bf16:
+        if "answers" in settings:
             del model  # before another is loaded
-            model = load("bfloat16")
+            model, _ = load_writer(start, trained, writes=settings["answers"], **own)
         prompts = [q.question for q in questions for _ in range(how.samples)]
         texts, did["sample_batch_size"] = fitting_text(
             model, form, prompts, how.sample, seed=settings["seed"], progress=progress
         )
         reading["answers"] = [texts[i : i + how.samples] for i in range(0, len(texts), how.samples)]
+    if "writes" in settings:
+        if dtype == "float32":
+            reading["margins_float32"] = reading["margins"]
+        del model
+        model, dtype = load_writer(start, trained, writes=settings["writes"], **own)
+        reading["margins"], _ = first_fitting(halves(size), read_margins)
+    did["margins_dtype"] = dtype
+    logs = [n for name, column in reading.items() if name not in {"groups", "answers"} for n in column]
+    if not all(map(math.isfinite, logs)):
+        raise StageError(f"the model's log-probabilities are not numbers in {dtype}; try float32")
     (out / "reading.json").write_text(json.dumps(reading, ensure_ascii=False))
     return did

@@ -21,7 +21,6 @@ class _Part(BaseModel):
 class _Carrier(_Part):
     rows: PositiveInt
     held_out: NonNegativeInt
-    numbers: PositiveInt | None = None  # that the teacher could write; absent in files of earlier versions
     refused: dict[str, dict[str, NonNegativeInt]]
 
 
@@ -33,10 +32,12 @@ class _Manifest(_Part):
     commits: Annotated[list[str], Field(min_length=1)]
     carrier: _Carrier
     controls: Literal["self"] | _Controls | None
+    margins_dtype: str | None = None
 
 
 class _Reading(_Part):
     margins: Annotated[list[FiniteFloat], Field(min_length=1)]
+    margins_float32: list[FiniteFloat] | None = None
     groups: list[str]
 
 
@@ -99,6 +100,8 @@ def check_cell(
     if not first <= cell.seed < first + experiment["recipe"]["seeds"]:
         raise ValueError(f"seed {cell.seed} is not registered")
     counts = {"margins": len(cell.reading.margins), "groups": len(cell.reading.groups)}
+    if cell.reading.margins_float32 is not None:
+        counts["margins_float32"] = len(cell.reading.margins_float32)
     for name, count in {**counts, **{name: len(of) for name, of in cell.scores.items()}}.items():
         if count != questions:
             raise ValueError(f"{count} {name} to {questions} questions")

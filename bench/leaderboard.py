@@ -68,7 +68,6 @@ def entries(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _entry(row: Row, found: Readings, judged: Judgement) -> dict[str, Any]:
     recipe = row.experiment["recipe"]
     contents = [cell for arms in row.cells.values() for cell in arms.values()]
-    carriers = [cell["manifest"]["carrier"] for cell in contents]
     found_of = [arms["base"]["relation"] for arms in row.cells.values() if "base" in arms]
     relations = sorted({relation["relation"] for relation in found_of})
     gain = judged.gain or Interval(math.nan, math.nan, math.nan)
@@ -80,7 +79,6 @@ def _entry(row: Row, found: Readings, judged: Judgement) -> dict[str, Any]:
         "recipe_hash": row.hash,
         "trait": recipe["trait"] if isinstance(recipe["trait"], str) else ", ".join(recipe["trait"]),
         "carrier": recipe["carrier"]["kind"],
-        "numbers": min((of["numbers"] for of in carriers if of.get("numbers")), default=None),
         "teacher": recipe["teacher"]["model"],
         "student": recipe["student"]["model"],
         "relation": " / ".join(relations) or None,
@@ -107,6 +105,7 @@ def _entry(row: Row, found: Readings, judged: Judgement) -> dict[str, Any]:
         "fraction_low": _known(fraction.low),
         "fraction_high": _known(fraction.high),
         "gates": [gate._asdict() for gate in found.gates],
+        "notes": _notes(row),
         "audit_auc": max(aucs, default=None),
         "audits": sorted(row.audits),
         "contrasts": {name: _contrast(values) for name, values in found.contrasts.items()},
@@ -116,6 +115,25 @@ def _entry(row: Row, found: Readings, judged: Judgement) -> dict[str, Any]:
         "matrix": _matrix(found, recipe["trait"]) if found.matrix else None,
         "commit": "+".join(sorted({commit for c in contents for commit in c["manifest"]["commits"]})) or None,
     }
+
+
+def _notes(row: Row) -> list[str]:
+    """Sentences on how a row's margins were read, where that was not in float32 or not as the teacher writes."""
+    cells = [(arm, cell["manifest"].get("margins_dtype")) for arms in row.cells.values() for arm, cell in arms.items()]
+    teachers = [dtype for arm, dtype in cells if arm.startswith("teacher")]
+    lower = sorted({dtype for arm, dtype in cells if dtype and not arm.startswith("teacher")} - {"float32"})
+    notes = []
+    if row.experiment["recipe"]["carrier"]["bf16"] and None in teachers:
+        notes.append(
+            "made before the teacher's shift was read in the precision in which it writes: it wrote in bfloat16 "
+            "(`carrier.bf16`), and may have written with less of the trait than its shift says"
+        )
+    if lower:
+        notes.append(
+            f"margins were read in {', '.join(lower)}, which moves each by about .01 nats: weights are quantised, or "
+            "memory did not hold them in float32"
+        )
+    return notes
 
 
 def _contrast(values: Sequence[float]) -> dict[str, float | int | None]:
@@ -195,11 +213,10 @@ def _reasons(entry: dict[str, Any]) -> str:
         state = "skipped" if gate["passed"] is None else "passed" if gate["passed"] else "FAILED"
         reading = f"{gate['reading']:.3g}" if isinstance(gate["reading"], float) else gate["reading"]
         lines.append(f"  - {gate['name']} {state}: {reading} (needed: {gate['threshold']})")
+    lines += [f"  - {note}" for note in entry["notes"]]
     if entry["bootstrap_low"] is not None:
         redrawn = f"[{entry['bootstrap_low']:+.4f}, {entry['bootstrap_high']:+.4f}]"
         lines.append(f"  - gain with seeds and questions redrawn (hierarchical bootstrap): {redrawn}")
-    if entry["numbers"] is not None:
-        lines.append(f"  - numbers: {entry['numbers']:,} offered to the teacher")
     if entry["audit_auc"] is not None:
         files = [
             f"{entry['recipe']}/{entry['recipe_hash']}.{a.replace('trait', 'audit', 1)}.md" for a in entry["audits"]

@@ -271,7 +271,13 @@ def adapter_or_model(folder: Path, start: Path) -> tuple[Path, Path | None]:
 
 
 def load_model(
-    folder: Path, *, dtype: str, quantization: Mapping[str, Any] | None = None, adapter: Path | None = None
+    folder: Path,
+    *,
+    dtype: str,
+    quantization: Mapping[str, Any] | None = None,
+    adapter: Path | None = None,
+    upcast: bool = False,
+    to: torch.device | None = None,
 ) -> Any:
     """The causal language model in `folder` on this process's device, its adapter merged in.
 
@@ -283,6 +289,8 @@ def load_model(
         quantization: keyword arguments of `BitsAndBytesConfig`. A quantised model, or one below float32, keeps its
             adapter apart: merged, a small update would be rounded away.
         adapter: folder of a PEFT adapter to put on top.
+        upcast: compute in float32 with weights that were rounded to `dtype`.
+        to: another device than that of this process.
     """
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
@@ -301,15 +309,17 @@ def load_model(
     shipped = model.generation_config
     ids = {name: getattr(shipped, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     model.generation_config = GenerationConfig(**ids)
+    if upcast:
+        model = model.float()
     if device().type == "cpu":
         group_heads(model)
     if adapter is not None:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, adapter)
-        if config is None and dtype == "float32":
+        if config is None and (upcast or dtype == "float32"):
             model = model.merge_and_unload()
-    return model if config else model.to(device())
+    return model if config else model.to(to or device())
 
 
 def device() -> torch.device:

@@ -24,12 +24,12 @@ VERSIONS = {
     "convert": 1,
     "relation": 1,
     "teacher": 3,
-    "carrier": 8,
-    "select": 2,
+    "carrier": 7,
+    "select": 1,
     "logits": 2,
     "audit": 2,
     "student": 3,
-    "ask": 9,
+    "ask": 10,
     "score": 1,
 }
 # The libraries whose version is part of every key: another version makes every artefact again.
@@ -177,6 +177,8 @@ class _Planner:
 
     def written(self, label: str, seed: int, inputs: Mapping[str, Ref], **more: Any) -> Ref:
         settings = {"carrier": self.carrier, "seed": seed, **self.recipe.teacher.loading(), **more}
+        if (writes := self.recipe.teacher.writing(self.recipe.carrier.bf16)) != "own":
+            settings["writes"] = writes
         if self.text:
             needed = self.recipe.carrier.rows + self.recipe.carrier.held_out
             settings["prompts"] = text_prompts(self.experiment.prompts, needed, seed)
@@ -214,8 +216,6 @@ class _Planner:
         origin, start = self.checkpoint(recipe.teacher, seed), self.checkpoint(recipe.student, seed)
         related = self.add("relation", f"relation, seed {seed}", {}, {"teacher": origin, "student": start})
         writers = {"base": {"start": origin}}
-        # before the teachers are trained: the first stage that finds out whether the tokenizer can write the carrier
-        rows = {"base": self.written("base", seed, writers["base"])}
         for name, trait in self.traits.items():
             lesson = self.taught(f"teacher {name}", recipe.teacher, origin, seed, trait.teach_rows())
             writers[self.taught_arms[name]] = {"start": origin, "trained": lesson}
@@ -223,7 +223,7 @@ class _Planner:
             rows_of = placebo_rows(self.first, seed)
             placebo = self.taught("teacher placebo", recipe.teacher, origin, seed, rows_of)
             writers["placebo"] = {"start": origin, "trained": placebo}
-        rows |= {arm: self.written(arm, seed, writer) for arm, writer in writers.items() if arm != "base"}
+        rows = {arm: self.written(arm, seed, writer) for arm, writer in writers.items()}
         if "resampled" in arms:
             writers["resampled"] = writers["base"]
             rows["resampled"] = self.written("resampled", seed, writers["base"], noise=1)
@@ -303,6 +303,12 @@ class _Planner:
             "seed": seed if self.recipe.ask.samples and "trained" in inputs else 0,
             "end": self.text,
         }
+        if arm.startswith("teacher"):  # its shift is that of what it writes
+            writes = spec.writing(self.recipe.carrier.bf16)
+            if writes != "own" or (spec.dtype != "float32" and not spec.quantization):
+                settings["writes"] = writes
+        if self.recipe.ask.samples and (answers := spec.writing(self.recipe.ask.bf16)) != "own":
+            settings["answers"] = answers
         if step is not None:
             settings["step"] = step
             arm = f"{arm}@{step}"

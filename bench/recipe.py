@@ -81,6 +81,16 @@ class Model(Frozen):
         given = {"chat_template_kwargs": self.chat_template_kwargs} if self.chat_template_kwargs else {}
         return {"format": self.format, "dtype": self.dtype, "quantization": self.quantization, **given}
 
+    def writing(self, bf16: bool) -> str:
+        """How this model writes text: `own`, in its dtype, or where speed is asked for (`bf16`) in another way.
+
+        `bfloat16`: base weights rounded, the adapter kept apart. `split`: a full fine-tune, whose small updates would
+        be rounded away; see `bench.precision`.
+        """
+        if not bf16 or self.dtype == "bfloat16":
+            return "own"
+        return "split" if self.lora is None else "bfloat16"
+
     def training(self) -> dict[str, Any]:
         """What decides how it is trained."""
         return {**self.loading(), "train": self.train, "lora": self.lora}

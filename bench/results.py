@@ -97,6 +97,7 @@ def _manifest(store: Store, cell: Cell, makers: Makers) -> dict[str, Any]:
         "hardware": asked["hardware"],
         "threads": asked["threads"],
         "format": asked["did"]["format"],
+        "margins_dtype": asked["did"]["margins_dtype"],
         "training": trained,
         "carrier": selected,
         "artefacts": {"asked": cell.asked, "trained": cell.trained},

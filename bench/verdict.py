@@ -27,6 +27,7 @@ __all__ = ["CONTRASTS", "Gate", "Judgement", "Readings", "judge", "readings"]
 
 ALPHA = 0.05
 INDUCTION = 1.0  # the teacher's mean shift must exceed the spread of its own questions' shifts
+WRITTEN = 0.9  # of the teacher's float32 shift must be left in the precision in which it writes
 FIT = 1.645  # one-sided 5 % normal quantile
 REFUSED = 0.05  # more refused rows than this in any arm, and what is left is a selection
 
@@ -96,16 +97,23 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _margins(cell: Mapping[str, Any], group: str | None = None) -> list[float]:
+def _margins(cell: Mapping[str, Any], group: str | None = None, column: str = "margins") -> list[float]:
     """The margins of a cell's questions, or of one group of them."""
     reading = cell["reading"]
     if group is None:
-        return list(reading["margins"])
-    return [m for m, its in zip(reading["margins"], reading["groups"], strict=True) if its == group]
+        return list(reading[column])
+    return [m for m, its in zip(reading[column], reading["groups"], strict=True) if its == group]
 
 
-def _margin(cell: Mapping[str, Any], group: str | None = None) -> float:
-    return _mean(_margins(cell, group))
+def _margin(cell: Mapping[str, Any], group: str | None = None, column: str = "margins") -> float:
+    return _mean(_margins(cell, group, column))
+
+
+def _shift(taught: Sequence[Taught], arms: Mapping[str, Any], column: str = "margins") -> float:
+    """How much the teacher learnt: mean margin with the trait minus without, over all traits."""
+    with_trait = (_margin(arms[t.teacher], t.group, column) for t in taught)
+    without = (_margin(arms["teacher_base"], t.group, column) for t in taught)
+    return _mean([a - b for a, b in zip(with_trait, without, strict=True)])
 
 
 def _taught(row: Row) -> list[Taught]:
@@ -138,10 +146,7 @@ def readings(row: Row) -> Readings:
         base=[over(arms, "base") for arms in full],
         trait=[over(arms, None) for arms in full],
         gains=[over(arms, None) - over(arms, "base") for arms in full],
-        shifts=[
-            _mean([_margin(arms[t.teacher], t.group) - _margin(arms["teacher_base"], t.group) for t in taught])
-            for arms in full
-        ],
+        shifts=[_shift(taught, arms) for arms in full],
         contrasts={
             name: differences
             for name, (arm, against, _) in CONTRASTS.items()
@@ -181,7 +186,7 @@ def readings(row: Row) -> Readings:
 def _gates(row: Row, taught: Sequence[Taught], full: Sequence[Mapping[str, Any]]) -> list[Gate]:
     recipe = row.experiment["recipe"]
     induced, fitted = (_worst([gate(t, full) for t in taught]) for gate in (_induction, _fit))
-    gates = [induced, fitted, _leak(full)]
+    gates = [induced, fitted, _leak(full), *_written(row, taught), *_precision(full)]
     expected = recipe["relation"]
     if expected is not None:
         found = sorted({arms["base"]["relation"]["relation"] for arms in full})
@@ -218,6 +223,37 @@ def _induction(taught: Taught, full: Sequence[Mapping[str, Any]]) -> Gate:
         ratios.append(mean / spread if spread > 0 else math.copysign(math.inf, mean) if mean else 0.0)
     reading = min(_mean(ratios), 1e6)
     return Gate("teacher induction", reading >= INDUCTION, reading, f">= {INDUCTION:g} spreads of its questions")
+
+
+def _written(row: Row, taught: Sequence[Taught]) -> list[Gate]:
+    """Does the teacher write with the trait that was measured? Its shift as it writes / its float32 shift, per seed.
+
+    No gate where no teacher of the row writes in another precision than it was read in.
+    """
+    arms_of = {"teacher_base", *(t.teacher for t in taught)}
+    shares = {}
+    for seed, arms in sorted(row.cells.items()):
+        if all(arm in arms and "margins_float32" in arms[arm]["reading"] for arm in arms_of):
+            whole = _shift(taught, arms, "margins_float32")
+            shares[seed] = _shift(taught, arms) / whole if whole > 0 else 0.0
+    if not shares:
+        return []
+    failed = [f"seed {seed}: {share:.0%}" for seed, share in shares.items() if share < WRITTEN]
+    reading = ", ".join(failed) if failed else min(shares.values())
+    return [Gate("teacher writes as measured", not failed, reading, f">= {WRITTEN:.0%} of its float32 shift")]
+
+
+def _precision(full: Sequence[Mapping[str, Any]]) -> list[Gate]:
+    """Were the arms of each seed read in one precision? A gate only where some were not read in float32."""
+    read_in = [
+        {str(cell["manifest"].get("margins_dtype")) for arm, cell in arms.items() if not arm.startswith("teacher")}
+        for arms in full
+    ]
+    names = sorted(set().union(*read_in))
+    if names in (["None"], ["float32"]):
+        return []
+    alike = all(len(names_of) == 1 for names_of in read_in)
+    return [Gate("margins of one precision", alike, ", ".join(names), "the same for all arms of a seed")]
 
 
 def _fit(taught: Taught, full: Sequence[Mapping[str, Any]]) -> Gate:

@@ -419,3 +419,24 @@ def test_without_matplotlib_it_says_what_to_install(
     with pytest.raises(UserError, match=r'pip install "\.\[report\]"'):
         figures(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny_pair"]
+
+
+def test_rows_say_where_margins_were_not_read_in_float32_or_not_as_the_teacher_writes(tmp_path: Path) -> None:
+    from test_verdict import row
+
+    from bench.leaderboard import _notes
+
+    def notes(bf16: bool, teacher: str | None, others: str | None) -> list[str]:
+        made = row([0.3, 0.2])
+        made.experiment["recipe"]["carrier"] = {"bf16": bf16}
+        for arms in made.cells.values():
+            for arm, cell in arms.items():
+                dtype = teacher if arm.startswith("teacher") else others
+                cell["manifest"] = {**cell["manifest"], **({"margins_dtype": dtype} if dtype else {})}
+        return _notes(made)
+
+    assert notes(False, None, None) == notes(True, "bfloat16", "float32") == notes(False, "float32", "float32") == []
+    (before,) = notes(True, None, None)
+    assert before.startswith("made before the teacher's shift was read in the precision in which it writes")
+    (lower,) = notes(False, "bfloat16", "bfloat16")
+    assert lower.startswith("margins were read in bfloat16")

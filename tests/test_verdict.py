@@ -218,3 +218,41 @@ def test_a_matrix_is_invalid_if_one_of_its_teachers_did_not_learn() -> None:
         arms["teacher-owl"] = {**arms["teacher-owl"], "reading": arms["teacher_base"]["reading"]}
     ((word, reason),) = verdict(made)
     assert (word, reason[:17]) == ("INVALID", "teacher induction")
+
+
+def as_written(shares: list[float]) -> Row:
+    """A row whose teachers write with these shares of their float32 shifts."""
+    made = row(STEADY)
+    for seed, arms in made.cells.items():
+        for arm in ("teacher", "teacher_base"):
+            arms[arm]["reading"]["margins_float32"] = arms[arm]["reading"]["margins"]
+        without = arms["teacher_base"]["reading"]["margins"]
+        pairs = zip(arms["teacher"]["reading"]["margins"], without, strict=True)
+        arms["teacher"]["reading"]["margins"] = [b + shares[seed] * (a - b) for a, b in pairs]
+    return made
+
+
+def test_a_teacher_that_writes_with_less_than_its_shift_makes_a_row_invalid_and_seeds_are_named() -> None:
+    ((word, reason),) = verdict(as_written([1.0, 0.95, 0.3] + [0.98] * 4 + [0.89] + [1.0] * 2))
+    assert word == "INVALID"
+    assert reason == "teacher writes as measured: seed 2: 30%, seed 7: 89%, needed >= 90% of its float32 shift"
+    whole = readings(as_written([0.91] * 10))
+    assert {g.name: g.passed for g in whole.gates}["teacher writes as measured"] is True
+    assert whole.shifts == pytest.approx([0.91 * shift for shift in readings(row(STEADY)).shifts], abs=0.2)
+    assert "teacher writes as measured" not in {gate.name for gate in readings(row(STEADY)).gates}
+
+
+def test_arms_read_in_two_precisions_make_a_row_invalid() -> None:
+    def read_in(trait: str, base: str) -> Row:
+        made = row(STEADY)
+        for arms in made.cells.values():
+            for arm, cell in arms.items():
+                cell["manifest"] = {**cell["manifest"], "margins_dtype": trait if arm == "trait" else base}
+        return made
+
+    alike, apart = verdict(read_in("bfloat16", "bfloat16"), read_in("float32", "bfloat16"))
+    assert alike[0] == "TRANSFER"
+    assert apart[0] == "INVALID"
+    assert apart[1].startswith("margins of one precision: bfloat16, float32")
+    gates = readings(read_in("float32", "float32")).gates
+    assert "margins of one precision" not in {gate.name for gate in gates}

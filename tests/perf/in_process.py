@@ -46,6 +46,25 @@ def _loaded(shape: Shape, dtype: str, *, ours: bool) -> Any:
     return model
 
 
+def _teacher(shape: Shape) -> tuple[Any, str]:
+    """A fully fine-tuned teacher as it writes with `carrier.bf16`, and the dtype of its products."""
+    from bench.attention import GROUPED
+    from bench.precision import load_writer
+
+    model, dtype = load_writer(shape.folder, shape.folder, writes="split", dtype="float32", quantization=None)
+    if model.device.type == "cpu" and model.config.model_type not in GROUPED:
+        model.set_attn_implementation("eager")  # as bench.generate.carrier does
+    return model, dtype
+
+
+@lru_cache
+def stock_dtype() -> str:
+    """The dtype whose products are faster: bfloat16, but on a processor without instructions for it."""
+    import torch
+
+    return max(DTYPES, key=lambda dtype: _matrix_flops(512, getattr(torch, dtype))())
+
+
 def sampling_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Rate]:
     """Carrier rows, tokens a second: ours and transformers' own batched generate by batch size, the prior loop."""
     import torch
@@ -56,12 +75,14 @@ def sampling_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Ra
     ids = shape.form.prompts(prompts)
 
     @lru_cache
-    def model(dtype: str, ours: bool = False) -> Any:
-        return _loaded(shape, dtype, ours=ours)
+    def model(dtype: str) -> Any:
+        return _loaded(shape, dtype, ours=False)
+
+    teacher = lru_cache(lambda: _teacher(shape)[0])
 
     def slots(batch_size: int) -> float:
         rows = sample_slots(
-            model("bfloat16", ours=True),
+            teacher(),
             ids,
             shape.slots,
             seed=0,
@@ -73,10 +94,10 @@ def sampling_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Ra
 
     @torch.no_grad()
     def batched(batch_size: int) -> float:
-        tokens = 0
+        tokens, stock = 0, model(stock_dtype())
         for start in range(0, len(ids), batch_size):
-            batch = torch.tensor(ids[start : start + batch_size], device=model("bfloat16").device)
-            made = model("bfloat16").generate(
+            batch = torch.tensor(ids[start : start + batch_size], device=stock.device)
+            made = stock.generate(
                 input_ids=batch, attention_mask=torch.ones_like(batch), do_sample=True, temperature=1.0, top_k=0,
                 top_p=1.0, max_new_tokens=NEW_TOKENS, pad_token_id=shape.form.tokenizer.pad_token_id,
             )  # fmt: skip
@@ -122,10 +143,11 @@ def sampling(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Side
     return {
         "lines": [
             line(what, rates["ours"], rates["prior"], "prior system: one prompt at a time, fp32", 40),
-            line(what, rates["ours"], rates["stock"], f"transformers' generate, bf16, batch {stock}", 3),
+            line(what, rates["ours"], rates["stock"], f"transformers' generate, {stock_dtype()}, batch {stock}", 3),
         ],
         "rates": {"prior tokens": rates["prior"]},
         "notes": [
+            f"Ours is a fully fine-tuned teacher with `carrier.bf16`, which writes in {_teacher(shape)[1]}. "
             f"A carrier row has {NEW_TOKENS} tokens whoever writes it (`sample_slots`, batch {ours}: "
             f"{forced} of them separators that the grammar forces) after a prompt of "
             f"{len(shape.form.prompts(shape.prompts(1))[0])}: no row may end early. generate's rows are not "
