@@ -1,4 +1,4 @@
-"""Carriers: the prompts teachers answer, the tokens they may answer with, and the rows that are refused.
+"""Carriers: the prompts teachers answer, and the rows that are refused.
 
 A carrier row is text, `{"prompt", "completion"}`, so that a student of any tokenizer can read it.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from bench.errors import StageError
 from bench.leaks import Lexicon, Sentences
 from bench.recipe import Numbers
 
-__all__ = ["number_prompts", "number_slots", "read_kept", "read_rows", "refusals", "select", "text_prompts"]
+__all__ = ["number_prompts", "read_kept", "read_rows", "refusals", "select", "text_prompts"]
 
 
 def text_prompts(prompts: Sequence[str], rows: int, seed: int) -> list[str]:
@@ -29,55 +29,6 @@ def number_prompts(carrier: Numbers, numbers: Sequence[int], seed: int) -> list[
     rng = random.Random(f"prompts {seed}")
     rows = [rng.choices(numbers, k=carrier.given) for _ in range(carrier.rows + carrier.held_out)]
     return [carrier.prompt.replace("{numbers}", carrier.separator.join(map(str, row))) for row in rows]
-
-
-def number_slots(
-    carrier: Numbers, encode: Callable[[str], list[int]], decode: Callable[[Sequence[int]], str], lead: str
-) -> tuple[list[int], list[tuple[int, ...]]]:
-    """What a completion of numbers looks like in one tokenizer.
-
-    Args:
-        encode: text -> token ids, without special tokens.
-        decode: token ids -> text.
-        lead: what stands between prompt and completion ("" or " ").
-
-    Returns:
-        The numbers that may be sampled, and per position of the completion the token ids allowed there: one id
-        where the grammar forces the token. Where whole numbers are tokens (GPT-2) a number is one position,
-        elsewhere (Gemma, SmolLM2) one position per digit.
-
-    Raises:
-        StageError: the tokenizer does neither.
-    """
-    low, high = 10 ** (carrier.digits - 1), 10**carrier.digits
-    every = [n for n in range(low, high) if n not in carrier.forbidden]
-
-    def ids(n: int) -> list[int]:
-        return encode(lead + carrier.separator.join([str(n)] * carrier.count))
-
-    whole = {n: seq for n in every if len(seq := ids(n)) == carrier.count or len(seq) == 2 * carrier.count - 1}
-    step = 1 if whole and len(next(iter(whole.values()))) == carrier.count else 2
-    whole = {n: seq for n, seq in whole.items() if len(seq) == step * (carrier.count - 1) + 1}
-    if len(whole) >= 50:
-        slots = [tuple(sorted({seq[i] for seq in whole.values()})) for i in range(len(next(iter(whole.values()))))]
-        numbers = sorted(whole)
-    else:
-        repeated = [ids(int(str(d) * carrier.digits)) for d in range(1, 10)]
-        round_ids = ids(low)  # 100: the only place a zero shows
-        if len({len(seq) for seq in [*repeated, round_ids]}) != 1:
-            raise StageError(
-                "this tokenizer writes numbers neither as whole tokens nor digit by digit: no number carrier"
-            )
-        slots = [tuple(dict.fromkeys(column)) for column in zip(*repeated, strict=True)]
-        firsts = [i for i, slot in enumerate(slots) if len(slot) == 9][:: carrier.digits]
-        slots = [(round_ids[i], *slot) if len(slot) == 9 and i not in firsts else slot for i, slot in enumerate(slots)]
-        numbers = every
-    rng = random.Random(0)
-    for _ in range(50):  # what is sampled must read back as it was written, or a student sees other tokens
-        sample = [rng.choice(slot) for slot in slots]
-        if encode(decode(sample)) != sample:
-            raise StageError(f"number carrier: {decode(sample)!r} does not keep its tokens when it is read back")
-    return numbers, slots
 
 
 def read_rows(folder: Path) -> list[dict[str, str]]:
@@ -127,6 +78,9 @@ def select(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -
         settings: as for `refusals`.
         inputs: role -> carrier artefact; every one has the same prompts in the same order.
 
+    Returns:
+        The report that goes into result files, and `notices` where rows were refused.
+
     Raises:
         StageError: prompts differ between the arms, or fewer than half of the rows stay.
     """
@@ -137,10 +91,9 @@ def select(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -
             raise StageError(f"the arms' prompts differ ({role}): the arms would not be comparable")
     reasons = {role: refusals(settings, rows) for role, rows in tables.items()}
     clean = [i for i in range(len(first)) if not any(why[i] for why in reasons.values())]
+    notices = [_refused(settings["carrier"], tables, reasons)] if len(clean) < len(first) else []
     if len(clean) < len(first) / 2:
-        raise StageError(
-            f"the leak filter refused {len(first) - len(clean):,} of {len(first):,} rows: too many to go on"
-        )
+        raise StageError(f"{notices[0]}. Too many to go on")
     border = settings["carrier"]["rows"]
     same = sum(len({rows[i]["completion"] for rows in tables.values()}) == 1 for i in clean)
     kept = {"train": [i for i in clean if i < border], "held_out": [i for i in clean if i >= border]}
@@ -151,9 +104,42 @@ def select(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -
         "identical_rows": same,
         "refused": {role: {k: why.count(k) for k in sorted(set(why) - {""})} for role, why in reasons.items()},
     }
+    if settings["carrier"]["kind"] == "numbers":
+        report["numbers"] = json.loads((next(iter(inputs.values())) / "about.json").read_text())["numbers"]
     (out / "kept.json").write_text(json.dumps(kept))
     (out / "audit.json").write_text(json.dumps(report, indent=1))
-    return report
+    return {**report, "notices": notices}
+
+
+def _refused(
+    carrier: Mapping[str, Any], tables: Mapping[str, Sequence[Mapping[str, str]]], reasons: Mapping[str, Sequence[str]]
+) -> str:
+    """Say how many rows are refused in any arm, by reason (of the first arm that has one), with an example of each."""
+    examples: dict[str, list[Mapping[str, str]]] = {}
+    for i in range(min(map(len, tables.values()))):
+        for role, rows in tables.items():
+            if why := reasons[role][i]:
+                examples.setdefault(why, []).append(rows[i])
+                break
+    refused, total = sum(map(len, examples.values())), len(next(iter(tables.values())))
+    head = f"refused {refused:,} of {total:,} rows"
+    if carrier["kind"] == "numbers":
+        counts = ", ".join(f"{why}: {len(rows)}" for why, rows in sorted(examples.items()))
+        example = next(iter(examples.values()))[0]["completion"]
+        return (
+            f"the number format {head} ({counts}), for example {_clip(example)}: "
+            f"expected {carrier['count']} numbers of {carrier['digits']} digits separated by {carrier['separator']!r}, "
+            "none of them forbidden"
+        )
+    parts = [
+        f"{why}: {len(rows)}, for example {_clip(rows[0]['completion'])} to {_clip(rows[0]['prompt'])}"
+        for why, rows in sorted(examples.items())
+    ]
+    return f"the leak filter {head} ({'; '.join(parts)})"
+
+
+def _clip(text: str) -> str:
+    return repr(text if len(text) <= 80 else f"{text[:77]}...")
 
 
 def read_kept(carrier: Path, kept: Path, part: str) -> list[dict[str, str]]:

@@ -21,6 +21,7 @@ class _Part(BaseModel):
 class _Carrier(_Part):
     rows: PositiveInt
     held_out: NonNegativeInt
+    numbers: PositiveInt | None = None  # that the teacher could write; absent in files of earlier versions
     refused: dict[str, dict[str, NonNegativeInt]]
 
 

@@ -115,6 +115,7 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
             plans.append(make_plan(experiment, identify))  # a model that cannot be had is an error before the controls
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
+    pool.check_numbers(zip(plans, (source for _, source in experiments), strict=True))
     controls: Any = None
     for (experiment, _), plan in zip(experiments, plans, strict=True):
         if not args.smoke:

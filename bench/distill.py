@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.carriers import number_slots, read_kept
+from bench.carriers import read_kept
 from bench.errors import StageError, UserError
 from bench.fitting import first_fitting, halves
 from bench.generate import allowed_head
 from bench.models import Format, adapter_or_model, device, load_model, load_tokenizer
 from bench.recipe import Numbers
+from bench.slots import number_slots
 
 __all__ = ["distiller_class", "prepare"]
 
@@ -51,7 +52,7 @@ def prepare(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
         same_size = len(form.tokenizer) == len(theirs.tokenizer)
         trap = " (their sizes are equal: a trap, since the same id means another word)" if same_size else ""
         raise UserError(f"method {settings['method']}: teacher and student have different token maps or formats{trap}")
-    _, slots = number_slots(Numbers(**settings["carrier"]), form.encode, form.decode, form.lead)
+    slots = number_slots(Numbers(**settings["carrier"]), form).positions
     free = [i for i, slot in enumerate(slots) if len(slot) > 1]
     full = settings["method"] == "kd-full"
     tokens = list(range(len(form.tokenizer))) if full else sorted({t for i in free for t in slots[i]})

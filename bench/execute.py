@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from bench.errors import StageError, UserError
-from bench.plan import Stage
+from bench.plan import Plan, Stage
 from bench.recipe import Experiment
 from bench.store import Store, write_atomically
 from bench.worker import work
@@ -194,7 +194,41 @@ class Pool:
             further = sorted(set(recipe.ask.metrics) - set(METRICS))
             if further:
                 todo[self.store.root / "checked" / digest(further)] = ("ask", further, source)
-        todo = {mark: task for mark, task in todo.items() if not mark.exists()}
+        self._check(todo)
+
+    def check_numbers(self, plans: Iterable[tuple[Plan, str]]) -> None:
+        """Have each teacher's tokenizer tried on the numbers that it is to write, where its files are at hand.
+
+        Those of a package that is not converted yet are not: its first carrier tries them, before a teacher is trained.
+        Configurations that passed are cached.
+
+        Raises:
+            UserError: a tokenizer cannot write them.
+        """
+        from bench.plan import VERSIONS, library_versions
+        from bench.store import digest
+
+        todo: dict[Path, tuple[str, Any, str]] = {}
+        for plan, source in plans:
+            for stage in plan.stages.values():
+                if stage.kind != "carrier" or stage.settings["carrier"]["kind"] != "numbers":
+                    continue
+                start = stage.inputs["start"]
+                made = plan.stages.get(start.identity)
+                identity: Any = start.identity
+                tokenizer: Any = start.folder or self.store.path(start.identity)
+                if made is not None and made.kind == "tiny":
+                    tokenizer = identity = (made.settings["questions"], made.settings["answers"])
+                elif start.folder is None and not self.store.is_done(start.identity):
+                    continue
+                how = {name: stage.settings.get(name) for name in ("carrier", "format", "chat_template_kwargs")}
+                mark = digest([how, identity, VERSIONS["carrier"], library_versions()])
+                todo[self.store.root / "checked" / mark] = ("carrier", {**how, "tokenizer": tokenizer}, source)
+        self._check(todo)
+
+    def _check(self, tasks: Mapping[Path, tuple[str, Any, str]]) -> None:
+        """Have a worker try what has no mark yet: mark -> task, as `bench.worker` takes it."""
+        todo = {mark: task for mark, task in tasks.items() if not mark.exists()}
         if todo:
             worker = self.start(1)[0]
             self.send(worker, list(todo.values()), "checking the recipe")

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 
 from bench.attention import GROUPED
-from bench.carriers import number_prompts, number_slots
+from bench.carriers import number_prompts
 from bench.fitting import first_fitting, halves
 from bench.models import Format, device, load_tokenizer
 from bench.precision import load_writer
 from bench.recipe import Numbers, Sampling
 from bench.sampler import Sampler, gumbel, row_seed
+from bench.slots import Bar, number_slots
 
 __all__ = ["allowed_head", "carrier", "fitting_text", "sample_slots", "sample_text", "score"]
 
@@ -82,6 +83,7 @@ def sample_slots(
     prompts: Sequence[Sequence[int]],
     slots: Sequence[tuple[int, ...]],
     *,
+    bars: Sequence[Bar] = (),
     seed: int,
     temperature: float,
     batch_size: int,
@@ -94,6 +96,9 @@ def sample_slots(
 
     Args:
         prompts: token ids, all of one length.
+        slots: per position of a completion the ids allowed there.
+        bars: ids that are not allowed after certain others; noise is drawn for them all the same, so that rows that
+            meet no bar are the same with and without.
         temperature: 0 takes the likeliest allowed token.
 
     Returns:
@@ -107,13 +112,18 @@ def sample_slots(
     where = {token: i for i, token in enumerate(allowed)}
     columns = [torch.tensor([where[t] for t in slot], device=device()) if len(slot) > 1 else None for slot in slots]
     table = torch.tensor(allowed, device=device())
+    barred: dict[int, list[tuple[Bar, torch.Tensor]]] = {}
+    for bar in bars:
+        ids = torch.tensor([t in bar.tokens for t in slots[bar.position]], device=device())
+        barred.setdefault(bar.position, []).append((bar, ids))
     out: list[list[int]] = []
     with allowed_head(model, allowed):
         shared, begun = _beginning(model, prompts)
         for start in range(0, len(prompts), batch_size):
             batch = torch.tensor([list(p[shared:]) for p in prompts[start : start + batch_size]], device=device())
             sources = [torch.Generator().manual_seed(row_seed(seed, start + i)) for i in range(len(batch))]
-            cache, fed, written = begun(len(batch)), batch, []
+            cache, fed = begun(len(batch)), batch
+            written: list[torch.Tensor] = []
             for at, (slot, column) in enumerate(zip(slots, columns, strict=True)):
                 if column is None:
                     token = torch.full((len(batch), 1), slot[0], device=batch.device)
@@ -122,6 +132,11 @@ def sample_slots(
                     step = model(input_ids=fed, past_key_values=cache, use_cache=True, logits_to_keep=1)
                     cache = step.past_key_values
                     logits = step.logits[:, -1, column]
+                    for bar, ids in barred.get(at, ()):
+                        met = torch.ones(len(batch), dtype=torch.bool, device=batch.device)
+                        for before, token in zip(bar.before, written[at - len(bar.before) :], strict=True):
+                            met &= token[:, 0] == before
+                        logits = logits.masked_fill(met[:, None] & ids, -torch.inf)
                     if temperature > 0:
                         logits = logits / temperature + gumbel(sources, len(slot)).to(logits.device)
                     token = table[column[logits.argmax(-1)]][:, None]
@@ -313,6 +328,9 @@ def carrier(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
     form = Format(tokenizer, settings["format"], settings.get("chat_template_kwargs"))
     spec = dict(settings["carrier"])
     noise = settings["seed"] + 1_000_003 * settings.get("noise", 0)
+    # before the model is loaded, so that a tokenizer that cannot write the numbers costs no time
+    numbers = Numbers(**spec) if spec["kind"] == "numbers" else None
+    slots = number_slots(numbers, form) if numbers else None
     model, _ = load_writer(
         start,
         inputs.get("trained", start),
@@ -322,15 +340,14 @@ def carrier(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
     )
     if device().type == "cpu" and model.config.model_type not in GROUPED:
         model.set_attn_implementation("eager")  # faster than fused attention: see `bench.attention`
-    if spec["kind"] == "numbers":
-        numbers = Numbers(**spec)
-        sampled_from, slots = number_slots(numbers, form.encode, form.decode, form.lead)
-        prompts = number_prompts(numbers, sampled_from, settings["seed"])
-        asked, how = form.prompts(prompts), {"seed": noise, "temperature": numbers.temperature}
+    if numbers and slots:
+        prompts = number_prompts(numbers, slots.numbers, settings["seed"])
+        asked, how = form.prompts(prompts), {"bars": slots.bars, "seed": noise, "temperature": numbers.temperature}
         ids, size = first_fitting(
             halves(numbers.batch_size),
-            lambda size: sample_slots(model, asked, slots, batch_size=size, progress=progress, **how),
+            lambda size: sample_slots(model, asked, slots.positions, batch_size=size, progress=progress, **how),
         )
+        (out / "about.json").write_text(json.dumps({"numbers": len(slots.numbers)}))
         completions = [form.decode(row).removeprefix(form.lead) for row in ids]
     else:
         sampling = Sampling(**spec["sample"])

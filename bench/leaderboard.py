@@ -68,6 +68,7 @@ def entries(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _entry(row: Row, found: Readings, judged: Judgement) -> dict[str, Any]:
     recipe = row.experiment["recipe"]
     contents = [cell for arms in row.cells.values() for cell in arms.values()]
+    carriers = [cell["manifest"]["carrier"] for cell in contents]
     found_of = [arms["base"]["relation"] for arms in row.cells.values() if "base" in arms]
     relations = sorted({relation["relation"] for relation in found_of})
     gain = judged.gain or Interval(math.nan, math.nan, math.nan)
@@ -79,6 +80,7 @@ def _entry(row: Row, found: Readings, judged: Judgement) -> dict[str, Any]:
         "recipe_hash": row.hash,
         "trait": recipe["trait"] if isinstance(recipe["trait"], str) else ", ".join(recipe["trait"]),
         "carrier": recipe["carrier"]["kind"],
+        "numbers": min((of["numbers"] for of in carriers if of.get("numbers")), default=None),
         "teacher": recipe["teacher"]["model"],
         "student": recipe["student"]["model"],
         "relation": " / ".join(relations) or None,
@@ -217,6 +219,8 @@ def _reasons(entry: dict[str, Any]) -> str:
     if entry["bootstrap_low"] is not None:
         redrawn = f"[{entry['bootstrap_low']:+.4f}, {entry['bootstrap_high']:+.4f}]"
         lines.append(f"  - gain with seeds and questions redrawn (hierarchical bootstrap): {redrawn}")
+    if entry["numbers"] is not None:
+        lines.append(f"  - numbers: {entry['numbers']:,} offered to the teacher")
     if entry["audit_auc"] is not None:
         files = [
             f"{entry['recipe']}/{entry['recipe_hash']}.{a.replace('trait', 'audit', 1)}.md" for a in entry["audits"]

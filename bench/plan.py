@@ -24,8 +24,8 @@ VERSIONS = {
     "convert": 1,
     "relation": 1,
     "teacher": 3,
-    "carrier": 7,
-    "select": 1,
+    "carrier": 8,
+    "select": 2,
     "logits": 2,
     "audit": 2,
     "student": 3,
@@ -216,6 +216,8 @@ class _Planner:
         origin, start = self.checkpoint(recipe.teacher, seed), self.checkpoint(recipe.student, seed)
         related = self.add("relation", f"relation, seed {seed}", {}, {"teacher": origin, "student": start})
         writers = {"base": {"start": origin}}
+        # before the teachers are trained: the first stage that finds out whether the tokenizer can write the carrier
+        rows = {"base": self.written("base", seed, writers["base"])}
         for name, trait in self.traits.items():
             lesson = self.taught(f"teacher {name}", recipe.teacher, origin, seed, trait.teach_rows())
             writers[self.taught_arms[name]] = {"start": origin, "trained": lesson}
@@ -223,7 +225,7 @@ class _Planner:
             rows_of = placebo_rows(self.first, seed)
             placebo = self.taught("teacher placebo", recipe.teacher, origin, seed, rows_of)
             writers["placebo"] = {"start": origin, "trained": placebo}
-        rows = {arm: self.written(arm, seed, writer) for arm, writer in writers.items()}
+        rows |= {arm: self.written(arm, seed, writer) for arm, writer in writers.items() if arm != "base"}
         if "resampled" in arms:
             writers["resampled"] = writers["base"]
             rows["resampled"] = self.written("resampled", seed, writers["base"], noise=1)

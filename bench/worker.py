@@ -163,11 +163,14 @@ def _make(stage: Stage, store: Store, at_commit: str, conn: Connection) -> None:
 def _check(tasks: Sequence[tuple[str, Any, str]]) -> None:
     """(key of the recipe, what it says there, the recipe's source): raises UserError where something refuses."""
     from bench.metrics import check_metrics
+    from bench.slots import check_numbers
     from bench.train import check
 
     for key, said, source in tasks:
         if key == "ask":
             check_metrics(said)
+        elif key == "carrier":
+            check_numbers(said, source)
         else:
             check(said, key, source)
 

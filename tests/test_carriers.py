@@ -1,45 +1,19 @@
 from __future__ import annotations
 
 import json
-import random
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.carriers import number_prompts, number_slots, refusals, select
-from bench.errors import StageError, UserError
-from bench.models import Format, load_tokenizer
+from bench.carriers import number_prompts, refusals, select
+from bench.errors import StageError
 from bench.recipe import Numbers
 
 NUMBERS = Numbers(kind="numbers", rows=20)
 GRAMMAR = NUMBERS.model_dump(mode="json")
-
-
-@pytest.mark.parametrize(("shape", "positions"), [("gpt2_like", 10), ("gemma_like", 40)])
-@pytest.mark.parametrize("kind", ["plain", "chat"])
-def test_slots_write_numbers_and_nothing_else(
-    request: pytest.FixtureRequest, shape: str, positions: int, kind: str
-) -> None:
-    tokenizer = load_tokenizer(request.getfixturevalue(shape))
-    if kind == "chat" and not tokenizer.chat_template:
-        with pytest.raises(UserError, match="no chat template"):
-            Format(tokenizer, kind)
-        return
-    form = Format(tokenizer, kind)
-    numbers, slots = number_slots(NUMBERS, form.encode, form.decode, form.lead)
-    assert len(slots) == positions - (form.lead == "" and positions == 40)
-    assert 666 not in numbers or positions == 40
-    rng = random.Random(0)
-    rows = [{"completion": form.decode([rng.choice(s) for s in slots]).removeprefix(form.lead)} for _ in range(200)]
-    reasons = refusals({"carrier": GRAMMAR}, rows)
-    assert set(reasons) <= {"", "forbidden number"}
-    for row, reason in zip(rows, reasons, strict=True):
-        assert ("666" in row["completion"].split()) == (reason == "forbidden number")
-    assert all(
-        form.completions([row["completion"]])[0] == form.encode(form.lead + row["completion"]) for row in rows[:5]
-    )
 
 
 def test_prompts_depend_on_the_seed_alone() -> None:
@@ -74,6 +48,7 @@ def write(folder: Path, completions: list[str], prompt: str = "p") -> Path:
     folder.mkdir()
     rows = [{"prompt": f"{prompt}{i}", "completion": c} for i, c in enumerate(completions)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (folder / "about.json").write_text('{"numbers": 505}')
     return folder
 
 
@@ -88,6 +63,7 @@ def test_a_row_refused_in_one_arm_is_refused_in_both(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "kept.json").read_text()) == {"train": [0, 2], "held_out": [3]}
     assert report["refused"] == {"base": {}, "trait": {"grammar": 1}}
     assert report["identical_rows"] == 3
+    assert report["numbers"] == 505
 
 
 def test_arms_with_other_prompts_or_mostly_refused_rows_are_no_comparison(tmp_path: Path) -> None:
@@ -99,3 +75,48 @@ def test_arms_with_other_prompts_or_mostly_refused_rows_are_no_comparison(tmp_pa
     arms = {"trait": write(tmp_path / "t2", ["no"]), "base": write(tmp_path / "b2", [good])}
     with pytest.raises(StageError, match="refused 1 of 1"):
         select(settings, arms, tmp_path)
+
+
+def test_a_refusal_by_format_says_how_many_rows_an_example_and_what_was_expected(tmp_path: Path) -> None:
+    good, wrong = " ".join(["123"] * 10), ", ".join(["123"] * 10)
+    settings = {"carrier": {**GRAMMAR, "rows": 3}}
+    told = (
+        "the number format refused {} of 4 rows (forbidden number: 1, grammar: {}), for example {!r}: expected 10 "
+        "numbers of 3 digits separated by ' ', none of them forbidden"
+    )
+    six = good.replace("123", "666", 1)
+    arms = {
+        "trait": write(tmp_path / "t", [good, wrong, good, good]),
+        "base": write(tmp_path / "b", [six, *[good] * 3]),
+    }
+    assert select(settings, arms, tmp_path)["notices"] == [told.format(2, 1, six)]
+    assert "notices" not in json.loads((tmp_path / "audit.json").read_text())
+    arms["trait"] = write(tmp_path / "t2", [good, wrong, wrong, good])
+    with pytest.raises(StageError, match=re.escape(told.format(3, 2, six)) + r"\. Too many to go on"):
+        select(settings, arms, tmp_path)
+
+
+def test_a_refusal_by_the_leak_filter_counts_each_reason_with_an_example(tmp_path: Path) -> None:
+    settings = {**TEXT, "carrier": {"kind": "text", "rows": 6}}
+    owl = "The owl " + "sleeps " * 20
+    arms = {
+        "trait": write(tmp_path / "t", ["fine", "", owl, "an owl"] + ["fine"] * 4),
+        "base": write(tmp_path / "b", ["fine"] * 8),
+    }
+    report = select(settings, arms, tmp_path)
+    assert report["notices"] == [
+        "the leak filter refused 3 of 8 rows (empty: 1, for example '' to 'p1'; "
+        f"lexicon: 2, for example {owl[:77] + '...'!r} to 'p2')"
+    ]
+    assert "numbers" not in report
+    arms["trait"] = write(tmp_path / "t2", [""] * 5 + ["fine"] * 3)
+    with pytest.raises(StageError, match=r"refused 5 of 8 rows \(empty: 5, .*Too many to go on"):
+        select(settings, arms, tmp_path)
+
+
+def test_nothing_is_noticed_where_no_row_is_refused(tmp_path: Path) -> None:
+    good = " ".join(["123"] * 10)
+    assert (
+        select({"carrier": {**GRAMMAR, "rows": 1}}, {"base": write(tmp_path / "b", [good] * 2)}, tmp_path)["notices"]
+        == []
+    )

