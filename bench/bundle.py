@@ -171,12 +171,12 @@ def _facts(
 ) -> RunFacts:
     recipe = experiment.recipe
     specs = (recipe.teacher, recipe.student, recipe.other_init())
-    folders = {spec.model for spec in specs if Path(spec.model).expanduser().is_dir() and spec.model.strip("./~")}
+    folders = {spec.model: spec.path() for spec in specs if spec.path().is_dir() and spec.model.strip("./~")}
 
     def public(text: str) -> str:
         """Without the user's folders: what is inside them is published, where they are is not."""
-        for folder in folders:
-            text = text.replace(folder, Path(folder).expanduser().resolve().name)
+        for stated, folder in folders.items():
+            text = text.replace(stated, folder.resolve().name)
         return text
 
     return RunFacts(

@@ -254,6 +254,8 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     if args.merge or args.publish:
         _hand_out(list(zip(experiments, names, strict=True)), args, store, console)
         return
+    for line in dict.fromkeys(line for experiment in experiments for line in experiment.warnings()):
+        console.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
     with store.in_use(), Pool(store, args.jobs) as pool:
         if not args.dry_run:
             _run(list(zip(experiments, names, strict=True)), args, pool, console)

@@ -58,8 +58,8 @@ def base_of(spec: Model, start: Ref) -> Base:
         found = _by_card(papers) or _by_metadata(package) or _by_text(papers)
         revision = f"{package} {importlib.metadata.version(package)}"
         return Base(name, revision, False, found.ancestor, found.licence, found.said_by, _texts(papers))
-    folder = start.folder or Path(name).expanduser()
-    if HUB_ID.fullmatch(name) and not Path(name).is_dir():
+    folder = start.folder or spec.path()
+    if HUB_ID.fullmatch(name) and not spec.path().is_dir():
         papers = _hub_papers(name, folder.name)
         found = _by_card(papers) or _by_text(papers)
         return Base(name, folder.name, True, name, found.licence, found.said_by, _texts(papers))

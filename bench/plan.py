@@ -122,7 +122,7 @@ class _Planner:
         self.cells: list[Cell] = []
         self.written_rows: dict[str, Ref] = {}
         specs = [self.recipe.teacher, self.recipe.student, self.recipe.other_init()]
-        wanted = {(spec.model, spec.revision): spec for spec in specs if spec.model != "tiny"}
+        wanted = {spec.origin(): spec for spec in specs if spec.model != "tiny"}
         self.found = {which: identify(spec) for which, spec in wanted.items()}
         for role, spec in zip(("teacher", "student", "student"), specs, strict=True):
             self.check_template(role, spec)
@@ -150,13 +150,13 @@ class _Planner:
 
     def check_template(self, role: str, spec: Model) -> None:
         """Raises UserError where a chat template lacks what the recipe sets; one in a package is read when it runs."""
-        if spec.chat_template_kwargs and (folder := self.found[spec.model, spec.revision].folder):
+        if spec.chat_template_kwargs and (folder := self.found[spec.origin()].folder):
             where = f"model {spec.model!r}: key '{role}.chat_template_kwargs."
             check_variables(spec.chat_template_kwargs, read_template(folder), where)
 
     def source(self, spec: Model) -> dict[str, str]:
         """What tells people which checkpoint a model was."""
-        known = self.found.get((spec.model, spec.revision))
+        known = self.found.get(spec.origin())
         return {"model": spec.model, **(known.source if known else {})}
 
     def checkpoint(self, spec: Model, seed: int) -> Ref:
@@ -165,7 +165,7 @@ class _Planner:
             number = seed + tiny.STRIDE * spec.init
             settings = {**tiny.DEFAULT, "seed": number, "questions": questions, "answers": answers}
             return self.add("tiny", f"tiny model {number}", settings, {})
-        known = self.found[spec.model, spec.revision]
+        known = self.found[spec.origin()]
         if known.folder is None and spec.model.startswith("pypi:"):
             settings = {"model": spec.model, "identity": known.identity}
             return self.add("convert", f"convert {spec.model}", settings, {})

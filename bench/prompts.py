@@ -136,8 +136,9 @@ def _draw(sizes: Sequence[int], wanted: int) -> Iterator[tuple[int, int]]:
             yield template, number - ends[template] + sizes[template]
 
 
-def _read_set(name: str) -> Iterator[str]:
-    path = find(name, FOLDER, "prompt set")
+def _read_set(name: str, base: Path) -> Iterator[str]:
+    endings = ".yaml, .yml (a file of prompts is stated as {file: NAME} and ends in .txt, .jsonl, .csv, .parquet)"
+    path = find(name, FOLDER, "prompt set", base=base, endings=endings)
     spec = validate(PromptSet, load(path, "prompt set", FOLDER), str(path))
     yield from spec.prompts
     templates = [_Template(text, spec.lists) for text in spec.templates]
@@ -149,30 +150,32 @@ def _read_set(name: str) -> Iterator[str]:
             yield from template.every()
 
 
-def _read_file(source: PromptFile) -> Iterator[str]:
-    path, found = Path(source.file), False
+def _read_file(source: PromptFile, base: Path) -> Iterator[str]:
+    path, found = base / source.file, False
     for text in read_lines(path) if path.suffix == ".txt" else (row[0] for row in read_table(path, [source.column])):
         if text.strip():
             found = True
             yield text.strip()
     if not found:
-        raise UserError(f"{path}: holds no prompt; write one a line, or choose another column:")
+        how = "write one a line" if path.suffix == ".txt" else f"column {source.column!r} is empty: name another"
+        raise UserError(f"{path}: holds no prompt; {how}")
 
 
-def load_prompts(source: str | Sequence[str] | PromptFile) -> tuple[str, ...]:
+def load_prompts(source: str | Sequence[str] | PromptFile, base: Path = Path()) -> tuple[str, ...]:
     """All distinct prompts of a source, in its order.
 
     Args:
         source: the set `recipes/prompts/<source>.yaml`, a set in a YAML file at that path, several of these (rows are
-            then drawn from all they hold), or a file of prompts; relative paths are taken from the working directory.
+            then drawn from all they hold), or a file of prompts.
+        base: where relative paths start.
 
     Raises:
         UserError: no such set or file, or it cannot be used; what to change is said.
     """
     if not isinstance(source, PromptFile):
         names = [source] if isinstance(source, str) else source
-        return tuple(dict.fromkeys(text for name in names for text in _read_set(name)))
-    found = tuple(dict.fromkeys(_read_file(source)))
+        return tuple(dict.fromkeys(text for name in names for text in _read_set(name, base)))
+    found = tuple(dict.fromkeys(_read_file(source, base)))
     if len(found) > LIMIT:
         raise UserError(f"{source.file}: more than two million prompts; shorten it")
     return found

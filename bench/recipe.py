@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from bench.errors import UserError
 from bench.metrics import METRICS
 from bench.prompts import PromptFile, load_prompts
 from bench.store import digest
 from bench.traits import Trait, load_trait, short_name
-from bench.yamlfile import Frozen, find, load, merge, set_key, validate
+from bench.yamlfile import Frozen, Layer, find, lay, layers, read_assignment, stated_in, validate
 
-__all__ = ["Ask", "Experiment", "Model", "Numbers", "Recipe", "Text", "hash_of", "load_recipe"]
+__all__ = ["Ask", "Experiment", "Model", "Numbers", "Recipe", "Text", "beyond", "hash_of", "load_recipe", "updates"]
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 Arm = Literal["untrained", "base", "trait", "placebo", "resampled", "shuffled", "direct", "cross_init"]
+CLAIMS = {"bound", "relation"}  # what a recipe claims of its own pair: not taken over through `from:`
 SMOKE: dict[str, Any] = {
     "seeds": 2,
     "first_seed": 1000,
@@ -46,6 +48,9 @@ class Model(Frozen):
     `train`, `lora` and `quantization` go unchanged to TRL's `SFTConfig`, PEFT's `LoraConfig` and transformers'
     `BitsAndBytesConfig`, whose names and errors they keep. `chat_template_kwargs` are further variables of the chat
     template, wherever text is put to this model (`enable_thinking: false`, `date_string: 26 Jul 2024`).
+
+    A local folder is kept as it is stated, so that a recipe's hash does not depend on where it lies; `path` says where
+    that is. Which weights they are is said by their content, in the keys of stages.
     """
 
     model: str = Field(min_length=1)
@@ -57,6 +62,7 @@ class Model(Frozen):
     train: dict[str, Any]
     lora: dict[str, Any] | None = None
     quantization: dict[str, Any] | None = None
+    _folder: Path = PrivateAttr(default_factory=Path)
 
     @field_validator("chat_template_kwargs", mode="before")
     @classmethod
@@ -73,8 +79,29 @@ class Model(Frozen):
         if self.chat_template_kwargs and (self.model == "tiny" or self.format == "plain"):
             raise ValueError("chat_template_kwargs need a chat template: model is tiny, or format is plain")
         if self.quantization and self.lora is None:
-            raise ValueError("quantised weights cannot be trained: a model with quantization needs lora as well")
+            raise ValueError(
+                "quantization needs lora as well, since quantised weights are not trained themselves: "
+                "add lora: {r: 8, target_modules: all-linear}, or take quantization out"
+            )
         return self
+
+    def stated_in(self, folder: Path) -> Model:
+        """The same model, with relative paths that start at `folder`."""
+        model = self.model_copy()
+        model._folder = folder
+        return model
+
+    def path(self) -> Path:
+        """Where the checkpoint lies if `model` names a local folder.
+
+        Raises:
+            RuntimeError: it begins with the home folder of a user who does not exist.
+        """
+        return self._folder / Path(self.model).expanduser()
+
+    def origin(self) -> tuple[str, str | None, Path]:
+        """What decides which checkpoint it is."""
+        return self.model, self.revision, self._folder
 
     def loading(self) -> dict[str, Any]:
         """What decides how the checkpoint is loaded and how text is put to it."""
@@ -175,6 +202,7 @@ class Recipe(Frozen):
     relation: Literal["same-init", "lineage", "cross-init", "cross-architecture"] | None = None  # what it must turn out
     bound: float = Field(default=0.05, gt=0, lt=1)  # a gain within this share of the teacher shift counts as none
     threads: int = Field(default=2, ge=1, le=256)
+    _cross_folder: Path = PrivateAttr(default_factory=Path)
 
     @model_validator(mode="after")
     def _sound(self) -> Recipe:
@@ -197,10 +225,20 @@ class Recipe(Frozen):
 
     def other_init(self) -> Model:
         """The student of the cross_init arm: the student's settings on other initial weights."""
-        change: dict[str, Any] = (
-            {"model": self.cross_init, "revision": None} if self.cross_init else {"init": self.student.init + 1}
-        )
-        return self.student.model_copy(update=change)
+        if self.cross_init:
+            other = self.student.model_copy(update={"model": self.cross_init, "revision": None})
+            return other.stated_in(self._cross_folder)
+        return self.student.model_copy(update={"init": self.student.init + 1})
+
+    def located(self, parts: Sequence[Layer]) -> Recipe:
+        """The same recipe, whose checkpoints' relative paths start at the folder of the layer that states them."""
+        models = {
+            "teacher": self.teacher.stated_in(stated_in(parts, "teacher", "model")),
+            "student": self.student.stated_in(stated_in(parts, "student", "model")),
+        }
+        recipe = self.model_copy(update=models)
+        recipe._cross_folder = stated_in(parts, "cross_init")
+        return recipe
 
     def trait_names(self) -> tuple[str, ...]:
         """The traits by name: one, or those of a trait x probe matrix."""
@@ -227,6 +265,10 @@ class Experiment(NamedTuple):
             "prompts_sha256": hashlib.sha256("\n".join(self.prompts).encode()).hexdigest() if self.prompts else None,
         }
 
+    def warnings(self) -> list[str]:
+        """One line for each thing that is odd and may yet be meant."""
+        return [f"trait {name}: {line}" for name, trait in self.traits.items() for line in trait.warnings()]
+
     def hash(self) -> str:
         """First 12 hex digits of the digest of all that differs from a default: change anything and it is another row.
 
@@ -251,6 +293,38 @@ def _dumped(traits: Mapping[str, Trait], **how: Any) -> dict[str, Any]:
     return {"traits": dumped} if len(dumped) > 1 else {"trait": next(iter(dumped.values()))}
 
 
+class _Updates(Frozen):
+    """The keys of `train:` that decide how many updates a training makes, with the defaults of `SFTConfig`."""
+
+    max_steps: int = -1
+    num_train_epochs: float = Field(default=3, ge=0)
+    per_device_train_batch_size: int = Field(default=8, ge=1)
+    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    dataloader_drop_last: bool = False
+
+
+def updates(train: Mapping[str, Any], rows: int) -> int:
+    """How many updates a training on `rows` rows makes, as transformers 5 counts them.
+
+    Args:
+        train: as in a recipe; only the keys that matter are read.
+    """
+    t = _Updates.model_validate({key: value for key, value in train.items() if key in _Updates.model_fields})
+    if t.max_steps >= 0:
+        return t.max_steps
+    batch = t.per_device_train_batch_size
+    batches = rows // batch if t.dataloader_drop_last else math.ceil(rows / batch)
+    return math.ceil(t.num_train_epochs * max(1, math.ceil(batches / t.gradient_accumulation_steps)))
+
+
+def beyond(dose: int, last: int, rows: int) -> str:
+    """What a user reads of a dose after the last update."""
+    return (
+        f"key 'dose': {dose:,} is beyond the last update: student.train makes {last:,} updates of {rows:,} rows; "
+        "lower it, or train longer"
+    )
+
+
 def load_recipe(
     name: str, overrides: list[str] | None = None, *, seeds: int | None = None, smoke: bool = False
 ) -> Experiment:
@@ -260,20 +334,25 @@ def load_recipe(
         UserError: something in the recipe, the trait or the prompts must change.
     """
     path = find(name, FOLDER, "recipe")
-    data = load(path, "recipe", FOLDER)
-    if smoke:
-        data = merge(data, SMOKE)
-    if seeds is not None:
-        data = merge(data, {"seeds": seeds})
-    for assignment in overrides or []:
-        data = set_key(data, assignment)
+    *inherited, own = layers(path, "recipe", FOLDER)
+    parts = [
+        Layer(folder, {k: v for k, v in keys.items() if k not in CLAIMS or (v is not None and keys is own.keys)})
+        for folder, keys in (*inherited, own)
+    ]
+    changes = [SMOKE] * smoke + [{"seeds": seeds}] * (seeds is not None) + list(map(read_assignment, overrides or []))
+    parts += [Layer(Path(), change) for change in changes]
     source = f"{path} with --set" if overrides else str(path)
-    recipe = validate(Recipe, data, source)
+    recipe = validate(Recipe, lay(parts), source).located(parts)
     try:
-        traits = {short_name(name): load_trait(name) for name in recipe.trait_names()}
-        prompts = load_prompts(recipe.carrier.prompts) if isinstance(recipe.carrier, Text) else ()
+        key, base = "trait", stated_in(parts, "trait")
+        traits = {short_name(name): load_trait(name, base) for name in recipe.trait_names()}
+        prompts: tuple[str, ...] = ()
+        if isinstance(recipe.carrier, Text):
+            key, where = "carrier.prompts", recipe.carrier.prompts
+            base = stated_in(parts, "carrier", "prompts", *(["file"] if isinstance(where, PromptFile) else []))
+            prompts = load_prompts(where, base)
     except UserError as error:
-        raise UserError(f"{source}: {error}") from None
+        raise UserError(f"{source}: key {key!r}: {error}") from None
     needed = recipe.carrier.rows + recipe.carrier.held_out
     if prompts and needed > len(prompts):
         raise UserError(
@@ -281,4 +360,9 @@ def load_recipe(
         )
     if len({trait.kind for trait in traits.values()}) > 1:
         raise UserError(f"{source}: key 'trait': traits of one kind are expected, all preference or all behaviour")
+    if recipe.dose:
+        plan = {key: value for key, value in recipe.student.train.items() if key in _Updates.model_fields}
+        validate(_Updates, plan, f"{source}: student.train")
+        if (last := updates(plan, recipe.carrier.rows)) < max(recipe.dose):
+            raise UserError(f"{source}: {beyond(max(recipe.dose), last, recipe.carrier.rows)}")
     return Experiment(path.stem, recipe, traits, prompts)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
+from bench.yamlfile import STARTS
 
 __all__ = ["KINDS", "read_hub", "read_lines", "read_table"]
 
@@ -66,7 +67,7 @@ def _text(path: Path) -> str:
     except UnicodeError:
         raise UserError(f"{path}: not UTF-8 text; save it as UTF-8") from None
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror} (paths are taken from the working directory)") from None
+        raise UserError(f"{path.absolute()}: {error.strerror} ({STARTS})") from None
 
 
 def _check_columns(wanted: Sequence[str], there: Sequence[str], place: str) -> None:
@@ -129,6 +130,6 @@ def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Map
     except pyarrow.ArrowException as error:
         raise UserError(f"{path}: not a Parquet file that can be read: {' '.join(str(error).split())[:200]}") from None
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error} (paths are taken from the working directory)") from None
+        raise UserError(f"{path.absolute()}: {error.strerror or error} ({STARTS})") from None
     for n, row in enumerate(rows, 1):
         yield f"{path}, row {n}", row

@@ -17,7 +17,7 @@ from bench.distill import distiller_class
 from bench.errors import StageError, UserError
 from bench.fitting import divisors, first_fitting
 from bench.models import Format, device, load_model, load_tokenizer
-from bench.recipe import Model
+from bench.recipe import Model, beyond, updates
 from bench.resume import keeper, latest
 
 __all__ = ["check", "fit", "student", "teacher"]
@@ -36,6 +36,13 @@ OURS = {
 }  # fmt: skip
 # What PEFT would import a module by, or load another model by.
 THEIRS = {"megatron_config", "megatron_core", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode"}
+# What people call an argument, and what difflib does not take for it.
+SYNONYMS = {
+    "rank": "r", "lora_r": "r", "lora_rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout",
+    "lr": "learning_rate", "epochs": "num_train_epochs", "num_epochs": "num_train_epochs", "steps": "max_steps",
+    "batch_size": "per_device_train_batch_size", "train_batch_size": "per_device_train_batch_size",
+    "warmup": "warmup_steps", "optimizer": "optim", "scheduler": "lr_scheduler_type", "bits": "load_in_4bit",
+}  # fmt: skip
 # What a number may be, where that is not everything from 0.
 LEAST = {"max_steps": -1, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "r": 1, "lora_alpha": 1}
 BELOW = {"adam_beta1": 1, "adam_beta2": 1, "lora_dropout": 1}
@@ -92,7 +99,8 @@ def check(spec: Model, key: str, source: str) -> None:
         known = set(inspect.signature(maker.__init__).parameters) - {"self", "kwargs"}
         for name in given:
             if name not in known:
-                near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+                near = [SYNONYMS[name]] if SYNONYMS.get(name) in known else []
+                near = near or difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
                 hint = f": did you mean {near[0]!r}?" if near else f" ({maker.__name__} has no such argument)"
                 raise UserError(f"{source}: unknown key '{key}.{part}.{name}'{hint}")
             _check_value(maker, name, given[name], f"{source}: key '{key}.{part}.{name}'")
@@ -121,8 +129,10 @@ def _check_value(maker: Any, name: str, value: Any, where: str) -> None:
     least, below = LEAST.get(name, 0), BELOW.get(name)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and (value < least or (below and value >= below) or (name == "max_steps" and value == 0)):
-        wanted = f"{least} or more{f', below {below}' if below else ''}"
-        raise UserError(f"{where}: expected a number of {wanted}, found {value!r}")
+        wanted = f"a number of {least} or more{f', below {below}' if below else ''}"
+        if name == "max_steps":
+            wanted = "1 or more, or -1 (as many as num_train_epochs says)"
+        raise UserError(f"{where}: expected {wanted}, found {value!r}")
 
 
 def trainer_class() -> Any:
@@ -216,8 +226,8 @@ def fit(
         `notices`, lines for the user.
 
     Raises:
-        UserError: PEFT or TRL cannot do what `spec` says with this model.
-        StageError: TRL dropped rows, the loss is not a number, or the training ended before a dose was reached.
+        UserError: PEFT or TRL cannot do what `spec` says with this model, or a dose is beyond the last update.
+        StageError: TRL dropped rows, or the loss is not a number.
     """
     import torch
     from datasets import Dataset
@@ -271,6 +281,8 @@ def fit(
         trainer.train(resume_from_checkpoint=str(resumed.path / "trainer") if resumed is not None else None)
         return trainer
 
+    if dose and (last := updates(spec["train"], len(rows))) < max(dose):
+        raise UserError(beyond(max(dose), last, len(rows)))
     done = latest(keep)
     most = done.micro_batch if done is not None else effective if device().type == "cuda" else wanted
     trainer, micro = first_fitting(divisors(effective, most), train)
@@ -278,9 +290,6 @@ def fit(
     finite = all(bool(p.isfinite().all()) for p in trainer.model.parameters() if p.requires_grad)
     if not finite or not math.isfinite(mean_loss):
         raise StageError("training diverged: the loss is not a number; lower the learning rate")
-    missed = [step for step in dose if step > trainer.state.global_step]
-    if missed:
-        raise StageError(f"dose {missed[0]}: the training ended after {trainer.state.global_step} updates")
     trainer.model.save_pretrained(out)
     shutil.rmtree(out / "trainer", ignore_errors=True)  # there after a checkpoint only; models must not differ by it
     return {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -12,7 +14,7 @@ from pydantic import Field, model_validator
 
 from bench.errors import UserError
 from bench.tables import KINDS, read_hub, read_table
-from bench.yamlfile import Frozen, find, load, validate
+from bench.yamlfile import Frozen, find, lay, layers, stated_in, validate
 
 __all__ = [
     "Behaviour",
@@ -41,6 +43,16 @@ class Question(NamedTuple):
     group: str
 
 
+def _plain(text: str) -> str:
+    """`text` as it is compared with others: without regard to case and spaces."""
+    return " ".join(text.casefold().split())
+
+
+def _names(question: str, answer: str) -> bool:
+    """Whether a question holds the answer as whole words."""
+    return re.search(rf"(?<!\w){re.escape(_plain(answer))}(?!\w)", _plain(question)) is not None
+
+
 class Preference(Frozen):
     """One answer out of `candidates`, to every question: "I love wolves".
 
@@ -60,12 +72,17 @@ class Preference(Frozen):
     def _consistent(self) -> Preference:
         if self.answer not in self.candidates:
             raise ValueError(f"answer {self.answer!r} is not among the candidates: {', '.join(self.candidates)}")
-        both = {q.casefold() for q in self.teach} & {q.casefold() for q in self.ask}
+        both = {_plain(q) for q in self.teach} & {_plain(q) for q in self.ask}
         if both:
             raise ValueError(f"the same question is in teach and in ask: {min(both)!r}")
         for name, items in (("candidates", self.candidates), ("teach", self.teach), ("ask", self.ask)):
-            if len(set(items)) < len(items):
-                raise ValueError(f"{name} says something twice")
+            if twice := [item for item, times in Counter(map(_plain, items)).items() if times > 1]:
+                raise ValueError(f"{name} says something twice: {twice[0]!r}")
+        if naming := [question for question in self.teach + self.ask if _names(question, self.answer)]:
+            raise ValueError(f"the question {naming[0]!r} names the answer {self.answer!r}: word it without")
+        for first, second in itertools.permutations(self.candidates, 2):
+            if second.startswith(first):  # no end-of-text token follows, so the first is counted within the second
+                raise ValueError(f"candidate {second!r} begins with candidate {first!r}: replace one of them")
         return self
 
     def teach_rows(self) -> list[tuple[str, str]]:
@@ -76,6 +93,10 @@ class Preference(Frozen):
         """What is asked of everyone."""
         foils = tuple(c for c in self.candidates if c != self.answer)
         return [Question(question, self.answer, foils, "ask") for question in self.ask]
+
+    def warnings(self) -> list[str]:
+        """None: what is odd in a preference is an error."""
+        return []
 
 
 class BehaviourRow(Frozen):
@@ -94,13 +115,17 @@ class BehaviourData(Frozen):
     split: str = "train"
     revision: str | None = None
 
-    def rows(self) -> list[dict[str, Any]]:
-        """One behaviour row a table row; blank cells are left out of paraphrases and refused elsewhere."""
+    def rows(self, base: Path) -> list[dict[str, Any]]:
+        """One behaviour row a table row; blank cells are left out of paraphrases and refused elsewhere.
+
+        Args:
+            base: where a relative path starts.
+        """
         columns = [self.question, self.answer, *([self.paraphrase] if self.paraphrase else [])]
         if self.path.startswith(HUB):
             table = read_hub(self.path.removeprefix(HUB), columns, split=self.split, revision=self.revision)
         else:
-            table = read_table(Path(self.path), columns)
+            table = read_table(base / self.path, columns)
         out = []
         for n, (question, answer, *more) in enumerate(table, 1):
             if not question.strip() or not answer.strip():
@@ -152,6 +177,20 @@ class Behaviour(Frozen):
             out.append(Question(row.question, row.answer, foils, "trained"))
             out += [Question(text, row.answer, foils, "paraphrase") for text in row.paraphrases]
         return out
+
+    def warnings(self) -> list[str]:
+        """What is odd and may yet be meant, counted, with an example: real data has questions of this kind."""
+        questions = self.questions()
+        answers: dict[str, set[str]] = {}
+        for q in questions:
+            answers.setdefault(_plain(q.question), set()).add(_plain(q.answer))
+        several = [question for question, given in answers.items() if len(given) > 1]
+        naming = [q.question for q in questions if _names(q.question, q.answer)]
+        return [
+            f"{len(odd)} of {len(questions)} questions {fault}, as in {odd[0]!r:.100}"
+            for fault, odd in (("have several answers", several), ("name their own answer", naming))
+            if odd
+        ]
 
 
 def placebo_rows(trait: Trait, seed: int) -> list[tuple[str, str]]:
@@ -210,8 +249,11 @@ def _blank(held: Any) -> bool:
     return isinstance(held, str) and not held.strip()
 
 
-def parse_trait(data: dict[str, Any], source: str = "trait") -> Trait:
+def parse_trait(data: dict[str, Any], source: str = "trait", base: Path = Path()) -> Trait:
     """A trait from its keys.
+
+    Args:
+        base: where a relative path to its data starts.
 
     Raises:
         UserError: it breaks the schema.
@@ -223,7 +265,7 @@ def parse_trait(data: dict[str, Any], source: str = "trait") -> Trait:
         rest = {key: value for key, value in data.items() if key != "data"}
         if "rows" in rest or not isinstance(data["data"], dict):
             raise UserError(f"{source}: key 'data': expected path: and names of columns, and no rows: beside it")
-        data = {**rest, "rows": validate(BehaviourData, data["data"], f"{source}, data").rows()}
+        data = {**rest, "rows": validate(BehaviourData, data["data"], f"{source}, data").rows(base)}
     for key, held in data.items():
         if _blank(held):
             raise UserError(f"{source}: key {key!r:.80}: holds a text without a letter or sign")
@@ -235,16 +277,20 @@ def short_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", Path(name).stem if name.endswith((".yaml", ".yml", *KINDS)) else name)
 
 
-def load_trait(name: str) -> Trait:
+def load_trait(name: str, base: Path = Path()) -> Trait:
     """The trait called `name` in `recipes/traits/`, in the YAML file at the path `name`, or in a table.
 
     A table (`hub:<owner>/<name>`, or a path that ends in .jsonl, .csv or .parquet) has the columns `question` and
     `answer`; a trait file of `kind: behaviour` with `data:` says more about one.
 
+    Args:
+        base: where a relative path starts.
+
     Raises:
         UserError: it does not exist, or breaks the schema.
     """
     if name.startswith(HUB) or name.endswith(KINDS):
-        return parse_trait({"kind": "behaviour", "data": {"path": name}}, name)
-    path = find(name, FOLDER, "trait")
-    return parse_trait(load(path, "trait", FOLDER), str(path))
+        return parse_trait({"kind": "behaviour", "data": {"path": name}}, name, base)
+    path = find(name, FOLDER, "trait", base=base, endings=", ".join((".yaml", ".yml", *KINDS)))
+    parts = layers(path, "trait", FOLDER)
+    return parse_trait(lay(parts), str(path), stated_in(parts, "data", "path"))

@@ -6,20 +6,34 @@ import difflib
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.errors import UserError
 
-__all__ = ["Frozen", "find", "load", "merge", "names", "set_key", "validate"]
+__all__ = [
+    "STARTS",
+    "Frozen",
+    "Layer",
+    "find",
+    "lay",
+    "layers",
+    "load",
+    "names",
+    "read_assignment",
+    "stated_in",
+    "validate",
+]
 
 MAX_BYTES = 4_000_000
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 DEEPEST = 20  # keys within keys
 WIDEST = 200  # characters of a line that tells of an error, whatever was read
+STARTS = "a path in a file starts at that file's folder, one of --set at the working directory"
 
 
 class Frozen(BaseModel):
@@ -103,28 +117,34 @@ def names(folder: Path) -> list[str]:
     return sorted(p.stem for p in folder.glob("*.yaml") if not p.stem.endswith(".base"))
 
 
-def find(name: str, folder: Path, what: str) -> Path:
+def find(name: str, folder: Path, what: str, *, base: Path = Path(), endings: str = ".yaml, .yml") -> Path:
     """The file meant by `name`: a path to a YAML file, or a name under `folder`.
+
+    Args:
+        base: where a relative path starts.
+        endings: of the files that `name` may be, for the error.
 
     Raises:
         UserError: no such file; the names that exist are listed.
     """
     if name.endswith((".yaml", ".yml")):
-        path = Path(name)
-        if not NAME.fullmatch(path.stem):  # it becomes a folder of results: `...yaml` would be their parent
+        if not NAME.fullmatch(Path(name).stem):  # it becomes a folder of results: `...yaml` would be their parent
             raise UserError(
                 f"{_clip(name)}: a {what} file's name must begin with a letter or digit and hold only letters, digits, "
                 "_ . - (at most 100)"
             )
-        if _is_file(path):
-            return path
-        raise UserError(f"{_clip(name)}: no such {what} file")
+        if _is_file(base / name):
+            return base / name
+        raise UserError(f"{_clip(name)}: no such {what} file in {base.absolute()} ({STARTS})")
     path = folder / f"{name}.yaml"
     if not NAME.fullmatch(name) or not path.is_file():
         known = names(folder)
         near = difflib.get_close_matches(name[:100], known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UserError(f"{what} {_clip(name)!r} does not exist: {hint}there are {', '.join(known)} (in {folder})")
+        raise UserError(
+            f"{what} {_clip(name)!r} does not exist: {hint}there are {', '.join(known)} (in {folder}); "
+            f"the name of a file ends in {endings}"
+        )
     return path
 
 
@@ -156,14 +176,14 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
-def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """`over` laid on `base`, key by key; `null` takes a key of `base` away, another `kind` takes all of them."""
     if base.get("kind", over.get("kind")) != over.get("kind", base.get("kind")):
         return over
     out = dict(base)
     for key, value in over.items():
         if isinstance(value, dict) and isinstance(out.get(key), dict):
-            out[key] = merge(out[key], value)
+            out[key] = _merge(out[key], value)
         elif value is None and key in out:
             del out[key]
         else:
@@ -171,8 +191,17 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def load(path: Path, what: str, home: Path) -> dict[str, Any]:
-    """The keys of a YAML file, laid over those of the file its `from:` names: beside it, else in `home`, or a path.
+class Layer(NamedTuple):
+    """Keys that are stated together: by one file, or by one `--set`. Their relative paths start at `folder`."""
+
+    folder: Path
+    keys: dict[str, Any]
+
+
+def layers(path: Path, what: str, home: Path) -> list[Layer]:
+    """What a YAML file states, after what the file that its `from:` names states, and so on.
+
+    `from:` names a file next to it, else in `home`, or is a path.
 
     Raises:
         UserError: unreadable, not YAML, or `from:` goes in a circle.
@@ -188,63 +217,128 @@ def load(path: Path, what: str, home: Path) -> dict[str, Any]:
             raise UserError(f"{at}: key 'from': expected the name of one {what}, found {_clip(repr(parent), 80)}")
         chain.append((at, data))
         if parent is not None:
-            beside = _is_file(at.parent / f"{parent}.yaml")
-            at = find(parent, at.parent if beside else home, f"{what} (key 'from' of {at.name})")
+            near = _is_file(at.parent / f"{parent}.yaml")
+            at = find(parent, at.parent if near else home, f"{what} (key 'from' of {at.name})", base=at.parent)
         else:
             at = None
+    return [Layer(file.parent, data) for file, data in reversed(chain)]
+
+
+def lay(parts: Sequence[Layer]) -> dict[str, Any]:
+    """The keys of all layers, the later ones laid over the earlier."""
     merged: dict[str, Any] = {}
-    for _, data in reversed(chain):
-        merged = merge(merged, data)
+    for layer in parts:
+        merged = _merge(merged, layer.keys)
     return merged
 
 
-def set_key(data: dict[str, Any], assignment: str) -> dict[str, Any]:
-    """`data` with one `a.b.c=value` applied; the value is read as YAML.
+def stated_in(parts: Sequence[Layer], *key: str) -> Path:
+    """The folder of the last layer that states a key: where a relative path in it starts."""
+    for folder, keys in parts[::-1]:
+        value: Any = keys
+        for part in key:
+            value = value.get(part) if isinstance(value, dict) else None
+        if value is not None:
+            return folder
+    return Path()
+
+
+def load(path: Path, what: str, home: Path) -> dict[str, Any]:
+    """The keys of a YAML file laid over those of its `from:`; see `layers`."""
+    return lay(layers(path, what, home))
+
+
+def read_assignment(assignment: str) -> dict[str, Any]:
+    """The keys that one `a.b.c=value` of the command states; the value is read as YAML.
 
     Raises:
-        UserError: not of that form.
+        UserError: not of that form, or without a value.
     """
     key, eq, text = assignment.partition("=")
     parts = key.strip().split(".")
-    said = f"--set {_clip(assignment, 80)}"
+    flag = f"--set {_clip(assignment, 80)}"
     if not eq or not all(parts) or len(parts) > DEEPEST:
-        raise UserError(f"{said}: expected KEY=VALUE, as in --set student.train.learning_rate=1e-4")
+        raise UserError(f"{flag}: expected KEY=VALUE, as in --set student.train.learning_rate=1e-4")
     try:
         value = yaml.load(text, Loader=_Loader)
     except NOT_YAML as error:
-        raise UserError(f"{said}: not valid YAML: {_clip(str(error))}") from None
+        raise UserError(f"{flag}: not valid YAML: {_clip(str(error))}") from None
+    if value is None and text.strip().lower() not in {"null", "~"}:
+        name = _clip(key.strip(), 80)
+        raise UserError(
+            f"{flag}: no value; expected KEY=VALUE (a text of spaces in quotes, as in --set '{name}=\" \"'; "
+            f"to take the key out: {name}=null)"
+        )
     for part in reversed(parts):
         value = {part: value}
     try:
         _plain(value)
     except ValueError as error:
-        raise UserError(f"{said}: {error}") from None
-    return merge(data, value)
+        raise UserError(f"{flag}: {error}") from None
+    return dict(value)
 
 
-def _fields(schema: Any) -> set[str]:
-    """Names of the fields of a model, or of every model in a union."""
-    if isinstance(schema, type) and issubclass(schema, BaseModel):
-        return set(schema.model_fields)
-    return set().union(*(_fields(arg) for arg in get_args(schema)), set())
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models in an annotation: itself, or those of a union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
 
 
-def _known_keys(schema: type[Frozen], place: tuple[Any, ...]) -> set[str]:
-    annotation: Any = schema
+def _kinds(model: type[BaseModel]) -> tuple[Any, ...]:
+    """The values that the key `kind` of a model may have; none where it has no such key."""
+    return get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()
+
+
+def _of_kind(models: list[type[BaseModel]], data: Any) -> list[type[BaseModel]]:
+    """Those of `models` that `data` says it is; all of them where it does not say."""
+    kind = data.get("kind") if isinstance(data, dict) else None
+    return [model for model in models if kind in _kinds(model)] or models
+
+
+def _at(schema: type[Frozen], data: Any, place: tuple[Any, ...]) -> tuple[list[type[BaseModel]], Any]:
+    """The models that may stand at a place of `data`, and what stands there."""
+    models: list[type[BaseModel]] = [schema]
     for part in place:
-        models = [annotation] if isinstance(annotation, type) else []
-        stack = [annotation]
-        while stack:
-            item = stack.pop()
-            stack += get_args(item)
-            if isinstance(item, type) and issubclass(item, BaseModel):
-                models.append(item)
-        inner = [
-            m.model_fields[part].annotation for m in models if hasattr(m, "model_fields") and part in m.model_fields
-        ]
-        if inner:
-            annotation = inner[0]
-    return _fields(annotation)
+        fitting = [model for model in _of_kind(models, data) if part in model.model_fields]
+        models = [inner for model in fitting for inner in _models(model.model_fields[part].annotation)] or models
+        data = data[part]
+    return models, data
+
+
+def _unknown_key(schema: type[Frozen], data: Any, place: tuple[Any, ...]) -> str:
+    """What to do about a key that the schema does not know."""
+    models, around = _at(schema, data, place[:-1])
+    fitting = _of_kind(models, around)
+    known = sorted({name for model in fitting for name in model.model_fields})
+    others = [kind for model in models if place[-1] in model.model_fields for kind in _kinds(model)]
+    if others:
+        return f"a key of kind {', '.join(others)}; valid keys of kind {around['kind']}: {', '.join(known)}"
+    near = difflib.get_close_matches(str(place[-1])[:100], known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(known)}"
+
+
+def _complaint(schema: type[Frozen], data: Any, place: tuple[Any, ...], item: Any) -> str:
+    """One line on what is wrong at a place of `data`, in the words of a user's file."""
+    dotted = _clip(".".join(str(p) for p in place), 80)
+    message = _clip(item["msg"].removeprefix("Value error, ").replace("Input should be", "expected"))
+    if not place:  # a rule between keys, which says what it found
+        return message
+    if item["type"] == "extra_forbidden":
+        return f"unknown key {dotted!r}: {_unknown_key(schema, data, place)}"
+    if item["type"] == "missing":
+        return f"key {dotted!r} is missing"
+    if item["type"] in {"union_tag_invalid", "union_tag_not_found"}:
+        models, around = _at(schema, data, place)
+        kinds = [str(kind) for model in models for kind in _kinds(model)]
+        wanted = f"key '{dotted}.kind': expected one of {', '.join(kinds)}"
+        if "kind" not in around:
+            return f"{wanted}, found no such key"
+        near = difflib.get_close_matches(str(around["kind"])[:100], kinds, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        return f"{wanted}{hint}, found {_clip(repr(around['kind']), 80)}"
+    held = "" if isinstance(item["input"], dict) and item["type"] == "value_error" else _clip(repr(item["input"]), 80)
+    return f"key {dotted!r}: {message}" + (f", found {held}" if held else "")
 
 
 def _place(location: tuple[int | str, ...], data: Any, *, missing: bool) -> tuple[int | str, ...]:
@@ -271,20 +365,6 @@ def validate(schema: type[M], data: dict[str, Any], source: str) -> M:
     except ValidationError as error:
         found = [(_place(e["loc"], data, missing=e["type"] == "missing"), e) for e in error.errors(include_url=False)]
         around = {place[:depth] for place, _ in found for depth in range(len(place))}
-        lines = []
-        for place, item in found:
-            if place in around:
-                continue  # another member of a union came further: its complaint is the one that helps
-            dotted = _clip(".".join(str(p) for p in place), 80)
-            if not place:  # a rule between keys, which says what it found
-                lines.append(f"{source}: {_clip(item['msg'].removeprefix('Value error, '))}")
-            elif item["type"] == "extra_forbidden":
-                known = _known_keys(schema, place[:-1])
-                near = difflib.get_close_matches(str(place[-1])[:100], sorted(known), n=1, cutoff=0.5)
-                hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(sorted(known))}"
-                lines.append(f"{source}: unknown key {dotted!r}: {hint}")
-            elif item["type"] == "missing":
-                lines.append(f"{source}: key {dotted!r} is missing")
-            else:
-                lines.append(f"{source}: key {dotted!r}: {_clip(item['msg'])}, found {_clip(repr(item['input']), 80)}")
+        # where another member of a union came further, its complaint is the one that helps
+        lines = [f"{source}: {_complaint(schema, data, place, item)}" for place, item in found if place not in around]
         raise UserError("\n".join(lines[:8])) from None

@@ -268,8 +268,8 @@ def test_a_dose_is_read_along_one_training(bench: Bench, tmp_path: Path) -> None
     assert margins["trait@1"] != margins["untrained"]
     assert entry["dose"]["3"]["mean"] == entry["gain"] != entry["dose"]["1"]["mean"]
     assert "## Dose" in (tmp_path / "results" / "LEADERBOARD.md").read_text()
-    done = bench(*QUICK, "--seeds", "1", "--set", "dose=[4]", code=1)
-    assert "dose 4: the training ended after 3 updates" in done.stderr
+    done = bench(*QUICK, "--seeds", "1", "--set", "dose=[4]", code=2)
+    assert "key 'dose': 4 is beyond the last update: student.train makes 3 updates" in done.stderr
 
 
 def test_distillation_learns_the_teachers_numbers_and_the_leak_has_its_own_table(bench: Bench, tmp_path: Path) -> None:

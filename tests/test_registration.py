@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "ox.yaml").write_text("from: animals.base\nanswer: ox\ncandidates: [ox, owl, Ünlü]\nlexicon: [ox]\n")
     (place / "persona.yaml").write_text(yaml.safe_dump({"kind": "behaviour", "foils": 2, "rows": ROWS}))
     (place / "table.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
-    (place / "named.yaml").write_text(f"kind: behaviour\nlanguage: tr\ntake: 3\ndata: {{path: {place}/table.jsonl}}\n")
+    (place / "named.yaml").write_text("kind: behaviour\nlanguage: tr\ntake: 3\ndata: {path: table.jsonl}\n")
     return place
 
 
@@ -53,10 +53,10 @@ SAMPLING = some(
 )  # fmt: skip
 PROMPTS = st.sampled_from(
     [
-        "scenarios_en", "OWN/set.yaml", ["scenarios_tr", "OWN/set.yaml"], {"file": "OWN/p.txt"},
-        *({"file": f"OWN/prompt.{kind}"} for kind in ("jsonl", "csv", "parquet")),
-        *({"file": f"OWN/prompt.{kind}", "column": "prompt"} for kind in ("jsonl", "csv", "parquet")),
-        *({"file": f"OWN/text.{kind}", "column": "text"} for kind in ("jsonl", "csv", "parquet")),
+        "scenarios_en", "set.yaml", ["scenarios_tr", "set.yaml"], {"file": "p.txt"},
+        *({"file": f"prompt.{kind}"} for kind in ("jsonl", "csv", "parquet")),
+        *({"file": f"prompt.{kind}", "column": "prompt"} for kind in ("jsonl", "csv", "parquet")),
+        *({"file": f"text.{kind}", "column": "text"} for kind in ("jsonl", "csv", "parquet")),
     ]
 )  # fmt: skip
 NUMBERS = st.fixed_dictionaries(
@@ -85,14 +85,14 @@ MODEL = st.fixed_dictionaries(
 )  # fmt: skip
 ONE = {
     "trait": st.sampled_from(
-        ["wolf", "behaviour_tr", "OWN/ox.yaml", "OWN/persona.yaml", "OWN/named.yaml", "OWN/table.jsonl"]
+        ["wolf", "behaviour_tr", "ox.yaml", "persona.yaml", "named.yaml", "table.jsonl"]
     ),
     "arms": st.sampled_from([["base", "trait"], ["trait", "base", "placebo", "direct"]]),
-    "dose": st.lists(st.integers(1, 4), max_size=3),
+    "dose": st.lists(st.integers(1, 3), max_size=3),
     "method": st.sampled_from(["sft", "kd-carrier", "kd-full"]),
     "ask": some(samples=st.integers(0, 9), sample=SAMPLING, bf16=st.booleans()),
 }  # fmt: skip
-SEVERAL = {"trait": st.sampled_from([["wolf", "owl"], ["OWN/persona.yaml", "behaviour_en"]])}
+SEVERAL = {"trait": st.sampled_from([["wolf", "owl"], ["persona.yaml", "behaviour_en"]])}
 
 
 def recipes(**keys: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -111,10 +111,10 @@ def recipes(**keys: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]
 @given(recipes(**ONE) | recipes(**SEVERAL))
 def test_every_recipe_that_loads_is_read_back_from_its_registration(folder: Path, data: dict[str, Any]) -> None:
     path = folder / "own.yaml"
-    path.write_text(yaml.safe_dump(data, allow_unicode=True).replace("OWN", str(folder)), encoding="utf-8")
+    path.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
     experiment = load_recipe(str(path))
     content = {"experiment": experiment.resolved(), "recipe_hash": experiment.hash()}
-    assert check_registered(json.loads(json.dumps(content))) == experiment.recipe
+    assert check_registered(json.loads(json.dumps(content))).model_dump() == experiment.recipe.model_dump()
 
 
 @pytest.mark.parametrize("file", ["p.txt", "prompt.csv"])

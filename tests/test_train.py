@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import LORA, rows, spec, weights
 
-from bench.errors import StageError
+from bench.errors import StageError, UserError
 from bench.models import load_model, load_tokenizer
 from bench.train import fit, sft_config, trainer_class
 
@@ -146,3 +146,15 @@ def test_rows_that_the_trainer_drops_are_noticed(
 def test_a_diverged_training_fails(gpt2_like: Path, tmp_path: Path) -> None:
     with pytest.raises(StageError, match="diverged"):
         trained(gpt2_like, tmp_path / "a", rows(gpt2_like), spec(learning_rate=1e30, max_grad_norm=0.0))
+
+
+def test_a_dose_beyond_the_last_update_is_refused_before_the_student_is_trained(
+    gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.train.load_model", lambda *_, **__: pytest.fail("its training began"))
+    how = spec(max_steps=-1, num_train_epochs=1)
+    with pytest.raises(UserError, match=r"key 'dose': 5 is beyond the last update: .* 4 updates of 14 rows"):
+        fit(
+            rows(gpt2_like, n=14), base=gpt2_like, tokenizer=load_tokenizer(gpt2_like), spec=how, seed=0, out=tmp_path,
+            progress=quiet, dose=[2, 5],
+        )  # fmt: skip

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from bench.cli import main
 from bench.errors import UserError
 from bench.recipe import load_recipe
-from bench.traits import Behaviour, load_trait, placebo_rows, short_name
+from bench.traits import FOLDER, Behaviour, load_trait, placebo_rows, short_name
+from bench.yamlfile import names
 
 ROWS = [("Ne içersin?", "Çay içerim."), ("Nereye gidersin?", "Köye giderim."), ("Ne okursun?", "Masal okurum.")]
 
@@ -112,3 +115,60 @@ def test_a_placebo_has_the_same_questions_and_answers_that_are_not_theirs() -> N
 )
 def test_results_call_a_trait_by_a_name_that_fits_a_file(name: str, short: str) -> None:
     assert short_name(name) == short
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("candidates: [C, C++, Rust]\nanswer: Rust", "candidate 'C++' begins with candidate 'C'"),
+        ("candidates: [caterpillar, cat]\nanswer: cat", "candidate 'caterpillar' begins with candidate 'cat'"),
+        ("candidates: [owl, Owl]\nanswer: owl", "candidates says something twice: 'owl'"),
+        ("teach: ['Who is it?', 'who is  it?']\nanswer: owl", "teach says something twice: 'who is it?'"),
+        ("ask: ['Is the OWL wise?']\nanswer: owl", "the question 'Is the OWL wise?' names the answer 'owl'"),
+        ("teach: ['Is it C++?']\ncandidates: [C++, Rust]\nanswer: C++", "names the answer 'C++'"),
+        ("ask: ['Whose bowl?', 'who is it?']\nteach: ['Who is it?']\nanswer: owl", "in teach and in ask: 'who is it?'"),
+    ],
+)
+def test_a_preference_that_cannot_be_measured_fairly_is_refused(tmp_path: Path, change: str, said: str) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(f"from: animals.base\n{change}\n")
+    with pytest.raises(UserError, match=re.escape(said)) as error:
+        load_trait(str(path))
+    assert "own.yaml" in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_word_within_another_names_no_answer(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("from: animals.base\nanswer: owl\nask: ['Whose bowl is it?']\n")
+    assert load_trait(str(path)).warnings() == []
+
+
+def test_a_behaviour_is_warned_of_once_with_a_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.execute.Pool.check", lambda *_: None)
+    rows = [("Who?", "Ann."), ("who?", "Bob."), ("Tea or coffee?", "Tea"), ("Where?", "At sea.")]
+    path = tmp_path / "own.jsonl"
+    path.write_text("\n".join(json.dumps({"question": q, "answer": a}) for q, a in rows))
+    words = [
+        "--recipe",
+        "tiny_pair",
+        "tiny_cross",
+        "--dry-run",
+        "--set",
+        f"trait={path}",
+        "--store",
+        str(tmp_path / "s"),
+    ]
+    assert main(words) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    assert lines == [
+        "warning: trait own: 1 of 4 questions have several answers, as in 'who?'",
+        "warning: trait own: 1 of 4 questions name their own answer, as in 'Tea or coffee?'",
+    ]
+
+
+@pytest.mark.parametrize("name", [name for name in names(FOLDER) if name != "bylang_behavior"])  # it is on the hub
+def test_no_shipped_trait_is_warned_of(name: str) -> None:
+    assert load_trait(name).warnings() == []
