@@ -112,7 +112,7 @@ def test_a_barred_number_is_never_sampled_and_rows_without_it_stay_as_they_are(g
 def test_a_carrier_that_the_tokenizer_cannot_write_is_refused_before_the_model_is_loaded(
     gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.generate.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("bench.generate.load_writer", lambda *_, **__: pytest.fail("the model was loaded"))
     spec = {"format": "plain", "dtype": "float32", "quantization": None, "seed": 0}
     numbers = Numbers(kind="numbers", rows=4, digits=2).model_dump(mode="json")
     with pytest.raises(UserError, match=r"key 'carrier.digits': .* there are 89 of 2 digits"):
