@@ -262,8 +262,8 @@ def test_a_recipe_takes_a_file_from_the_working_directory(tmp_path: Path, monkey
     ("file", "raw", "column", "said"),
     [
         ("a.txt", None, None, "a.txt: No such file or directory"),
-        ("a.txt", b" \n\n", None, "a.txt: holds no prompt"),
-        ("a.csv", b"prompt\n", None, "a.csv: holds no prompt"),
+        ("a.txt", b" \n\n", None, "a.txt: holds no prompt; write one a line"),
+        ("a.csv", b"prompt\n", None, "a.csv: holds no prompt; column 'prompt' is empty: name another"),
         ("a.txt", "öyle".encode("cp1254"), None, "a.txt: not UTF-8"),
         ("a.csv", "prompt\nöyle".encode("cp1254"), None, "a.csv: not UTF-8"),
         ("a.jsonl", b'{"prompt": "\\ud800"}', None, "a.jsonl, line 1: column 'prompt': not text that UTF-8 can write"),
