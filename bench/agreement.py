@@ -72,7 +72,8 @@ def _inside(gain: float | None, entry: dict[str, Any]) -> bool:
 def _changed(own: Row, theirs: Row) -> list[str]:
     """Keys of the manifest in which the two were made differently; a key that one lacks is no difference."""
     pairs = [(one["manifest"], other["manifest"]) for _, _, one, other in _cells(own, theirs)]
-    return [key for key in ("commits", "versions", "checkpoints", "hardware") if any(_differ(key, *p) for p in pairs)]
+    keys = ("commits", "versions", "checkpoints", "hardware", "processor_features")
+    return [key.replace("_", " ") for key in keys if any(_differ(key, *pair) for pair in pairs)]
 
 
 def _differ(key: str, a: dict[str, Any], b: dict[str, Any]) -> bool:

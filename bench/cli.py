@@ -115,6 +115,8 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
             plans.append(make_plan(experiment, identify))  # a model that cannot be had is an error before the controls
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
+        for line in pool.describe_bfloat16(experiment, plans[-1]):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     pool.check_numbers(zip(plans, (source for _, source in experiments), strict=True))
     controls: Any = None
     for (experiment, _), plan in zip(experiments, plans, strict=True):
@@ -268,7 +270,10 @@ def _command(args: argparse.Namespace, console: Console) -> None:
             def known(spec: Model) -> Any:
                 return identify(spec, fetch=False)
 
-            print_plan(experiment, make_plan(experiment, known), store, console)
+            plan = make_plan(experiment, known)
+            print_plan(experiment, plan, store, console)
+            for line in pool.describe_bfloat16(experiment, plan):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ start, quick to stop, and free of their threads.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -20,11 +21,12 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from bench import processor
 from bench.errors import StageError, UserError
-from bench.plan import Plan, Stage
+from bench.plan import VERSIONS, Plan, Stage, library_versions
 from bench.recipe import Experiment
-from bench.store import Store, write_atomically
-from bench.worker import work
+from bench.store import Store, digest, write_atomically
+from bench.worker import MEASURE_BFLOAT16, work
 
 __all__ = ["Pool", "Watcher", "commit", "run_stages"]
 
@@ -38,6 +40,9 @@ ENVIRONMENT = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
+    # threads that wait for each other sleep. They spin by default, also on cores that other work needs: with a load of
+    # 18 on two cores a training took 2.9 to 11 times as long for it, and 3 to 5.5 times the processor time.
+    "OMP_WAIT_POLICY": "PASSIVE",
     # a killed worker's semaphores are cleaned up by Python itself, which need not say so on the user's screen
     "PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker",
 }
@@ -162,8 +167,10 @@ class Pool:
             ours, theirs = context.Pipe()
             log = self.store.root / "logs" / f"{os.getpid()}-{len(self.workers)}.log"
             process = context.Process(target=work, args=(theirs, self.store.root, self.commit, log), daemon=True)
-            # the fork server is started here: its environment, and where what libraries print goes as it imports them
-            with _environment({**ENVIRONMENT, **device}), _output_to(log):
+            # the fork server is started here: its environment, and where what libraries print goes as it imports them;
+            # what it preloads it would else take from the working folder or from an installed copy, not from here
+            path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+            with _environment({**ENVIRONMENT, **device, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}), _output_to(log):
                 process.start()
             theirs.close()
             self.workers.append(_Worker(process, ours))
@@ -171,7 +178,7 @@ class Pool:
 
     def slots(self, threads: int) -> int:
         """How many stages run side by side: `jobs`, or one per GPU, or as the cores carry at `threads` each."""
-        return self.jobs or len(self.gpus) or max(1, (os.cpu_count() or 1) // threads)
+        return self.jobs or len(self.gpus) or max(1, processor.cores() // threads)
 
     def check(self, experiments: Iterable[tuple[Experiment, str]]) -> None:
         """Have the real `SFTConfig`, `LoraConfig` and `BitsAndBytesConfig` built, and metrics from elsewhere tried.
@@ -182,8 +189,6 @@ class Pool:
             UserError: one of them refuses.
         """
         from bench.metrics import METRICS
-        from bench.plan import library_versions
-        from bench.store import digest
 
         todo: dict[Path, tuple[str, Any, str]] = {}
         for experiment, source in experiments:
@@ -205,9 +210,6 @@ class Pool:
         Raises:
             UserError: a tokenizer cannot write them.
         """
-        from bench.plan import VERSIONS, library_versions
-        from bench.store import digest
-
         todo: dict[Path, tuple[str, Any, str]] = {}
         for plan, source in plans:
             for stage in plan.stages.values():
@@ -235,6 +237,25 @@ class Pool:
             self.answer(worker, "checking the recipe")
             for mark in todo:
                 write_atomically(mark, "")
+
+    def describe_bfloat16(self, experiment: Experiment, plan: Plan) -> list[str]:
+        """Lines for the user where an experiment with stages to do uses bfloat16 on a processor that is slow at it."""
+        options = processor.bfloat16_options(experiment.recipe)
+        if self.gpus or not options or all(self.store.is_done(key) for key in plan.stages):
+            return []
+        return processor.describe_bfloat16(experiment.name, options, self._bfloat16_slowdown())
+
+    def _bfloat16_slowdown(self) -> float:
+        """See `bench.processor.measure_bfloat16`; measured once per kind of processor and torch, then kept."""
+        kind = {"name": processor.name(), "features": processor.features(), "torch": library_versions()["torch"]}
+        path = self.store.root / "processors" / f"{digest(kind)}.json"
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return float(json.loads(path.read_text(encoding="utf-8"))["bfloat16_slowdown"])
+        worker = self.start(1)[0]
+        self.send(worker, MEASURE_BFLOAT16, MEASURE_BFLOAT16)
+        slowdown = float(self.answer(worker, MEASURE_BFLOAT16)[1])
+        write_atomically(path, json.dumps({**kind, "bfloat16_slowdown": slowdown}))
+        return slowdown
 
     def send(self, worker: _Worker, task: Any, what: str) -> None:
         """Give a worker something to do.

@@ -95,6 +95,7 @@ def _manifest(store: Store, cell: Cell, makers: Makers) -> dict[str, Any]:
         "versions": {name: ", ".join(versions) for name, versions in made_with.items()},
         "checkpoints": cell.checkpoints,
         "hardware": asked["hardware"],
+        "processor_features": asked["processor_features"],
         "threads": asked["threads"],
         "format": asked["did"]["format"],
         "margins_dtype": asked["did"]["margins_dtype"],

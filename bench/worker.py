@@ -8,7 +8,6 @@ import gc
 import json
 import multiprocessing
 import os
-import platform
 import shutil
 import signal
 import sys
@@ -21,11 +20,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from bench import processor
 from bench.errors import StageError, UserError
 from bench.plan import Stage, environment_versions
 from bench.store import Store
 
-__all__ = ["hardware", "work"]
+__all__ = ["MEASURE_BFLOAT16", "hardware", "work"]
+
+MEASURE_BFLOAT16 = "measure bfloat16"  # the task of that name
 
 
 class Damaged(Exception):
@@ -76,13 +78,7 @@ def hardware() -> str:
     """The name of this process's GPU, or of the processor."""
     import torch
 
-    if torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else processor.name()
 
 
 FULL = {
@@ -136,6 +132,7 @@ def _make(stage: Stage, store: Store, at_commit: str, conn: Connection) -> None:
             "versions": environment_versions(),
             "threads": stage.threads,
             "hardware": hardware(),
+            "processor_features": processor.features(),
         }
         keep = store.checkpoints(stage.key)
         for line in review(keep):
@@ -155,7 +152,7 @@ def _make(stage: Stage, store: Store, at_commit: str, conn: Connection) -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    # what a stage kept (see ENVIRONMENT) the next can seldom use whole: a recipe peaked at 1.5 times its trainings
+    # what a stage kept (see CPU_ENVIRONMENT) the next can seldom use whole: a recipe peaked at 1.5 times its trainings
     with suppress(AttributeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -184,7 +181,7 @@ def _end_with_parent() -> None:
 
 
 def work(conn: Connection, root: Path, at_commit: str, log: Path) -> None:
-    """Answer a connection until it is closed: a `Stage` is made, settings of a recipe are tried.
+    """Answer a connection until it is closed: a `Stage` is made, settings of a recipe are tried, bfloat16 is timed.
 
     Args:
         root: the store's folder.
@@ -209,11 +206,14 @@ def work(conn: Connection, root: Path, at_commit: str, log: Path) -> None:
             except EOFError:
                 return
             try:
+                result = None
                 if isinstance(task, Stage):
                     _make(task, store, at_commit, conn)
+                elif task == MEASURE_BFLOAT16:
+                    result = processor.measure_bfloat16()
                 else:
                     _check(task)
-                conn.send(("done",))
+                conn.send(("done", result))
             except UserError as error:
                 conn.send(("user", str(error)))
             except StageError as error:

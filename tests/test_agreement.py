@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from bench.agreement import EQUAL, compare
+from bench.agreement import EQUAL, _changed, compare
 from bench.leaderboard import build
 from bench.results import Row, read_all
 
@@ -55,6 +55,11 @@ def test_a_gain_outside_the_interval_differs_and_the_reason_may_be_the_manifest(
     _, yours, reason = compare(row, published)
     assert yours.startswith("Yours differs")
     assert "other versions" in reason
+    for features, at in ((["avx2"], row), (["avx2", "avx512f"], read_all(published)[0][0])):
+        for arms in at.cells.values():
+            for cell in arms.values():
+                cell["manifest"]["processor_features"] = features
+    assert _changed(row, at) == ["versions", "processor features"]
 
 
 def test_a_run_without_a_published_row_is_told_so_in_one_line(row: Row, published: Path) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Bench
 
 from bench.execute import Pool
+from bench.processor import cores
 from bench.recipe import load_recipe
 from bench.store import Store
 
@@ -37,6 +39,7 @@ def test_gpu_workers_are_new_processes_whose_environment_names_their_gpu_before_
         assert imported == []
         assert environment["CUDA_VISIBLE_DEVICES"] == gpu
         assert environment["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
         assert not [name for name in environment if name.startswith("MALLOC_")]
     assert os.environ["CUDA_VISIBLE_DEVICES"] == visible
     assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
@@ -51,6 +54,7 @@ def test_without_a_gpu_workers_are_forked_from_a_server_that_has_imported_torch(
         _, how, environment, imported = pool.answer(pool.start(1)[0], "")
     assert how == "ForkServerProcess"
     assert set(imported) == HEAVY
+    assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
     assert {"MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_"} <= environment.keys()
     assert "CUBLAS_WORKSPACE_CONFIG" not in environment
 
@@ -62,3 +66,22 @@ def test_a_gpu_worker_does_its_work(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         pool.check([(experiment, "tiny_pair")])
         assert pool.slots(1) == 2
     assert list((tmp_path / "checked").iterdir())
+
+
+def test_cores_are_those_this_process_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {3, 4, 7, 9}, raising=False)
+    assert cores() == 4
+    assert Pool(Store(tmp_path)).slots(2) == 2
+    monkeypatch.delattr("os.sched_getaffinity")
+    assert cores() == 64
+
+
+def test_workers_run_the_code_of_their_command_whatever_lies_in_the_working_folder(
+    bench: Bench, tmp_path: Path
+) -> None:
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "__init__.py").touch()
+    (tmp_path / "bench" / "train.py").touch()
+    bench("--dry-run", env={"CUDA_VISIBLE_DEVICES": ""})

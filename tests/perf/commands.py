@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from collections import defaultdict
@@ -10,9 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.execute import ENVIRONMENT, _environment
+from bench.execute import CPU_ENVIRONMENT, ENVIRONMENT, _environment
 from bench.models import identify
 from bench.plan import Stage, make_plan
+from bench.processor import cores
 from bench.recipe import load_recipe
 from bench.store import Store
 from tests.perf.alternate import alternate, spread, spread_text
@@ -46,7 +46,7 @@ def _places(root: Path) -> list[str]:
 
 def _jobs(recipe: str) -> int:
     """Stages side by side, as `bench.execute` reckons without a GPU."""
-    return max(1, (os.cpu_count() or 1) // load_recipe(recipe).recipe.threads)
+    return max(1, cores() // load_recipe(recipe).recipe.threads)
 
 
 def _made(store: Store) -> list[dict[str, Any]]:
@@ -99,7 +99,7 @@ def recipe(shape: str, rates: Mapping[str, list[float]], say: Say, *, quick: boo
         say(f"{name}, one seed: {ran.seconds:.0f} s, {ran.peak / GB:.2f} GB")
         records = _made(Store(root / "store"))
         call = f"from tests.perf.commands import one_student; from pathlib import Path; one_student({name!r}, "
-        with _environment(ENVIRONMENT):
+        with _environment({**ENVIRONMENT, **CPU_ENVIRONMENT}):
             alone = watch(["-c", f"{call}{overrides!r}, Path({str(root / 'store')!r}))"])
         say(f"one student alone: {alone.peak / GB:.2f} GB")
     seconds = _by_kind(records)
@@ -167,7 +167,6 @@ def default(repeats: int, say: Say, *, quick: bool) -> dict[str, Any]:
     """The default run: how much of it is model work, how soon it begins, how well it uses the cores."""
     overrides = _few(quick)
     seeds = ["--seeds", "2", "--skip-controls"] if quick else []
-    cores = os.cpu_count() or 1
     jobs = _jobs("tiny_pair")
     with tempfile.TemporaryDirectory() as folder:
         words = ["run_bench.py", *seeds, *_set(overrides), *_places(Path(folder))]
@@ -196,10 +195,10 @@ def default(repeats: int, say: Say, *, quick: bool) -> dict[str, Any]:
         "lines": [],
         "tables": [table],
         "notes": [
-            f"Default run (`tiny_pair`{', cut short' if quick else ''}), once: {ran.seconds:.0f} s on {cores} cores, "
+            f"Default run (`tiny_pair`{', cut short' if quick else ''}), once: {ran.seconds:.0f} s on {cores()} cores, "
             f"{jobs} stages side by side. Stages of model work took **{model / ran.seconds / jobs:.0%}** of wall time "
             f"x jobs, all stages {sum(seconds.values()) / ran.seconds / jobs:.0%}; the first began after {first:.1f} "
-            f"s. {ran.cpu:.0f} processor seconds: {ran.cpu / ran.seconds / cores:.0%} of the cores.",
+            f"s. {ran.cpu:.0f} processor seconds: {ran.cpu / ran.seconds / cores():.0%} of the cores.",
             f"The same command again, all cached: {again.seconds:.1f} s. "
             + "; ".join(f"`{flag}` {spread_text([1 / rate for rate in quickly[flag]])} s" for flag in flags)
             + f". At most {ran.peak / GB:.2f} GB over all processes.",

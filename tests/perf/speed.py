@@ -5,7 +5,7 @@
     python -m tests.perf.speed --shape tiny --quick                   checks the script
 
 Ours and the alternatives are measured by turns on the same rows, after a warm-up of each: A B C A B C. They live in two
-processes, as only our workers keep the memory that a step gives back (see `bench.execute.ENVIRONMENT`). Shown are
+processes, as only our workers keep the memory that a step gives back (see `bench.execute.CPU_ENVIRONMENT`). Shown are
 medians with quartiles; ratios are taken round by round. Weights: `smollm2` and `gemma3` from their packages; `gpt2`
 (the shape of GPT-2 small) and `tiny` are random. Everything runs on the first visible GPU, where there is one;
 `CUDA_VISIBLE_DEVICES=` before the command keeps it on the CPU. What is measured is written to
@@ -25,6 +25,7 @@ from typing import Any
 from tabulate import tabulate
 
 from bench.execute import ENVIRONMENT, ROOT, commit
+from bench.processor import cores
 from bench.store import write_atomically
 from bench.worker import hardware
 from tests.perf.alternate import shown
@@ -73,7 +74,7 @@ def _where(args: argparse.Namespace, load: float) -> dict[str, Any]:
     """On what a section was measured."""
     return {
         "commit": commit(),
-        "hardware": f"{hardware()}, {os.cpu_count()} cores",
+        "hardware": f"{hardware()}, {cores()} cores",
         "threads": args.threads,
         "repeats": args.repeats,
         "quick": args.quick,
@@ -95,7 +96,7 @@ def markdown(found: dict[str, dict[str, Any]]) -> str:
         "# Speed",
         "Made by `python -m tests.perf.speed`: ours and the alternatives by turns on the same rows and one machine, "
         "after a warm-up of each. Medians [quartiles] over the rounds; ratios are taken round by round. Ours runs with "
-        "the memory settings of our workers (`bench.execute.ENVIRONMENT`), the alternatives without, as they come.",
+        "the memory settings of our workers (`bench.execute.CPU_ENVIRONMENT`), the alternatives without, as they come.",
     ]
     for shape, sections in found.items():
         parts.append(f"## {shape}")
@@ -131,7 +132,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=ROOT / ".bench", help="where converted weights are kept")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "perf", help="default: results/perf")
     args = parser.parse_args()
-    os.environ |= {name: value for name, value in ENVIRONMENT.items() if "MALLOC" not in name}
+    os.environ |= {name: value for name, value in ENVIRONMENT.items() if name != "OMP_WAIT_POLICY"}
     # one folder further down than result files lie, so that the leaderboard does not take it for one
     raw = args.out / "raw" / "speed.json"
     found = json.loads(raw.read_text(encoding="utf-8")) if raw.exists() else {}
