@@ -32,6 +32,7 @@ class _Controls(_Part):
 class _Manifest(_Part):
     commits: Annotated[list[str], Field(min_length=1)]
     carrier: _Carrier
+    training: dict[str, Any] | None
     controls: Literal["self"] | _Controls | None
     margins_dtype: str | None = None
 

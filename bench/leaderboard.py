@@ -120,7 +120,7 @@ def _entry(row: Row, found: Readings, judged: Judgement) -> dict[str, Any]:
 
 
 def _notes(row: Row) -> list[str]:
-    """Sentences on how a row's margins were read, where that was not in float32 or not as the teacher writes."""
+    """Sentences on how a row's margins were read, where that was not in float32 or not as the teacher writes, and on noise that arms do not share."""
     cells = [(arm, cell["manifest"].get("margins_dtype")) for arms in row.cells.values() for arm, cell in arms.items()]
     teachers = [dtype for arm, dtype in cells if arm.startswith("teacher")]
     lower = sorted({dtype for arm, dtype in cells if dtype and not arm.startswith("teacher")} - {"float32"})
@@ -135,6 +135,9 @@ def _notes(row: Row) -> list[str]:
             f"margins were read in {', '.join(lower)}, which moves each by about .01 nats: weights are quantised, or "
             "memory did not hold them in float32"
         )
+    trainings = [cell["manifest"]["training"] or {} for arms in row.cells.values() for cell in arms.values()]
+    if not all(facts.get("shared_dropout", True) for facts in trainings):
+        notes.append("dropout is not shared: completions differ in length between the arms, and with them the noise")
     return notes
 
 

@@ -32,6 +32,10 @@ FIT = 1.645  # one-sided 5 % normal quantile
 REFUSED = 0.05  # more refused rows than this in any arm, and what is left is a selection
 
 
+# What must be equal in the trainings of all students that read a seed's carriers, and those students.
+EQUAL = ("rows", "updates", "effective_batch", "micro_batch", "precision")
+STUDENTS = {"base", "trait", "placebo", "resampled", "shuffled", "cross_init", "cross_init_base"}
+
 # Further controls: name -> (arm, the arm it is held against, what the difference says).
 CONTRASTS = {
     "trait - placebo": ("trait", "placebo", "what is specific to the trait, beyond fine-tuning on the same questions"),
@@ -186,7 +190,7 @@ def readings(row: Row) -> Readings:
 def _gates(row: Row, taught: Sequence[Taught], full: Sequence[Mapping[str, Any]]) -> list[Gate]:
     recipe = row.experiment["recipe"]
     induced, fitted = (_worst([gate(t, full) for t in taught]) for gate in (_induction, _fit))
-    gates = [induced, fitted, _leak(full), *_written(row, taught), *_precision(full)]
+    gates = [induced, fitted, _leak(full), *_written(row, taught), *_precision(full), _agreement(full)]
     expected = recipe["relation"]
     if expected is not None:
         found = sorted({arms["base"]["relation"]["relation"] for arms in full})
@@ -286,6 +290,29 @@ def _leak(full: Sequence[Mapping[str, Any]]) -> Gate:
         carrier = arms["base"]["manifest"]["carrier"]
         shares += [sum(reasons.values()) / carrier["rows"] for reasons in carrier["refused"].values()]
     return Gate("leak audit", max(shares) <= REFUSED, max(shares), f"<= {REFUSED:.0%} of rows refused")
+
+
+def _agreement(full: Sequence[Mapping[str, Any]]) -> Gate:
+    """Were all students of a seed's carriers trained alike? Files that do not hold a fact are not compared by it.
+
+    Labelled tokens are equal where every row has as many tokens in every arm; a free text has no fixed length.
+    """
+    lines = []
+    for arms in full:
+        students = [
+            (arm, cell["manifest"]["training"])
+            for arm, cell in arms.items()
+            if arm.partition("-")[0] in STUDENTS and cell["manifest"]["training"] is not None
+        ]
+        alike = all(facts.get("equal_lengths") for _, facts in students)
+        apart = []
+        for name in (*EQUAL, *(["labelled_tokens"] if alike else [])):
+            values = {arm: facts[name] for arm, facts in students if name in facts}
+            if len(set(values.values())) > 1:
+                apart.append(f"{name} " + ", ".join(f"{value} ({arm})" for arm, value in values.items()))
+        if apart:
+            lines.append(f"seed {arms['base']['seed']}: {'; '.join(apart)}")
+    return Gate("arms agree", not lines, " | ".join(lines) or "equal", ", ".join(EQUAL).replace("_", " ") + " equal")
 
 
 def judge(found: Sequence[Readings], bounds: Sequence[float]) -> list[Judgement]:

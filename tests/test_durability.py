@@ -154,6 +154,7 @@ TAMPERED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no manifest": lambda c: {"manifest": None},
     "no carrier": lambda c: {"manifest": {**c["manifest"], "carrier": None}},
     "another carrier": lambda c: {"manifest": {**c["manifest"], "carrier": {**c["manifest"]["carrier"], "train": 1}}},
+    "a training of another kind": lambda c: {"manifest": {**c["manifest"], "training": 3}},
     "controls of another kind": lambda c: {"manifest": {**c["manifest"], "controls": 3}},
     "a seed that is text": lambda c: {"seed": "1000"},
     "a seed that is not registered": lambda c: {"seed": 7},

@@ -62,6 +62,7 @@ def publish(
                 "carrier": {"rows": 100, "held_out": 2, "refused": {"base": {}, "trait": {}}},
                 "controls": None,
                 "commits": ["c"],
+                "training": None,
             },
             "reading": reading,
         }

@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
-from bench.results import Row
+from bench.leaderboard import entries
+from bench.results import Row, read_all
 from bench.verdict import judge, readings
 
 RNG = np.random.default_rng(5)
@@ -29,9 +31,18 @@ def row(
             "carrier": {"rows": 100, "refused": {"base": {}, "trait": {"grammar": refused}}},
             "controls": controls,
             "commits": ["c"],
+            "training": {
+                "rows": 100,
+                "updates": 16,
+                "effective_batch": 64,
+                "micro_batch": 8,
+                "precision": "float32",
+                "labelled_tokens": 1000,
+                "equal_lengths": True,
+            },
         }
         rows = RNG.normal(-50, 1, 64)
-        common = {"manifest": manifest, "relation": {"relation": relation, "token_maps": "identical"}}
+        common = {"seed": seed, "manifest": manifest, "relation": {"relation": relation, "token_maps": "identical"}}
 
         def reading(margin: float, tilt: float = 0.0, rows: Any = rows) -> dict[str, Any]:
             return {
@@ -256,3 +267,62 @@ def test_arms_read_in_two_precisions_make_a_row_invalid() -> None:
     assert apart[1].startswith("margins of one precision: bfloat16, float32")
     gates = readings(read_in("float32", "float32")).gates
     assert "margins of one precision" not in {gate.name for gate in gates}
+
+
+def trained(made: Row, seed: int, arm: str, **facts: Any) -> None:
+    """Say something else of the training of one student of a row."""
+    cell = made.cells[seed][arm]
+    made.cells[seed][arm] = {
+        **cell,
+        "manifest": {**cell["manifest"], "training": {**cell["manifest"]["training"], **facts}},
+    }
+
+
+def agreement(made: Row) -> Any:
+    return next(gate for gate in readings(made).gates if gate.name == "arms agree")
+
+
+def test_arms_that_were_trained_alike_agree() -> None:
+    assert agreement(row(STEADY)).passed is True
+    made = row(STEADY)
+    for seed in made.cells:  # completions of other lengths
+        trained(made, seed, "base", equal_lengths=False, labelled_tokens=900)
+        trained(made, seed, "trait", equal_lengths=False)
+    assert agreement(made).passed is True
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"micro_batch": 4}, "seed 3: micro_batch 8 (base), 4 (trait)"),
+        ({"precision": "bfloat16"}, "seed 3: precision float32 (base), bfloat16 (trait)"),
+        ({"rows": 99, "updates": 15}, "seed 3: rows 100 (base), 99 (trait); updates 16 (base), 15 (trait)"),
+        ({"labelled_tokens": 901}, "seed 3: labelled_tokens 1000 (base), 901 (trait)"),
+    ],
+)
+def test_arms_that_were_not_trained_alike_make_a_row_invalid_and_are_named(facts: dict[str, Any], said: str) -> None:
+    made = row(STEADY)
+    trained(made, 3, "trait", **facts)
+    assert (agreement(made).passed, agreement(made).reading) == (False, said)
+    ((word, reason),) = verdict(made)
+    assert word == "INVALID"
+    assert said in reason
+
+
+def test_what_older_files_do_not_say_is_not_compared() -> None:
+    made = row(STEADY)
+    for arms in made.cells.values():
+        for arm in ("base", "trait"):
+            facts = arms[arm]["manifest"]["training"]
+            for name in ("micro_batch", "precision", "equal_lengths"):
+                facts.pop(name, None)
+    trained(made, 2, "trait", labelled_tokens=901)
+    assert agreement(made).passed is True
+
+
+def test_a_row_says_where_its_arms_do_not_share_dropout() -> None:
+    made = read_all(ROOT / "results")[0][0]
+    for shared in (True, False):
+        trained(made, 0, "trait", shared_dropout=shared)
+        (entry,) = entries([made])
+        assert any("dropout is not shared" in note for note in entry["notes"]) is not shared
