@@ -84,7 +84,7 @@ def prepare(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, 
 
 
 def distiller_class(base: Any, folder: Path) -> Any:
-    """A trainer like `base` (`bench.train.trainer_class`) whose loss is the mean forward KL to the table in `folder`.
+    """A trainer like `base` (`bench.trainer.trainer_class`) whose loss is the mean forward KL to the table in `folder`.
 
     Its dataset has a column `row`: the row's place in the table.
     """
@@ -118,6 +118,6 @@ def distiller_class(base: Any, folder: Path) -> Any:
             theirs = table[rows.cpu()].to(logits.device)
             divergence = (theirs.exp() * (theirs - mine.log_softmax(-1))).sum()
             counted = num_items_in_batch if num_items_in_batch is not None else len(targets)
-            return divergence / (counted * len(free) / length)
+            return divergence / (counted * len(free) / length) * self.processes(num_items_in_batch)
 
     return Distiller

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 
 from bench.errors import StageError
 
@@ -26,7 +27,7 @@ def divisors(whole: int, first: int) -> list[int]:
 
 
 def first_fitting(sizes: Iterable[int], work: Callable[[int], T]) -> tuple[T, int]:
-    """`work(size)` with the first of `sizes` for which the GPU's memory does not run out, and that size.
+    """`work(size)` with the first of `sizes` for which memory does not run out, and that size.
 
     Raises:
         StageError: it runs out with all of them.
@@ -34,10 +35,10 @@ def first_fitting(sizes: Iterable[int], work: Callable[[int], T]) -> tuple[T, in
     for size in sizes:
         try:
             return work(size), size
-        except torch.OutOfMemoryError:
-            pass  # on below, where the error and with it the tensors of its frames are gone
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+        # on here, where the error and with it the tensors of its frames are gone
         gc.collect()
         torch.cuda.empty_cache()
-    raise StageError(
-        "the GPU's memory does not hold the smallest batch: take a smaller dtype, `quantization:` or `lora:`"
-    )
+    raise StageError("memory does not hold the smallest batch: take a smaller dtype, `quantization:` or `lora:`")

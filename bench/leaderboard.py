@@ -120,7 +120,7 @@ def _entry(row: Row, found: Readings, judged: Judgement) -> dict[str, Any]:
 
 
 def _notes(row: Row) -> list[str]:
-    """Sentences on how a row's margins were read, where that was not in float32 or not as the teacher writes, and on noise that arms do not share."""
+    """Sentences on margins not read in float32 or as the teacher writes, and on noise that arms do not share."""
     cells = [(arm, cell["manifest"].get("margins_dtype")) for arms in row.cells.values() for arm, cell in arms.items()]
     teachers = [dtype for arm, dtype in cells if arm.startswith("teacher")]
     lower = sorted({dtype for arm, dtype in cells if dtype and not arm.startswith("teacher")} - {"float32"})

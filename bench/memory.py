@@ -43,10 +43,11 @@ def _count(path: Path) -> int:
 def estimate(spec: Model, count: float) -> tuple[float, float]:
     """(to hold the model, to train it) in bytes, without activations, which grow with the batch.
 
-    Full fine-tuning holds weights, gradients and Adam's two moments; LoRA holds the weights, and an adapter of about
-    1 % of them with its gradients and moments in float32. Quantised weights take 1 byte (8 bit) or about 0.6 (4 bit).
+    Full fine-tuning holds weights, gradients and Adam's two moments, all in float32; LoRA holds the weights, and an
+    adapter of about 1 % of them with its gradients and moments in float32. Quantised weights take 1 byte (8 bit) or
+    about 0.6 (4 bit).
     """
     quantized = spec.quantization or {}
     each = 0.6 if quantized.get("load_in_4bit") else 1.0 if quantized.get("load_in_8bit") else BYTES[spec.dtype]
     held = count * each
-    return held, held + 0.01 * count * 16 if spec.lora is not None else held * 4
+    return held, held + 0.01 * count * 16 if spec.lora is not None else count * 16

@@ -23,12 +23,13 @@ VERSIONS = {
     "tiny": 1,
     "convert": 1,
     "relation": 1,
-    "teacher": 3,
+    "teacher": 4,
     "carrier": 8,
     "select": 2,
     "logits": 2,
     "audit": 2,
-    "student": 3,
+    "micro_batch": 1,
+    "student": 4,
     "ask": 11,
     "score": 1,
 }
@@ -185,7 +186,7 @@ class _Planner:
         return self.add("carrier", f"carrier {label}, seed {seed}", settings, inputs, self.recipe.teacher.model)
 
     def learnt(self, label: str, seed: int, start: Ref, rows: Mapping[str, Ref], **more: Any) -> Ref:
-        """A student; `rows` are the `carrier`, which rows are `kept`, and the teacher's `logits` if it learns those."""
+        """A student; `rows` are the `carrier`, which are `kept`, the `micro_batch`, and for a distillation `logits`."""
         settings = {"model": self.recipe.student.training(), "seed": seed, "end": self.text, **more}
         if self.recipe.dose:
             settings["dose"] = list(self.recipe.dose)
@@ -209,6 +210,13 @@ class _Planner:
         inputs = {**writer, **rows, "student": start}
         logits = self.add("logits", f"logits {label}, seed {seed}", settings, inputs, self.recipe.teacher.model)
         return {**rows, "logits": logits}
+
+    def micro_batch(self, seed: int, start: Ref, rows: Mapping[str, Ref], shared: Mapping[str, Ref]) -> Ref:
+        """How many rows at a time the students of a seed take; `rows` are the carriers by arm."""
+        model, shuffled = self.recipe.student, "shuffled" in self.recipe.arms
+        settings = {"model": model.training(), "seed": seed, "end": self.text, "shuffled": shuffled}
+        inputs = {"start": start, **shared, **{f"rows_{arm}": carrier for arm, carrier in rows.items()}}
+        return self.add("micro_batch", f"micro-batch, seed {seed}", settings, inputs, model.model)
 
     def add_seed(self, seed: int) -> None:
         """Teachers, carriers, students and readings of one complete repetition."""
@@ -242,6 +250,8 @@ class _Planner:
             arm: self.lesson_rows(arm, seed, writers[arm], start, {"carrier": carrier, "kept": kept})
             for arm, carrier in rows.items()
         }
+        micro = self.micro_batch(seed, start, rows, {k: v for k, v in lessons["base"].items() if k != "carrier"})
+        lessons = {arm: {**read, "micro_batch": micro} for arm, read in lessons.items()}
         for arm, read in lessons.items():
             trained = self.learnt(arm, seed, start, read)
             readers[arm] = (recipe.student, {"start": start, "trained": trained, **fit})

@@ -81,7 +81,6 @@ def keeper(trainer: Any, out: Path, folder: Path) -> Any:
             older = _kept(folder)
             folder.mkdir(parents=True, exist_ok=True)
             place = folder / str(state.global_step)
-            shutil.rmtree(place, ignore_errors=True)  # there if this training began anew, with a smaller micro-batch
             aside.rename(place)
             for path in older:
                 shutil.rmtree(path, ignore_errors=True)

@@ -1,9 +1,10 @@
-"""SFTTrainer for teachers and students. Rows are tokenised here, so that TRL neither guesses nor drops anything."""
+"""Teachers and students. Rows are tokenised here, so that TRL neither guesses nor drops anything."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
+import json
 import math
 import random
 import shutil
@@ -13,14 +14,14 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from bench.carriers import read_kept
-from bench.distill import distiller_class
 from bench.errors import StageError, UserError
-from bench.fitting import divisors, first_fitting
-from bench.models import Format, device, load_model, load_tokenizer
+from bench.micro_batch import largest, length
+from bench.models import Format, device, load_tokenizer
 from bench.recipe import Model, beyond, updates
 from bench.resume import keeper, latest
+from bench.trainer import batches, make_trainer, sft_config
 
-__all__ = ["check", "fit", "student", "teacher"]
+__all__ = ["check", "fit", "micro_batch", "student", "teacher"]
 
 Progress = Callable[[int, int], None]
 # What a run decides for itself: where it writes, what it logs, its seed and its device.
@@ -46,29 +47,6 @@ SYNONYMS = {
 # What a number may be, where that is not everything from 0.
 LEAST = {"max_steps": -1, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "r": 1, "lora_alpha": 1}
 BELOW = {"adam_beta1": 1, "adam_beta2": 1, "lora_dropout": 1}
-
-
-def sft_config(train: Mapping[str, Any], *, out: Path | str, seed: int) -> Any:
-    """TRL's `SFTConfig` for `train:` of a recipe. No checkpointing of activations unless the recipe asks for it."""
-    import torch
-    from trl import SFTConfig
-
-    cpu = not torch.cuda.is_available()
-    given = {"bf16": False, "activation_checkpointing": False, **train}
-    return SFTConfig(
-        output_dir=str(out),
-        seed=seed,
-        data_seed=seed,
-        use_cpu=cpu,
-        report_to="none",
-        save_strategy="no",
-        logging_strategy="no",
-        logging_nan_inf_filter=False,  # it would hide a diverged run
-        disable_tqdm=True,
-        dataloader_pin_memory=not cpu,
-        max_length=None,
-        **given,
-    )
 
 
 def check(spec: Model, key: str, source: str) -> None:
@@ -105,7 +83,7 @@ def check(spec: Model, key: str, source: str) -> None:
                 raise UserError(f"{source}: unknown key '{key}.{part}.{name}'{hint}")
             _check_value(maker, name, given[name], f"{source}: key '{key}.{part}.{name}'")
         try:
-            sft_config(given, out="unused", seed=0) if part == "train" else maker(**given)
+            sft_config(given, out="unused", seed=0, dtype=spec.dtype) if part == "train" else maker(**given)
         except Exception as error:  # whatever their checks raise is the user's to read
             said = " ".join(str(error).split())[:300]
             raise UserError(f"{source}: key '{key}.{part}': {maker.__name__} refuses: {said}") from None
@@ -135,64 +113,6 @@ def _check_value(maker: Any, name: str, value: Any, where: str) -> None:
         raise UserError(f"{where}: expected {wanted}, found {value!r}")
 
 
-def trainer_class() -> Any:
-    """TRL's `SFTTrainer` with the language-model head run over the labelled positions only.
-
-    The loss is the same. On a CPU the stock trainer projects every position, which takes most of a step where a
-    vocabulary is large beside the model; and it then computes entropy and accuracy, which nothing here reads.
-    """
-    import torch
-    from peft.tuners.lora import LoraLayer
-    from trl import SFTTrainer
-
-    class LabelledTrainer(SFTTrainer):  # type: ignore[misc]  # these have no types
-        loss_sum: Any = 0.0  # over all updates, also those before the training was broken off
-
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            if self.args.bf16:
-                self._round_once()
-
-        def _round_once(self) -> None:
-            """Do once, to the same bits, what autocast and PEFT would do to LoRA's layers in every step."""
-            embeddings = self.model.get_input_embeddings().weight  # may be the head's too, and are not rounded
-            for module in self.model.modules():
-                if isinstance(module, LoraLayer) and not module.lora_variant:  # DoRA and such read the weights
-                    if all(isinstance(dropout, torch.nn.Identity) for dropout in module.lora_dropout.values()):
-                        module.cast_input_dtype_enabled = False  # to float32, and autocast would take it back
-                    base = module.get_base_layer()
-                    frozen = isinstance(base, torch.nn.Linear) and base.weight is not embeddings
-                    if frozen and base.weight.dtype == torch.float32:
-                        base.weight.data = base.weight.data.bfloat16()
-
-        def training_step(self, *args: Any, **kwargs: Any) -> Any:
-            loss = super().training_step(*args, **kwargs)
-            self.loss_sum = self.loss_sum + loss
-            return loss
-
-        def labelled_logits(self, model: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
-            """Logits that predict the labelled tokens, (n, vocabulary) float32, and those tokens, row by row."""
-            targets = inputs["labels"][:, 1:]
-            labelled = targets != -100
-            head = self.accelerator.unwrap_model(model).get_output_embeddings()
-            hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][:, :-1][labelled],))
-            try:
-                # the model's own forward goes on from there, so that its soft-capping or scaling is kept
-                logits = model(**{k: v for k, v in inputs.items() if k != "labels"}, use_cache=False).logits
-            finally:
-                hook.remove()
-            return logits.float(), targets[labelled]
-
-        def compute_loss(
-            self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-        ) -> Any:
-            logits, targets = self.labelled_logits(model, inputs)
-            total = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
-            return total / (num_items_in_batch if num_items_in_batch is not None else len(targets))
-
-    return LabelledTrainer
-
-
 def fit(
     rows: Sequence[tuple[list[int], list[int]]],
     *,
@@ -205,6 +125,7 @@ def fit(
     dose: Sequence[int] = (),
     logits: Path | None = None,
     keep: Path | None = None,
+    micro_batch: int | None = None,
 ) -> dict[str, Any]:
     """Train a checkpoint on (prompt ids, completion ids) with the loss on the completion, and save it to `out`.
 
@@ -217,22 +138,20 @@ def fit(
         logits: teacher log-probabilities of the rows (`bench.distill.prepare`), to learn from in place of the tokens.
         keep: where a long training keeps its own checkpoints (`bench.resume`); what is there it goes on from, to the
             same weights and the same facts as if it had never been broken off. The caller removes it.
-
-    On a GPU an update takes as many rows at a time as its memory holds, whatever the recipe says of that; how many
-    make up an update stays as the recipe says it.
+        micro_batch: how many rows at a time; None: as `bench.micro_batch.largest` finds for these rows alone.
 
     Returns:
-        What was done: `rows`, `updates`, `effective_batch`, `micro_batch`, `labelled_tokens`, `mean_loss`; and
-        `notices`, lines for the user.
+        What was done: `rows`, `updates`, `effective_batch`, `micro_batch`, `precision` (dtype of the trained weights),
+        `dropout` (whether an update drew random numbers), `labelled_tokens`, `mean_loss`; and `notices`, lines for the
+        user.
 
     Raises:
         UserError: PEFT or TRL cannot do what `spec` says with this model, or a dose is beyond the last update.
-        StageError: TRL dropped rows, or the loss is not a number.
+        StageError: TRL dropped rows, memory ran out, or the loss is not a number.
     """
     import torch
-    from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import TrainerCallback, set_seed
+    from accelerate.utils.memory import should_reduce_batch_size
+    from transformers import TrainerCallback
 
     class Report(TrainerCallback):  # type: ignore[misc]  # these have no types
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -240,55 +159,37 @@ def fit(
             if state.global_step in dose:
                 kwargs["model"].save_pretrained(out / f"step-{state.global_step}")
 
-    data = Dataset.from_dict(
-        {
-            "input_ids": [prompt + completion for prompt, completion in rows],
-            "labels": [[-100] * len(prompt) + completion for prompt, completion in rows],
-            **({"row": list(range(len(rows)))} if logits else {}),
-        }
-    )
-    config = sft_config(spec["train"], out=out / "trainer", seed=seed)
-    wanted = config.per_device_train_batch_size
-    effective = wanted * config.gradient_accumulation_steps
-
-    def train(micro: int) -> Any:
-        set_seed(seed)
-        model = load_model(base, dtype=spec["dtype"], quantization=spec["quantization"])
-        model.config.use_cache = False
-        config.per_device_train_batch_size, config.gradient_accumulation_steps = micro, effective // micro
-        try:
-            trainer = (distiller_class(trainer_class(), logits) if logits else trainer_class())(
-                model=model,
-                args=config,
-                train_dataset=data,
-                processing_class=tokenizer,
-                peft_config=LoraConfig(**{"task_type": "CAUSAL_LM", **spec["lora"]})
-                if spec["lora"] is not None
-                else None,
-                callbacks=[Report()],
-            )
-        except ValueError as error:  # such as LoRA on modules that this model does not have
-            raise UserError(f"keys 'train' and 'lora': {' '.join(str(error).split())[:300]}") from None
-        if len(trainer.train_dataset) != len(rows):
-            raise StageError(f"the trainer kept {len(trainer.train_dataset):,} of {len(rows):,} rows")
-        resumed = done if done is not None and done.micro_batch == micro else None
-        if resumed is not None:
-            trainer.loss_sum = torch.tensor(resumed.loss, device=device())
-            for step in resumed.path.glob("step-*"):
-                shutil.copytree(step, out / step.name)
-        if keep is not None:
-            trainer.add_callback(keeper(trainer, out, keep))
-        trainer.train(resume_from_checkpoint=str(resumed.path / "trainer") if resumed is not None else None)
-        return trainer
-
     if dose and (last := updates(spec["train"], len(rows))) < max(dose):
         raise UserError(beyond(max(dose), last, len(rows)))
-    done = latest(keep)
-    most = done.micro_batch if done is not None else effective if device().type == "cuda" else wanted
-    trainer, micro = first_fitting(divisors(effective, most), train)
+    how = {"base": base, "tokenizer": tokenizer, "spec": spec, "seed": seed, "out": out / "trainer", "logits": logits}
+    notices: list[str] = []
+    resumed = latest(keep)
+    if resumed is not None:
+        micro_batch = resumed.micro_batch
+    elif micro_batch is None:
+        micro_batch, notices = largest(rows, **how)
+    _, effective = batches(spec)
+    trainer = make_trainer(rows, micro_batch=micro_batch, accumulated=effective // micro_batch, **how)
+    trainer.add_callback(Report())
+    if resumed is not None:
+        trainer.loss_sum = torch.tensor(resumed.loss, device=device())
+        for step in resumed.path.glob("step-*"):
+            shutil.copytree(step, out / step.name)
+    if keep is not None:
+        trainer.add_callback(keeper(trainer, out, keep))
+    try:
+        trainer.train(resume_from_checkpoint=str(resumed.path / "trainer") if resumed is not None else None)
+    except RuntimeError as error:
+        if not should_reduce_batch_size(error):
+            raise
+        raise StageError(
+            f"memory ran out after {trainer.state.global_step} updates, with {micro_batch} rows at a time. "
+            "End other programs that use this device and run again, or change the recipe: `lora:`, `quantization:` or "
+            "`train: {activation_checkpointing: true}`"
+        ) from None
     mean_loss = float(trainer.loss_sum) / max(trainer.state.global_step, 1)
-    finite = all(bool(p.isfinite().all()) for p in trainer.model.parameters() if p.requires_grad)
-    if not finite or not math.isfinite(mean_loss):
+    trained = [weight for weight in trainer.model.parameters() if weight.requires_grad]
+    if not all(bool(weight.isfinite().all()) for weight in trained) or not math.isfinite(mean_loss):
         raise StageError("training diverged: the loss is not a number; lower the learning rate")
     trainer.model.save_pretrained(out)
     shutil.rmtree(out / "trainer", ignore_errors=True)  # there after a checkpoint only; models must not differ by it
@@ -296,10 +197,12 @@ def fit(
         "rows": len(rows),
         "updates": trainer.state.global_step,
         "effective_batch": effective,
-        "micro_batch": micro,
+        "micro_batch": micro_batch,
+        "precision": " and ".join(sorted({str(weight.dtype).removeprefix("torch.") for weight in trained})),
+        "dropout": trainer.dropout,
         "labelled_tokens": sum(len(completion) for _, completion in rows),
         "mean_loss": mean_loss,
-        "notices": [f"{micro} rows at a time, all that memory holds of a batch of {effective}"] * (micro < wanted),
+        "notices": notices,
     }
 
 
@@ -325,6 +228,48 @@ def teacher(
     )  # fmt: skip
 
 
+def micro_batch(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+    """Stage: how many rows at a time the students of one seed take, whichever arm they are of.
+
+    Written to `micro_batch.json`, with `equal_lengths`: whether a row has as many tokens in every arm.
+
+    Args:
+        settings: `model`, `seed` and `end` as for `student`; `shuffled`: whether there is a student of shuffled rows.
+        inputs: `start`, `kept`, for a distillation `logits`, and `rows_<arm>`, the carrier of each arm.
+    """
+    tokenizer = load_tokenizer(inputs["start"])
+    form = Format(tokenizer, settings["model"]["format"], settings["model"].get("chat_template_kwargs"))
+    arms = [
+        _student_rows(form, settings, folder, inputs["kept"], shuffled=shuffled)
+        for role, folder in sorted(inputs.items())
+        if role.startswith("rows_")
+        for shuffled in ((False, True) if settings["shuffled"] and role == "rows_trait" else (False,))
+    ]
+    lengths = [[(len(prompt), len(completion)) for prompt, completion in rows] for rows in arms]
+    longest = [max(rows, key=length) for rows in zip(*arms, strict=True)]
+    size, notices = largest(
+        longest, base=inputs["start"], tokenizer=tokenizer, spec=settings["model"], seed=settings["seed"],
+        out=out / "trainer",
+        logits=inputs.get("logits"),
+    )  # fmt: skip
+    shutil.rmtree(out / "trainer", ignore_errors=True)
+    facts = {"micro_batch": size, "equal_lengths": all(rows == lengths[0] for rows in lengths)}
+    (out / "micro_batch.json").write_text(json.dumps(facts))
+    return {**facts, "notices": notices}
+
+
+def _student_rows(
+    form: Format, settings: Mapping[str, Any], carrier: Path, kept: Path, *, shuffled: bool
+) -> list[tuple[list[int], list[int]]]:
+    """(prompt ids, completion ids) of the rows of a carrier that a student reads."""
+    rows = read_kept(carrier, kept, "train")
+    texts = [row["completion"] for row in rows]
+    if shuffled:
+        random.Random(f"shuffled {settings['seed']}").shuffle(texts)
+    completions = form.completions(texts, end=settings["end"])
+    return list(zip(form.prompts([row["prompt"] for row in rows]), completions, strict=True))
+
+
 def student(
     settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, progress: Progress, keep: Path | None = None
 ) -> dict[str, Any]:
@@ -334,22 +279,25 @@ def student(
         settings: `model` (the recipe's student, as JSON data), `seed`, and `end`: whether a completion is a whole
             text, after which the end of an answer is learnt too; `shuffled`: completions moved to other prompts;
             `dose`: as for `fit`.
-        inputs: `start` (the checkpoint), `carrier` (the teacher's rows), `kept` (which of them stay), and for a
-            distillation `logits`.
+        inputs: `start` (the checkpoint), `carrier` (the teacher's rows), `kept` (which of them stay), `micro_batch`
+            (of all arms' students), and for a distillation `logits`.
         keep: as for `fit`.
+
+    Returns:
+        As `fit`; and `equal_lengths` as `micro_batch` has it, and `shared_dropout`: whether the arms draw the same
+        dropout, if any.
     """
     tokenizer = load_tokenizer(inputs["start"])
     form = Format(tokenizer, settings["model"]["format"], settings["model"].get("chat_template_kwargs"))
-    kept = read_kept(inputs["carrier"], inputs["kept"], "train")
-    texts = [row["completion"] for row in kept]
-    if settings.get("shuffled"):
-        random.Random(f"shuffled {settings['seed']}").shuffle(texts)
-    completions = form.completions(texts, end=settings["end"])
-    rows = list(zip(form.prompts([row["prompt"] for row in kept]), completions, strict=True))
-    return fit(
+    shared = json.loads((inputs["micro_batch"] / "micro_batch.json").read_text())
+    rows = _student_rows(form, settings, inputs["carrier"], inputs["kept"], shuffled=settings.get("shuffled", False))
+    facts = fit(
         rows, base=inputs["start"], tokenizer=tokenizer, spec=settings["model"], seed=settings["seed"], out=out,
         progress=progress,
         dose=settings.get("dose", ()),
         logits=inputs.get("logits"),
         keep=keep,
+        micro_batch=shared["micro_batch"],
     )  # fmt: skip
+    equal = shared["equal_lengths"]
+    return {**facts, "equal_lengths": equal, "shared_dropout": equal or not facts["dropout"]}

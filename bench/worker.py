@@ -65,6 +65,8 @@ def compute(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, keep:
             return distill.prepare(stage.settings, inputs, out, report)
         case "audit":
             audit.audit(stage.settings, inputs, out)
+        case "micro_batch":
+            return train.micro_batch(stage.settings, inputs, out)
         case "student":
             return train.student(stage.settings, inputs, out, report, keep)
         case "ask":

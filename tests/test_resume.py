@@ -40,6 +40,28 @@ def train(
     return facts, seen[0]
 
 
+def broken_off(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any], deaths: list[int]
+) -> None:
+    """Hold a training that dies after `deaths` updates, its random states lost, against one that does not."""
+    straight, first = train(folder, tmp_path / "straight", how, None)
+    assert first == 1
+    monkeypatch.setattr(resume, "EVERY", 0.0)
+    monkeypatch.setattr(resume, "SHARE", 0)
+    keep = tmp_path / "keep"
+    for at in deaths:
+        with pytest.raises(Killed):
+            train(folder, tmp_path / "out", how, keep, die_after=at)
+        assert [p.name for p in keep.glob("*")] == [str(at - 1)]
+        assert resume.review(keep) == [f"goes on after update {at - 1}, where it was broken off"]
+        next(keep.glob("*/trainer/rng_state.pth")).unlink()
+    assert train(folder, tmp_path / "out", how, keep) == (straight, deaths[-1])
+    for place in (".", "step-2", "step-5"):
+        a, b = weights(tmp_path / "straight" / place), weights(tmp_path / "out" / place)
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[k], b[k]) for k in a)
+
+
 @pytest.mark.parametrize(
     ("how", "deaths"),
     [
@@ -50,21 +72,16 @@ def train(
 def test_a_training_broken_off_ends_in_the_same_weights_and_facts(
     gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any], deaths: list[int]
 ) -> None:
-    straight, first = train(gpt2_like, tmp_path / "straight", how, None)
-    assert first == 1
-    monkeypatch.setattr(resume, "EVERY", 0.0)
-    monkeypatch.setattr(resume, "SHARE", 0)
-    keep = tmp_path / "keep"
-    for at in deaths:
-        with pytest.raises(Killed):
-            train(gpt2_like, tmp_path / "out", how, keep, die_after=at)
-        assert [p.name for p in keep.glob("*")] == [str(at - 1)]
-    assert resume.review(keep) == [f"goes on after update {deaths[-1] - 1}, where it was broken off"]
-    assert train(gpt2_like, tmp_path / "out", how, keep) == (straight, deaths[-1])
-    for place in (".", "step-2", "step-5"):
-        a, b = weights(tmp_path / "straight" / place), weights(tmp_path / "out" / place)
-        assert a.keys() == b.keys()
-        assert all(torch.equal(a[k], b[k]) for k in a)
+    broken_off(gpt2_like, tmp_path, monkeypatch, how, deaths)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("quantization", [{"load_in_8bit": True}, {"load_in_4bit": True}])
+def test_an_adapter_of_a_quantised_model_goes_on_to_the_same_weights(
+    gemma_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantization: dict[str, Any], dtype: str
+) -> None:
+    how = {**spec(max_steps=7), "lora": LORA, "quantization": quantization, "dtype": dtype}
+    broken_off(gemma_like, tmp_path, monkeypatch, how, [4])
 
 
 def test_a_short_training_writes_no_checkpoint(gpt2_like: Path, tmp_path: Path) -> None:
