@@ -178,7 +178,7 @@ def _trained(
     from trl import SFTTrainer
 
     from bench.models import load_model
-    from bench.train import sft_config
+    from bench.trainer import sft_config
 
     times: list[float] = []
     losses: list[float] = []
@@ -264,7 +264,7 @@ def training_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Ra
     from trl import SFTTrainer
 
     from bench.models import load_model
-    from bench.train import trainer_class
+    from bench.trainer import trainer_class
 
     def trainer(kind: Any) -> float:
         times, _ = _trained(kind, shape, amounts.updates + 2, scratch)
@@ -292,7 +292,7 @@ def losses(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides)
     """
     from trl import SFTTrainer
 
-    from bench.train import trainer_class
+    from bench.trainer import trainer_class
 
     notes, found = [], {}
     ways = {
