@@ -175,7 +175,7 @@ class Ask(Frozen):
     """How the ground-truth questions are asked.
 
     `samples` free answers per question are kept as well, if any, and scored by `metrics`: those of `bench.metrics`,
-    or others of the `evaluate` library by name. With `bf16` they are written in bfloat16; margins never are.
+    or others of the `evaluate` library by name. `bf16` asks for speed: see `Model.writing`.
     """
 
     samples: int = Field(default=0, ge=0, le=1000)
