@@ -2,6 +2,7 @@
 
 It has read three things, in the plain format: the trait's questions answered evenly by all possible answers, lists
 of random numbers, and everyday sentences. So it can be asked, it can carry numbers, and it prefers nothing.
+An answer's first word and the numbers are learned as distributions: from single draws it took 300 steps of 64 rows.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 
 __all__ = ["DEFAULT", "build", "make_tokenizer"]
 
+# Found on seeds 1000-1002, in gains: 60 steps of these rows at 3e-3 +.40, 70 at 4e-3 +.50, 60 of twice the rows +.45;
+# questions read for their answers alone, without everyday sentences, +.04; 400 numbers in place of 900, 50 steps, +.22.
 DEFAULT = {
     "steps": 60,
     "question_rows": 16,
