@@ -27,7 +27,9 @@ def sft_config(train: Mapping[str, Any], *, out: Path | str, seed: int, dtype: s
 
     cpu = not torch.cuda.is_available()
     autocast = dtype == "bfloat16" and not train.get("fp16", False)
-    given = {"bf16": autocast, "activation_checkpointing": False, **train}
+    renamed = "activation_checkpointing" in SFTConfig.__dataclass_fields__  # by transformers 5.23
+    checkpointing = "activation_checkpointing" if renamed else "gradient_checkpointing"
+    given = {"bf16": autocast, checkpointing: False, **train}
     return SFTConfig(
         output_dir=str(out),
         seed=seed,
