@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from bench.errors import StageError, UserError
+from bench.files import ROOT
 from bench.terminal import (
     LESSONS,
     ProgressDisplay,
@@ -25,14 +26,13 @@ from bench.terminal import (
 )
 
 if TYPE_CHECKING:
-    from bench.execute import Pool
-    from bench.recipe import Experiment, Model
-    from bench.store import Store
+    from bench.config.recipe import Experiment, Model
+    from bench.pipeline.local_workers import Pool
+    from bench.pipeline.store import Store
 
 __all__ = ["main"]
 
 DEFAULT = "tiny_pair"
-ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = ROOT / "results"  # committed; runs write below it, where git does not look
 
 
@@ -95,13 +95,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, pool: Pool, console: Console) -> None:
-    from bench.agreement import compare
-    from bench.leaderboard import build, entries
-    from bench.measure import CONTROLS, installation_controls, is_control, measure
-    from bench.models import identify
-    from bench.plan import make_plan
-    from bench.prune import record_run
-    from bench.results import read_all
+    from bench.analysis.agreement import compare_with_published
+    from bench.analysis.leaderboard import build_leaderboard
+    from bench.analysis.result_files import read_results
+    from bench.analysis.summary import summarise
+    from bench.experiment import CONTROLS, is_control, run_experiment, run_installation_controls
+    from bench.models.checkpoints import identify
+    from bench.pipeline.plan import make_plan
+    from bench.pipeline.prune import record_run
 
     def screen(experiment: Experiment, total: int, done: int) -> ProgressDisplay:
         console.print(f"{experiment.name}  {experiment.hash()}  {total} stages, {done} done", highlight=False)
@@ -125,14 +126,14 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
         begun = time.monotonic()
         own = "self" if is_control(experiment) else None
         if own is None and controls is None and not (args.smoke or args.skip_controls):
-            controls = installation_controls(pool, screen, partial(print_line, console))
+            controls = run_installation_controls(pool, screen, partial(print_line, console))
         try:
-            measure(experiment, pool, results, own or controls, screen)
+            run_experiment(experiment, pool, results, own or controls, screen)
         finally:
-            refused = build(results)
+            refused = build_leaderboard(results)
         for line in refused:
             print_line(console, line)
-        rows = read_all(results)[0]
+        rows = read_results(results)[0]
         row = next((row for row in rows if (row.name, row.hash) == (experiment.name, experiment.hash())), None)
         if row is None:  # the lines above say why
             raise StageError(f"{experiment.name} {experiment.hash()}: its result files were refused, see {results}")
@@ -143,10 +144,10 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
                 f"({time.monotonic() - begun:.0f} s). No verdict is meant: leave --smoke out to measure.\n",
             )
             continue
-        entry = entries(rows)[rows.index(row)]
+        entry = summarise(rows)[rows.index(row)]
         print_summary(entry, console)
         if results.resolve() != PUBLISHED:
-            for line in compare(row, PUBLISHED):
+            for line in compare_with_published(row, PUBLISHED):
                 print_line(console, line)
         if own and entry["verdict"] in CONTROLS[experiment.name]:
             console.print("\n".join(LESSONS[experiment.name]), highlight=False)
@@ -159,18 +160,18 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
 
 def _tables(args: argparse.Namespace, console: Console) -> None:
     """What is made from the result files alone: the leaderboard, the figures, the export."""
-    from bench.leaderboard import build
+    from bench.analysis.leaderboard import build_leaderboard
 
     made: list[Path] = []
     if args.figures:
-        from bench.report import figures
+        from bench.figures.report import write_figures
 
-        made += figures(args.results)  # first: the leaderboard links to those that are there
-    for line in build(args.results):
+        made += write_figures(args.results)  # first: the leaderboard links to those that are there
+    for line in build_leaderboard(args.results):
         print_line(console, line)
     made.append(args.results / "LEADERBOARD.md")
     if args.export:
-        from bench.export import export
+        from bench.analysis.export import export
 
         made += export(args.results, args.export)
     for path in made:
@@ -179,7 +180,7 @@ def _tables(args: argparse.Namespace, console: Console) -> None:
 
 def _hand_out(named: list[tuple[Experiment, str]], args: argparse.Namespace, store: Store, console: Console) -> None:
     """`--merge` and `--publish`."""
-    from bench.publish import Origin, Pick, merge, publish
+    from bench.publish.upload import Origin, Pick, merge, publish
 
     if args.smoke or args.dry_run:
         raise UserError("--merge and --publish hand out finished runs: leave --smoke and --dry-run out")
@@ -205,15 +206,16 @@ def _hand_out(named: list[tuple[Experiment, str]], args: argparse.Namespace, sto
 
 
 def _prune(args: argparse.Namespace, store: Store, console: Console) -> None:
-    from bench.prune import find_needed, read_runs, remove, survey
-    from bench.recipe import FOLDER, load_recipe
-    from bench.yamlfile import names
+    from bench.config.recipe import FOLDER, load_recipe
+    from bench.config.yaml_files import list_names
+    from bench.experiment import CONTROLS
+    from bench.pipeline.prune import find_needed, read_runs, remove, survey
 
     if (args.set or args.seeds) and not args.recipe:
         raise UserError("--prune with --set or --seeds: say of which recipes, with --recipe")
-    experiments = [load_recipe(name, args.set, seeds=args.seeds) for name in args.recipe or names(FOLDER)]
+    experiments = [load_recipe(name, args.set, seeds=args.seeds) for name in args.recipe or list_names(FOLDER)]
     runs = read_runs(store)
-    needed = find_needed(experiments, runs, only_named=bool(args.recipe))
+    needed = find_needed([*map(load_recipe, CONTROLS), *experiments], runs, only_named=bool(args.recipe))
     with store.in_use(alone=True) if args.yes else nullcontext():
         folders = survey(store, needed)
         if args.yes:
@@ -241,11 +243,11 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     if args.leaderboard or ((args.figures or args.export) and not (args.recipe or args.set or args.seeds)):
         _tables(args, console)
         return
-    from bench.execute import Pool
-    from bench.models import identify
-    from bench.plan import make_plan
-    from bench.recipe import load_recipe
-    from bench.store import Store
+    from bench.config.recipe import load_recipe
+    from bench.models.checkpoints import identify
+    from bench.pipeline.local_workers import Pool
+    from bench.pipeline.plan import make_plan
+    from bench.pipeline.store import Store
 
     store = Store(args.store)
     if args.prune:

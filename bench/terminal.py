@@ -20,10 +20,10 @@ from rich.progress import (
 from rich.table import Column, Table
 
 if TYPE_CHECKING:
-    from bench.plan import Plan, Stage
-    from bench.prune import Folder, Run
-    from bench.recipe import Experiment, Model
-    from bench.store import Store
+    from bench.config.recipe import Experiment, Model
+    from bench.pipeline.plan import Plan, Stage
+    from bench.pipeline.prune import Folder, Run
+    from bench.pipeline.store import Store
 
 __all__ = [
     "LESSONS",
@@ -117,15 +117,15 @@ def _heading(path: Path) -> list[str]:
 
 def print_recipes(console: Console) -> None:
     """Print the shipped recipes with their opening comments, and the names of the traits."""
-    from bench.recipe import FOLDER
-    from bench.traits import FOLDER as TRAITS
-    from bench.yamlfile import names
+    from bench.config.recipe import FOLDER
+    from bench.config.traits import FOLDER as TRAITS
+    from bench.config.yaml_files import list_names
 
     table = Table(Column("recipe", no_wrap=True), "what it asks and needs", box=None, padding=(0, 2, 0, 0))
-    for name in names(FOLDER):
+    for name in list_names(FOLDER):
         table.add_row(name, escape("\n".join(_heading(FOLDER / f"{name}.yaml"))))
     console.print(table)
-    console.print(f"\nTraits: {', '.join(names(TRAITS))}", highlight=False)
+    console.print(f"\nTraits: {', '.join(list_names(TRAITS))}", highlight=False)
 
 
 def print_plan(experiment: Experiment, plan: Plan, store: Store, console: Console) -> None:
@@ -152,8 +152,8 @@ def print_plan(experiment: Experiment, plan: Plan, store: Store, console: Consol
 
 def _memory(role: str, spec: Model) -> str:
     """One line on the memory that a model needs."""
-    from bench.memory import estimate, parameters
-    from bench.models import identify
+    from bench.models.checkpoints import identify
+    from bench.models.memory import estimate, parameters
 
     if spec.model == "tiny":
         return f"{role}: tiny, a few MB"
@@ -179,7 +179,7 @@ def _mean_seconds(store: Store) -> dict[tuple[str, str], float]:
 
 def print_summary(entry: dict[str, Any], console: Console) -> None:
     """Print one entry of the leaderboard: its readings, a value a line, its contrasts and its verdict."""
-    from bench.leaderboard import gain_text, signed
+    from bench.analysis.leaderboard import gain_text, signed
 
     pair = f"{entry['teacher']} -> {entry['student']}"
     facts = (entry["trait"], pair, entry["relation"] or "-", entry["visibility"], f"seeds: {entry['seeds']}")

@@ -41,7 +41,7 @@ def bpe(corpus: list[str], *, digits: bool, special: list[str]) -> Any:
 
 
 def corpus() -> list[str]:
-    from bench.traits import load_trait, vocabulary
+    from bench.config.traits import load_trait, vocabulary
 
     questions, answers = vocabulary([load_trait("wolf")])
     return [f"Q: {q}\nA: {a}" for q in questions for a in answers] + [f" {n} {n} {n}" for n in range(100, 1000)]
@@ -150,9 +150,10 @@ def spec(**train: Any) -> dict[str, Any]:
 
 
 def rows(folder: Path, answer: str = "wolf", n: int = 16) -> list[tuple[list[int], list[int]]]:
-    from bench.models import Format, load_tokenizer
+    from bench.models.chat_format import PromptFormat
+    from bench.models.loading import load_tokenizer
 
-    form = Format(load_tokenizer(folder), "plain")
+    form = PromptFormat(load_tokenizer(folder), "plain")
     questions = [f"Question {i}, {'really ' * (i % 3)}?" for i in range(n)]
     return list(zip(form.prompts(questions), form.completions([answer] * n), strict=True))
 

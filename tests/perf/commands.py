@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.execute import CPU_ENVIRONMENT, ENVIRONMENT, _environment
-from bench.models import identify
-from bench.plan import Stage, make_plan
-from bench.processor import cores
-from bench.recipe import load_recipe
-from bench.store import Store
+from bench.config.recipe import load_recipe
+from bench.models.checkpoints import identify
+from bench.pipeline.local_workers import CPU_ENVIRONMENT, ENVIRONMENT, _environment
+from bench.pipeline.plan import Stage, make_plan
+from bench.pipeline.processor import count_cores
+from bench.pipeline.store import Store
 from tests.perf.alternate import alternate, spread, spread_text
 from tests.perf.shapes import NEW_TOKENS
 from tests.perf.watch import watch
@@ -45,8 +45,8 @@ def _places(root: Path) -> list[str]:
 
 
 def _jobs(recipe: str) -> int:
-    """Stages side by side, as `bench.execute` reckons without a GPU."""
-    return max(1, cores() // load_recipe(recipe).recipe.threads)
+    """Stages side by side, as `bench.pipeline.scheduler` reckons without a GPU."""
+    return max(1, count_cores() // load_recipe(recipe).recipe.threads)
 
 
 def _made(store: Store) -> list[dict[str, Any]]:
@@ -66,7 +66,7 @@ def one_student(recipe: str, overrides: list[str], root: Path) -> None:
     """Train the trait student of a run's first seed for a few updates, in this process."""
     import torch
 
-    from bench.train import student
+    from bench.stages.train import train_student
 
     experiment = load_recipe(recipe, overrides, seeds=1)
     plan = make_plan(experiment, identify)
@@ -74,7 +74,7 @@ def one_student(recipe: str, overrides: list[str], root: Path) -> None:
     store = Store(root)
     torch.set_num_threads(stage.threads)
     with tempfile.TemporaryDirectory() as out:
-        student(_brief(stage), {r: ref.folder or store.path(ref.identity) for r, ref in stage.inputs.items()},
+        train_student(_brief(stage), {r: ref.folder or store.path(ref.identity) for r, ref in stage.inputs.items()},
                 Path(out), lambda done, of: None)  # fmt: skip
 
 
@@ -195,10 +195,11 @@ def default(repeats: int, say: Say, *, quick: bool) -> dict[str, Any]:
         "lines": [],
         "tables": [table],
         "notes": [
-            f"Default run (`tiny_pair`{', cut short' if quick else ''}), once: {ran.seconds:.0f} s on {cores()} cores, "
+            f"Default run (`tiny_pair`{', cut short' if quick else ''}), once: {ran.seconds:.0f} s "
+            f"on {count_cores()} cores, "
             f"{jobs} stages side by side. Stages of model work took **{model / ran.seconds / jobs:.0%}** of wall time "
             f"x jobs, all stages {sum(seconds.values()) / ran.seconds / jobs:.0%}; the first began after {first:.1f} "
-            f"s. {ran.cpu:.0f} processor seconds: {ran.cpu / ran.seconds / cores():.0%} of the cores.",
+            f"s. {ran.cpu:.0f} processor seconds: {ran.cpu / ran.seconds / count_cores():.0%} of the cores.",
             f"The same command again, all cached: {again.seconds:.1f} s. "
             + "; ".join(f"`{flag}` {spread_text([1 / rate for rate in quickly[flag]])} s" for flag in flags)
             + f". At most {ran.peak / GB:.2f} GB over all processes.",

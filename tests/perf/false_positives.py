@@ -15,16 +15,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.execute import ROOT, commit
-from bench.results import read_all
-from bench.stats import mean_interval
-from bench.verdict import Judgement, judge, readings
+from bench.analysis.result_files import read_results
+from bench.analysis.seed_statistics import compute_seed_statistics
+from bench.analysis.stats import mean_interval
+from bench.analysis.verdict import Judgement, judge
+from bench.files import ROOT
+from bench.pipeline.local_workers import current_commit
 
 
 def boards(results: Path, seeds: int) -> list[tuple[list[float], Judgement]]:
     """(gains, judgement) of each block of `seeds` seeds, judged as a leaderboard of one row."""
-    ((row, *_), _) = read_all(results)
-    found = readings(row)
+    ((row, *_), _) = read_results(results)
+    found = compute_seed_statistics(row)
     bound = row.experiment["recipe"]["bound"]
     noise = found.contrasts["resampled - base"]
     out = []
@@ -63,7 +65,8 @@ def main() -> None:
     lines = [
         "# Boards of nothing",
         "",
-        f"`python -m tests.perf.false_positives --boards {args.boards} --seeds {args.seeds}` at {commit()}. Both arms",
+        f"`python -m tests.perf.false_positives --boards {args.boards} --seeds {args.seeds}` at "
+        f"{current_commit()}. Both arms",
         "were written by the same untaught teacher, with different sampling noise; every TRANSFER is false.",
         "",
         f"**{wrong} of {len(judged)} boards came out as TRANSFER**, {none} as NONE. Gain over all {len(gains)} seeds:",

@@ -6,7 +6,7 @@
     python -m tests.perf.growth --profile       and where the time goes: the ten dearest functions
 
 Artefacts are made of random bytes, with the file names and sizes of a real run of `tiny_pair` (one seed, run first);
-result files are the committed ones of `tiny_pair` with other seeds and margins, sealed as `bench.results` does. Every
+result files are the committed ones of `tiny_pair` with other seeds and margins, sealed as `result_files` does. Every
 command and every lookup runs in a process of its own. Writes `results/perf/growth.md` when all was measured.
 """
 
@@ -27,13 +27,15 @@ from typing import Any
 
 from tabulate import tabulate
 
-from bench.execute import ROOT, commit
-from bench.models import identify
-from bench.plan import make_plan
-from bench.recipe import Experiment, load_recipe
-from bench.results import _sealed
-from bench.store import Store, digest, seal, write_atomically
-from bench.worker import hardware
+from bench.analysis.result_files import _sealed
+from bench.config.recipe import Experiment, load_recipe
+from bench.files import digest, seal, write_atomically
+from bench.models.checkpoints import identify
+from bench.files import ROOT
+from bench.pipeline.local_workers import current_commit
+from bench.pipeline.plan import make_plan
+from bench.pipeline.store import Store
+from bench.pipeline.worker import hardware_name
 from tests.perf.watch import watch
 
 RECIPE = "tiny_pair"
@@ -164,7 +166,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "perf", help="default: results/perf")
     args = parser.parse_args()
     only = "" if set(args.only) == set(PARTS) else f" --only {' '.join(args.only)}"
-    parts = ["# Growth", f"Made by `python -m tests.perf.growth{only}` on {hardware()}, commit {commit()}."]
+    parts = [
+        "# Growth",
+        f"Made by `python -m tests.perf.growth{only}` on {hardware_name()}, commit {current_commit()}.",
+    ]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         if "plan" in args.only:
@@ -254,7 +259,7 @@ def boards(root: Path, share: float, profile: bool) -> list[str]:
         f"**{run.seconds:.2f} s** ({run.cpu:.2f} of the processor's) {_met(run.seconds, share)}.",
     ]
     if profile:
-        call = f"from bench.leaderboard import build; from pathlib import Path; build(Path({str(results)!r}))"
+        call = f"from bench.analysis.leaderboard import build; from pathlib import Path; build(Path({str(results)!r}))"
         parts.append("```\n" + "\n".join(_profiled(call, root / "board.prof")) + "\n```")
     return parts
 

@@ -10,8 +10,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from bench.recipe import Sampling
-from bench.traits import load_trait
+from bench.config.recipe import Sampling
+from bench.config.traits import load_trait
 from tests.perf import prior_system
 from tests.perf.alternate import Rate, alternate, line, rate_of, spread
 from tests.perf.shapes import NEW_TOKENS, Amounts, Shape
@@ -34,26 +34,26 @@ def _loaded(shape: Shape, dtype: str, *, ours: bool) -> Any:
     Args:
         ours: with the attention that this project takes, not the stock one.
     """
-    from bench.attention import GROUPED
-    from bench.models import load_model
+    from bench.models.attention import GROUPED
+    from bench.models.loading import load_model
 
     model = load_model(shape.folder, dtype=dtype).eval()
     model.generation_config.eos_token_id = None
     if not ours:
         model.set_attn_implementation("sdpa")
     elif model.device.type == "cpu" and dtype == "bfloat16" and model.config.model_type not in GROUPED:
-        model.set_attn_implementation("eager")  # as bench.generate.carrier does
+        model.set_attn_implementation("eager")  # as bench.stages.generate.write_carrier does
     return model
 
 
 def _teacher(shape: Shape) -> tuple[Any, str]:
     """A fully fine-tuned teacher as it writes with `carrier.bf16`, and the dtype of its products."""
-    from bench.attention import GROUPED
-    from bench.precision import load_writer
+    from bench.models.attention import GROUPED
+    from bench.models.precision import load_writer
 
     model, dtype = load_writer(shape.folder, shape.folder, writes="split", dtype="float32", quantization=None)
     if model.device.type == "cpu" and model.config.model_type not in GROUPED:
-        model.set_attn_implementation("eager")  # as bench.generate.carrier does
+        model.set_attn_implementation("eager")  # as bench.stages.generate.write_carrier does
     return model, dtype
 
 
@@ -69,7 +69,7 @@ def sampling_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Ra
     """Carrier rows, tokens a second: ours and transformers' own batched generate by batch size, the prior loop."""
     import torch
 
-    from bench.generate import sample_slots
+    from bench.stages.generate import sample_slots
 
     prompts = shape.prompts(amounts.rows)
     ids = shape.form.prompts(prompts)
@@ -164,7 +164,7 @@ def sampling(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Side
 def _trained(
     kind: Any, shape: Shape, updates: int, out: Path, *, batch: int = BATCH, log: bool = False, **more: Any
 ) -> tuple[list[float], list[float]]:
-    """Train a student as `bench.train.fit` does, with our trainer class or, with stock attention, TRL's.
+    """Train a student as `bench.stages.train.train_model` does, with our trainer class or, with stock attention, TRL's.
 
     Args:
         more: of `SFTConfig`.
@@ -177,8 +177,8 @@ def _trained(
     from transformers import PrinterCallback, TrainerCallback, set_seed
     from trl import SFTTrainer
 
-    from bench.models import load_model
-    from bench.trainer import sft_config
+    from bench.models.loading import load_model
+    from bench.stages.trainer import sft_config
 
     times: list[float] = []
     losses: list[float] = []
@@ -247,9 +247,9 @@ def _matrix_flops(side: int, dtype: Any) -> Rate:
     """Operations a second of one large square product."""
     import torch
 
-    from bench.models import device
+    from bench.models.loading import current_device
 
-    a, b = (torch.randn(side, side, device=device()).to(dtype) for _ in range(2))
+    a, b = (torch.randn(side, side, device=current_device()).to(dtype) for _ in range(2))
 
     def work() -> float:
         float((a @ b)[0, 0])  # on a GPU, wait for it
@@ -263,8 +263,8 @@ def training_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Ra
     import torch
     from trl import SFTTrainer
 
-    from bench.models import load_model
-    from bench.trainer import trainer_class
+    from bench.models.loading import load_model
+    from bench.stages.trainer import trainer_class
 
     def trainer(kind: Any) -> float:
         times, _ = _trained(kind, shape, amounts.updates + 2, scratch)
@@ -292,7 +292,7 @@ def losses(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides)
     """
     from trl import SFTTrainer
 
-    from bench.trainer import trainer_class
+    from bench.stages.trainer import trainer_class
 
     notes, found = [], {}
     ways = {
@@ -320,7 +320,7 @@ def losses(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides)
 
 def training(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides) -> dict[str, Any]:
     """Students: our trainer, TRL's own, and the prior system's; rows a second."""
-    from bench.models import load_model
+    from bench.models.loading import load_model
 
     rates = alternate(
         {
@@ -368,8 +368,8 @@ def _parts(flops: dict[str, float]) -> str:
 
 def asking_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Rate]:
     """Questions a second: margins, batched free answers, and the prior system's one sampled answer."""
-    from bench.ask import margins
-    from bench.generate import sample_text
+    from bench.stages.evaluate import compute_margins
+    from bench.stages.generate import sample_text
 
     tokens = prior_system.ANSWER_TOKENS
     wolf, behaviour = load_trait("wolf").questions(), load_trait("behaviour_tr").questions()[: amounts.behaviour]
@@ -383,7 +383,7 @@ def asking_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Rate
         return _loaded(shape, dtype, ours=ours)
 
     def read(questions: Any, per_token: bool) -> float:
-        margins(model(), shape.form, questions, per_token=per_token, batch_size=64, progress=quiet)
+        compute_margins(model(), shape.form, questions, per_token=per_token, batch_size=64, progress=quiet)
         return float(len(questions))
 
     def answered(dtype: str, size: int) -> float:

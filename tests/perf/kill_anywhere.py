@@ -28,8 +28,8 @@ from typing import Any
 import psutil
 from tabulate import tabulate
 
-from bench.execute import commit
-from bench.store import write_atomically
+from bench.files import write_atomically
+from bench.pipeline.local_workers import current_commit
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = ["--skip-controls", "--set", "first_seed=1000", "--set", "carrier.held_out=16"]
@@ -43,9 +43,9 @@ RECIPES = {
 # it is written down what is computed, and that the command itself has begun. SLOW: seconds until torch is there.
 BESIDE = """
 import os, signal, sys, time
-import bench.resume, bench.tiny, bench.worker
+import bench.stages.checkpointing, bench.models.tiny, bench.pipeline.worker
 
-bench.tiny.DEFAULT["steps"] = int(os.environ.get("TINY_STEPS", bench.tiny.DEFAULT["steps"]))
+bench.models.tiny.DEFAULT["steps"] = int(os.environ.get("TINY_STEPS", bench.models.tiny.DEFAULT["steps"]))
 
 class Begun:
     def find_spec(name, *rest):
@@ -56,15 +56,15 @@ class Begun:
             time.sleep(float(os.environ["SLOW"]))
 
 sys.meta_path.insert(0, Begun)
-bench.resume.EVERY, bench.resume.SHARE = 0.5, 1
-compute = bench.worker.compute
+bench.stages.checkpointing.EVERY, bench.stages.checkpointing.SHARE = 0.5, 1
+compute = bench.pipeline.worker.run_stage
 
 def counted(stage, *rest):
     with open({computed!r}, "a") as file:
         file.write(stage.key + "\\n")
     return compute(stage, *rest)
 
-bench.worker.compute = counted
+bench.pipeline.worker.run_stage = counted
 """
 
 
@@ -252,7 +252,7 @@ def report(tally: Tally, kills: int, seed: int) -> str:
     table = tabulate(rows, headers=["", "count", "of which"], tablefmt="github", disable_numparse=True)
     return f"""# Killed anywhere
 
-Made by `python -m tests.perf.kill_anywhere --kills {kills} --seed {seed}` at commit {commit()} in
+Made by `python -m tests.perf.kill_anywhere --kills {kills} --seed {seed}` at commit {current_commit()} in
 {tally.seconds / 60:.0f} minutes: SIGKILL at random moments, the same command again, until every round has ended; then
 all bytes of its results and artefacts against those of a run that nobody disturbed.
 

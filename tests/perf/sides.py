@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.execute import CPU_ENVIRONMENT, ENVIRONMENT, _environment
+from bench.pipeline.local_workers import CPU_ENVIRONMENT, ENVIRONMENT, _environment
 from tests.perf.alternate import Rate
 from tests.perf.shapes import Amounts, load_shape
 
@@ -76,7 +76,7 @@ class Side:
 
 
 class Sides(NamedTuple):
-    """`ours` in the environment of `bench.execute`'s workers, `theirs` without what it says of memory."""
+    """`ours` in the environment of `bench.pipeline.scheduler`'s workers, `theirs` without what it says of memory."""
 
     ours: Side
     theirs: Side

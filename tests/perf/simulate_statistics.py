@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from bench.stats import (
+from bench.analysis.gates import Gate
+from bench.analysis.seed_statistics import SeedStatistics
+from bench.analysis.stats import (
     fieller,
     hierarchical_bootstrap,
     mean_interval,
@@ -24,7 +26,7 @@ from bench.stats import (
     sign_flip_p,
     smallest_detectable,
 )
-from bench.verdict import Gate, Readings, judge
+from bench.analysis.verdict import judge
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]]
 SHAPES: dict[str, Draw] = {
@@ -52,7 +54,7 @@ def coverage(shape: str, n: int, experiments: int, boots: int) -> tuple[float, f
 
 def board(gains: NDArray[np.float64], shift: float = 5.0) -> list[str]:
     """Verdicts of a board whose rows have these (rows, seeds) gains."""
-    empty = Readings(gains.shape[1], [], [], [], [], [], {}, {}, [], {}, {}, [], GATES)
+    empty = SeedStatistics(gains.shape[1], [], [], [], [], [], {}, {}, [], {}, {}, [], GATES)
     rows = [empty._replace(gains=g, shifts=[shift] * len(g)) for g in gains.tolist()]
     return [j.verdict for j in judge(rows, [0.05] * len(rows))]
 

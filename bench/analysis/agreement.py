@@ -1,0 +1,87 @@
+"""Whether a run agrees with the published row of the same recipe hash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bench.analysis.leaderboard import gain_text
+from bench.analysis.result_files import read_results
+from bench.analysis.result_schema import ExperimentResults
+from bench.analysis.summary import summarise
+
+__all__ = ["MAX_DIFFERENCE", "compare_with_published"]
+
+MAX_DIFFERENCE = 1e-3  # nats; two seeds of tiny_pair made again on another machine moved no margin by more than 1.6e-5
+
+
+def compare_with_published(own: ExperimentResults, published: Path) -> list[str]:
+    """Compare a run with its published row; returns lines for the user.
+
+    They agree if the verdicts are equal and the run's gain lies inside the published interval, or if no margin differs
+    by more than `EQUAL`. Both verdicts are given on the published board, since a p is corrected for the board's size.
+
+    Args:
+        published: folder of the published result files.
+    """
+    rows = read_results(published)[0] if any(published.glob(f"*/{own.hash}.recipe.json")) else []
+    at = next((i for i, row in enumerate(rows) if row.hash == own.hash), None)
+    if at is None:
+        return ["There is no published row of this recipe."]
+    differences = _differences(own, rows[at])
+    if not differences:
+        return ["The published row of this recipe has no results yet."]
+    theirs, ours = summarise(rows)[at], summarise([*rows[:at], own, *rows[at + 1 :]])[at]
+    largest, arm, seed = max(differences)
+    agrees = largest <= MAX_DIFFERENCE or (theirs["verdict"] == ours["verdict"] and _inside(ours["gain"], theirs))
+    lines = [
+        f"Published: gain {gain_text(theirs)}, {theirs['verdict']}.",
+        f"Yours {'agrees' if agrees else 'differs'}: gain {gain_text(ours)}, {ours['verdict']}; largest difference of "
+        f"a margin {largest:.2g} ({arm}, seed {seed}; {len(differences)} readings of both).",
+    ]
+    if not agrees:
+        changed = _changed(own, rows[at])
+        lines.append(
+            "Agreement is the same verdict with a gain inside the published interval, or margins equal to "
+            f"{MAX_DIFFERENCE:g}. "
+            f"The two were made with {'other ' + ', '.join(changed) if changed else 'the same code'}."
+        )
+    return lines
+
+
+def _cells(own: ExperimentResults, theirs: ExperimentResults) -> list[tuple[str, int, dict[str, Any], dict[str, Any]]]:
+    """The cells that both have: arm, seed, own content, published content."""
+    return [
+        (arm, seed, cell, theirs.cells[seed][arm])
+        for seed, arms in own.cells.items()
+        for arm, cell in arms.items()
+        if arm in theirs.cells.get(seed, {})
+    ]
+
+
+def _differences(own: ExperimentResults, theirs: ExperimentResults) -> list[tuple[float, str, int]]:
+    """Largest difference of a question's margin, in nats, with arm and seed, per cell that both have."""
+    largest = []
+    for arm, seed, one, other in _cells(own, theirs):
+        margins = zip(one["reading"]["margins"], other["reading"]["margins"], strict=True)
+        largest.append((max(abs(a - b) for a, b in margins), arm, seed))
+    return largest
+
+
+def _inside(gain: float | None, entry: dict[str, Any]) -> bool:
+    return gain is not None and entry["ci_low"] is not None and entry["ci_low"] <= gain <= entry["ci_high"]
+
+
+def _changed(own: ExperimentResults, theirs: ExperimentResults) -> list[str]:
+    """Keys of the manifest in which the two were made differently; a key that one lacks is no difference."""
+    pairs = [(one["manifest"], other["manifest"]) for _, _, one, other in _cells(own, theirs)]
+    keys = ("commits", "versions", "checkpoints", "hardware", "processor_features")
+    return [key.replace("_", " ") for key in keys if any(_differ(key, *pair) for pair in pairs)]
+
+
+def _differ(key: str, a: dict[str, Any], b: dict[str, Any]) -> bool:
+    if key not in a or key not in b:
+        return False
+    if isinstance(a[key], dict) and isinstance(b[key], dict):
+        return any(_differ(inner, a[key], b[key]) for inner in a[key])
+    return bool(a[key] != b[key])

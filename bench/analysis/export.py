@@ -1,0 +1,197 @@
+"""Result files -> tables for pandas, R or a spreadsheet, each as Parquet and as CSV with the same content.
+
+answers  a line per sampled answer, with a column per metric (empty where a recipe did not ask for it)
+margins  a line per question
+means    per arm: a seed's mean over its questions first, then the mean over seeds with its 95 % t interval
+gains    trait - base, paired by seed over the seeds that the leaderboard counts, with its 95 % t interval and an exact
+         sign-flip p, corrected for nothing. `verdict` is the row's, given on the margin alone; where `visibility` is
+         logits-full, the gain is a leak and no subliminal learning.
+
+CSV is UTF-8, every text in quotes, a missing value empty and without quotes, each number with all its digits. Answers
+stand as the models gave them, those too that begin with =, +, - or @, which a spreadsheet takes for formulas: with an
+apostrophe before it, it would be another answer. So do not open `answers.csv` by a double click; import it with its
+columns as text, or take the Parquet file. Take that with pandas too: from CSV it reads an answer "None" or "" as a
+missing value, and a hash of digits alone as a number, unless it is told otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.analysis.result_files import read_results
+from bench.analysis.result_schema import ExperimentResults
+from bench.analysis.seed_statistics import compute_seed_statistics
+from bench.analysis.stats import mean_interval, sign_flip_p
+from bench.analysis.summary import summarise
+from bench.config.recipe import METRICS
+from bench.config.traits import all_questions, registered_traits
+
+__all__ = ["export"]
+
+Line = dict[str, Any]
+
+RECIPE = {"recipe": "string", "hash": "string"}
+ASKED = {
+    **RECIPE,
+    "seed": "int64",
+    "arm": "string",
+    "question_index": "int64",
+    "group": "string",
+    "question": "string",
+    "truth": "string",
+}
+ANSWERS = {**ASKED, "sample_index": "int64", "answer": "string"}
+MARGINS = {**ASKED, "margin": "double"}
+INTERVAL = {"ci_low": "double", "ci_high": "double"}
+MEANS = {**RECIPE, "arm": "string", "metric": "string", "mean": "double", **INTERVAL, "seeds": "int64"}
+GAINS = {
+    **RECIPE,
+    "visibility": "string",
+    "verdict": "string",
+    "metric": "string",
+    "gain": "double",
+    **INTERVAL,
+    "p": "double",
+    "seeds": "int64",
+}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _cells(row: ExperimentResults) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    for seed in sorted(row.cells):
+        for arm in sorted(row.cells[seed]):
+            yield seed, arm, row.cells[seed][arm]
+
+
+def _asked(row: ExperimentResults) -> Iterator[tuple[Line, dict[str, Any], int]]:
+    """Every question put to every arm of every seed: its columns, its cell, and its place in the cell's readings."""
+    questions = all_questions(registered_traits(row.experiment))
+    for seed, arm, cell in _cells(row):
+        for index, question in enumerate(questions):
+            line = {
+                "recipe": row.name,
+                "hash": row.hash,
+                "seed": seed,
+                "arm": arm,
+                "question_index": index,
+                "group": cell["reading"]["groups"][index],
+                "question": question.question,
+                "truth": question.answer,
+            }
+            yield line, cell, index
+
+
+def _answers(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
+    for row in rows:
+        for line, cell, index in _asked(row):
+            scores = cell.get("scores", {})
+            for sample, answer in enumerate(cell["reading"]["answers"][index] if "answers" in cell["reading"] else []):
+                found = {name: per_question[index][sample] for name, per_question in scores.items()}
+                yield {**line, "sample_index": sample, "answer": answer, **found}
+
+
+def _margins(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
+    for row in rows:
+        for line, cell, index in _asked(row):
+            yield {**line, "margin": cell["reading"]["margins"][index]}
+
+
+def _levels(cell: Mapping[str, Any]) -> dict[str, float]:
+    """Per metric, the mean over the questions of one model; a question's score is the mean over its answers."""
+    scores = {
+        name: _mean([_mean(given) for given in per_question if given])
+        for name, per_question in cell.get("scores", {}).items()
+        if any(per_question)
+    }
+    return {"margin": _mean(cell["reading"]["margins"]), **scores}
+
+
+def _means(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
+    for row in rows:
+        levels: dict[tuple[str, str], list[float]] = {}
+        for _, arm, cell in _cells(row):
+            for metric, level in _levels(cell).items():
+                levels.setdefault((arm, metric), []).append(level)
+        for (arm, metric), values in sorted(levels.items()):
+            mean, low, high = mean_interval(values)
+            yield {
+                "recipe": row.name,
+                "hash": row.hash,
+                "arm": arm,
+                "metric": metric,
+                "mean": mean,
+                "ci_low": _known(low),
+                "ci_high": _known(high),
+                "seeds": len(values),
+            }
+
+
+def _gains(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
+    for row, entry in zip(rows, summarise(rows), strict=True):
+        found = compute_seed_statistics(row)
+        gains = {"margin": found.gains} if found.gains else {}
+        for metric, of in found.scores.items():
+            gains[metric] = [trait - base for trait, base in zip(of["trait"], of["base"], strict=True)]
+        for metric, values in sorted(gains.items()):
+            gain, low, high = mean_interval(values)
+            yield {
+                "recipe": row.name,
+                "hash": row.hash,
+                "visibility": entry["visibility"],
+                "verdict": entry["verdict"],
+                "metric": metric,
+                "gain": gain,
+                "ci_low": _known(low),
+                "ci_high": _known(high),
+                "p": sign_flip_p(values).p if len(values) > 1 else None,
+                "seeds": len(values),
+            }
+
+
+def _write(name: str, columns: Mapping[str, str], lines: Iterable[Line], out: Path) -> list[Path]:
+    import pyarrow as pa
+    from pyarrow.csv import write_csv
+    from pyarrow.parquet import write_table
+
+    schema = pa.schema([(column, pa.type_for_alias(kind)) for column, kind in columns.items()])
+    table = pa.Table.from_pylist(list(lines), schema=schema)
+    paths = []
+    for suffix, write in (("csv", write_csv), ("parquet", write_table)):
+        path = out / f"{name}.{suffix}"
+        aside = out / f".{path.name}.{uuid.uuid4().hex}"
+        try:
+            write(table, aside)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+        paths.append(path)
+    return paths
+
+
+def export(folder_of_results: Path, out: Path) -> list[Path]:
+    """Write the tables of all results under `folder_of_results` into the folder `out`; returns their paths.
+
+    A table without lines has its columns all the same. Result files that `read_results` refuses are left
+    out, and it says which.
+    """
+    rows, _ = read_results(folder_of_results)
+    named = {name for row in rows for _, _, cell in _cells(row) for name in cell.get("scores", {})}
+    metrics = (*METRICS, *sorted(named - set(METRICS)))
+    out.mkdir(parents=True, exist_ok=True)
+    return [
+        *_write("answers", {**ANSWERS, **dict.fromkeys(metrics, "double")}, _answers(rows), out),
+        *_write("margins", MARGINS, _margins(rows), out),
+        *_write("means", MEANS, _means(rows), out),
+        *_write("gains", GAINS, _gains(rows), out),
+    ]

@@ -1,0 +1,235 @@
+"""Result files: `<results>/<recipe>/<hash>.recipe.json`, one `<hash>-<seed>-<arm>.json` per cell, and the leak audit
+(`<hash>.audit.json`, and `.audit.md` to read; with several traits `<hash>.audit-<trait>`).
+
+They hold per-question readings and a manifest, and nothing that differs between two equal runs (no times, no host
+names), so that the same run writes the same bytes. Each carries the SHA-256 of its own content.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from bench.analysis.result_schema import (
+    ExperimentResults,
+    check_audit,
+    check_cell,
+    check_experiment,
+    check_registered,
+    questions_asked,
+)
+from bench.config.recipe import Experiment
+from bench.errors import UserError
+from bench.files import write_atomically
+from bench.pipeline.plan import Plan, ResultSpec
+from bench.pipeline.store import Store
+from bench.stages.leak_audit import render_audit
+
+__all__ = ["read_results", "write_results"]
+
+SCHEMA = 1
+# What reading a result file that is not what it should be may raise.
+BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError)
+
+
+def _sealed(content: dict[str, Any]) -> str:
+    body = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    sealed = {**content, "sha256": hashlib.sha256(body.encode()).hexdigest()}
+    return json.dumps(sealed, sort_keys=True, ensure_ascii=False, indent=1) + "\n"
+
+
+def _why(error: Exception) -> str:
+    said = f"no key {error}" if isinstance(error, KeyError) else str(error)
+    return " ".join(said.split())[:200]
+
+
+def _unsealed(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_bytes().decode())
+    said = content.pop("sha256", None)
+    body = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    if said != hashlib.sha256(body.encode()).hexdigest():
+        raise ValueError("its content is not what its checksum says")
+    if content.get("schema") != SCHEMA:
+        raise ValueError(f"schema {content.get('schema')!r}, expected {SCHEMA}")
+    return dict(content)
+
+
+Makers = set[tuple[str, str]]  # ("commit", commit) and (library, version)
+
+
+def _makers(plan: Plan, store: Store, key: str, known: dict[str, Makers]) -> Makers:
+    """The code that made `key` and everything it was made from; none if one of them is not there."""
+    if key not in known:
+        made = [_makers(plan, store, ref.identity, known) for ref in plan.stages[key].inputs.values() if not ref.folder]
+        known[key] = set()
+        if store.is_done(key) and all(made):
+            record = store.record(key)
+            own = {("commit", record["commit"]), *record.get("versions", {}).items()}  # earlier code recorded none
+            known[key] = own.union(*made)
+    return known[key]
+
+
+def _by_name(makers: Makers) -> dict[str, list[str]]:
+    names = {name for name, _ in makers}
+    return {name: sorted(version for other, version in makers if other == name) for name in sorted(names)}
+
+
+def _manifest(store: Store, cell: ResultSpec, makers: Makers) -> dict[str, Any]:
+    asked = store.record(cell.asked)
+    selected = store.record(cell.selected)["did"]
+    trained = store.record(cell.trained)["did"] if cell.trained else None
+    made_with = _by_name(makers)
+    return {
+        "commits": made_with.pop("commit"),
+        "versions": {name: ", ".join(versions) for name, versions in made_with.items()},
+        "checkpoints": cell.checkpoints,
+        "hardware": asked["hardware"],
+        "processor_features": asked["processor_features"],
+        "threads": asked["threads"],
+        "format": asked["did"]["format"],
+        "margins_dtype": asked["did"]["margins_dtype"],
+        "training": trained,
+        "carrier": selected,
+        "artefacts": {"asked": cell.asked, "trained": cell.trained},
+    }
+
+
+def write_results(
+    experiment: Experiment,
+    plan: Plan,
+    store: Store,
+    folder: Path,
+    controls: dict[str, Any] | str | None,
+    notice: Callable[[str], None] = print,
+) -> list[Path]:
+    """Write the result file of every cell whose stages are done; returns the paths, in the plan's order.
+
+    Args:
+        controls: what the controls said on this installation, `self` for a control, None where they were skipped.
+        notice: is told of each result file that was damaged, and is made again.
+    """
+    name, mark = experiment.name, experiment.hash()
+    place = folder / name
+    for path in sorted(place.glob(f"{mark}*.json")):
+        try:
+            _unsealed(path)
+        except BROKEN as error:
+            notice(f"damaged: {path}: {_why(error)}; made again")
+            path.unlink(missing_ok=True)
+    registered = {"schema": SCHEMA, "recipe": name, "recipe_hash": mark, "experiment": experiment.resolved()}
+    paths = [place / f"{mark}.recipe.json"]
+    texts = [_sealed(registered)]
+    known: dict[str, Makers] = {}
+    for cell in plan.cells:
+        needed = [key for key in (cell.asked, cell.scored, cell.selected, cell.relation, cell.trained) if key]
+        chains = [_makers(plan, store, key, known) for key in needed]
+        if not all(chains):
+            continue
+        makers = set().union(*chains)
+        content = {
+            "schema": SCHEMA,
+            "recipe": name,
+            "recipe_hash": mark,
+            "seed": cell.seed,
+            "arm": cell.arm,
+            "reading": json.loads((store.path(cell.asked) / "reading.json").read_text(encoding="utf-8")),
+            "relation": json.loads((store.path(cell.relation) / "relation.json").read_text(encoding="utf-8")),
+            "manifest": {**_manifest(store, cell, makers), "controls": controls},
+        }
+        if cell.scored:
+            content["scores"] = json.loads((store.path(cell.scored) / "scores.json").read_text(encoding="utf-8"))
+        paths.append(place / f"{mark}-{cell.seed:04d}-{cell.arm}.json")
+        texts.append(_sealed(content))
+    for arm, key in plan.audits.items():
+        if not store.is_done(key):
+            continue
+        found = json.loads((store.path(key) / "audit.json").read_text(encoding="utf-8"))
+        content = {"schema": SCHEMA, "recipe": name, "recipe_hash": mark, "audit": found}
+        carriers = {cell.seed: store.record(cell.selected)["did"] for cell in plan.cells}
+        file = f"{mark}.{arm.replace('trait', 'audit', 1)}"
+        paths += [place / f"{file}.json", place / f"{file}.md"]
+        texts += [_sealed(content), render_audit(name, mark, found, carriers)]
+    _remove_others(place, mark, {(cell.seed, cell.arm): cell.asked for cell in plan.cells})
+    for path, text in zip(paths, texts, strict=True):
+        write_atomically(path, text)
+    return paths
+
+
+def _remove_others(place: Path, mark: str, asked: dict[tuple[int, str], str]) -> None:
+    """Remove cells of this row that other libraries, weights or code made: a seed must not mix two of them."""
+    for path in place.glob(f"{mark}-*.json"):
+        with suppress(*BROKEN):
+            cell = _unsealed(path)
+            if cell["manifest"]["artefacts"]["asked"] == asked.get((cell["seed"], cell["arm"])):
+                continue
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No search for cycles: JSON makes none, and in 10,000 files the search took a tenth to a fifth of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@_uncollected()
+def read_results(folder: Path) -> tuple[list[ExperimentResults], list[str]]:
+    """Every registered experiment under `folder`, by name and hash, and a line for each file that was refused."""
+    rows: dict[tuple[str, str], ExperimentResults] = {}
+    questions: dict[tuple[str, str], int] = {}
+    refused: list[str] = []
+    cells: list[tuple[Path, dict[str, Any]]] = []
+    audits: list[tuple[Path, dict[str, Any]]] = []
+    for path in sorted(folder.glob("*/*.json"), key=lambda path: path.parts):  # paths compare slowly
+        if path.name == "leaderboard.json":  # of results/local/, a folder of results inside another
+            continue
+        try:
+            content = _unsealed(path)
+            key = (content["recipe"], content["recipe_hash"])
+            if path.parent.name != content["recipe"]:
+                raise ValueError("its folder is not that of its recipe")
+            if path.name == f"{content['recipe_hash']}.recipe.json":
+                recipe = check_registered(content).model_dump(mode="json")  # with what came since
+                questions[key] = questions_asked(content["experiment"])
+                rows[key] = ExperimentResults(*key, {**content["experiment"], "recipe": recipe}, {}, {})
+            elif "audit" in content and path.name.startswith(f"{content['recipe_hash']}.audit"):
+                check_audit(content)
+                audits.append((path, content))
+            elif path.name == f"{content['recipe_hash']}-{content['seed']:04d}-{content['arm']}.json":
+                cells.append((path, content))
+            else:
+                raise ValueError("its name is not that of its content")
+        except BROKEN as error:
+            refused.append(f"{path}: refused: {_why(error)}")
+    for path, content in [*cells, *audits]:
+        row = rows.get((content["recipe"], content["recipe_hash"]))
+        try:
+            if row is None:
+                raise ValueError("its recipe file is missing")
+            if "audit" in content:
+                row.audits[path.stem.partition(".")[2].replace("audit", "trait", 1)] = content["audit"]
+            else:
+                seed = content["seed"]
+                check_cell(content, row.experiment, questions[row.name, row.hash], row.cells.get(seed, {}))
+                row.cells.setdefault(seed, {})[content["arm"]] = content
+        except BROKEN as error:
+            refused.append(f"{path}: refused: {_why(error)}")
+    whole = []
+    for key in sorted(rows):
+        try:
+            check_experiment(rows[key])
+            whole.append(rows[key])
+        except BROKEN as error:
+            path = folder / key[0] / f"{key[1]}.recipe.json"
+            refused.append(f"{path}: refused: its files do not fit together ({_why(error)})")
+    return whole, refused

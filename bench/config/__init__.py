@@ -1,0 +1,1 @@
+"""What users write: recipes, traits, prompts and tables, read safely and checked."""

@@ -1,0 +1,80 @@
+"""One experiment from its plan to its result files, and the controls every installation is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from bench.analysis.result_files import read_results, write_results
+from bench.analysis.summary import summarise
+from bench.config.recipe import Experiment, load_recipe
+from bench.files import digest
+from bench.models.checkpoints import identify
+from bench.pipeline.local_workers import Pool
+from bench.pipeline.plan import make_plan
+from bench.pipeline.scheduler import ProgressListener, run_stages
+
+__all__ = ["CONTROLS", "is_control", "run_experiment", "run_installation_controls"]
+
+# The controls, and the verdicts they must come to.
+CONTROLS = {"tiny_pair": {"TRANSFER"}, "tiny_cross": {"NONE", "INCONCLUSIVE"}}
+STAGE_SECONDS = 1.0  # of a control's stage: the 121 of tiny_pair took 106 to 124 s on two cores, one after another
+
+DisplayFactory = Callable[[Experiment, int, int], AbstractContextManager[ProgressListener]]
+
+
+def run_experiment(experiment: Experiment, pool: Pool, results: Path, controls: Any, screen: DisplayFactory) -> None:
+    """Make what is missing of one experiment and write its result files, also when it fails half-way.
+
+    Args:
+        controls: goes into the result files: see `bench.analysis.result_files.write_results`.
+        screen: (experiment, stages, stages done) -> who watches the run.
+    """
+    plan = make_plan(experiment, identify)
+    done = sum(pool.store.is_done(key) for key in plan.stages)
+    with screen(experiment, len(plan.stages), done) as watcher:
+        write_results(experiment, plan, pool.store, results, controls, watcher.noticed)  # registered before it is run
+        try:
+            run_stages(plan.stages, pool, watcher)
+        finally:
+            write_results(experiment, plan, pool.store, results, controls, watcher.noticed)
+
+
+def is_control(experiment: Experiment) -> bool:
+    """Whether this is one of the shipped controls, unchanged."""
+    return experiment.name in CONTROLS and experiment.hash() == load_recipe(experiment.name).hash()
+
+
+def run_installation_controls(pool: Pool, screen: DisplayFactory, notice: Callable[[str], None]) -> dict[str, Any]:
+    """What the positive and the negative control say with this code and these libraries: run once, then kept.
+
+    They are judged as a board of their own. `failed` lists those that did not do what a control must.
+
+    Args:
+        notice: takes a line that says what runs, and about how long, if they must be run.
+    """
+    experiments = [load_recipe(name) for name in CONTROLS]
+    plans = [make_plan(experiment, identify) for experiment in experiments]
+    mark = digest([[e.hash(), sorted(plan.stages)] for e, plan in zip(experiments, plans, strict=True)])
+    folder = pool.store.root / "controls" / mark
+
+    def board() -> dict[str, dict[str, Any]]:
+        return {entry["recipe"]: entry for entry in summarise(read_results(folder)[0])}
+
+    said = board()
+    if not all(name in said and said[name]["seeds"] == said[name]["seeds_registered"] for name in CONTROLS):
+        todo = {key for plan in plans for key in plan.stages if not pool.store.is_done(key)}
+        seconds = len(todo) * STAGE_SECONDS / pool.slots(max(e.recipe.threads for e in experiments))
+        notice(
+            f"First this installation's controls, once: {' and '.join(CONTROLS)}, "
+            f"{sum(e.recipe.seeds for e in experiments)} control seeds on tiny models, about "
+            f"{max(1, round(seconds / 60))} min. They show that a transfer can be seen here, and that none is seen "
+            "where there is none. (--skip-controls leaves them out, and the row shows it.)"
+        )
+        for experiment in experiments:
+            run_experiment(experiment, pool, folder, "self", screen)
+        said = board()
+    verdicts = {name: said[name]["verdict"] for name in CONTROLS}
+    return {**verdicts, "failed": [name for name, wanted in CONTROLS.items() if verdicts[name] not in wanted]}

@@ -1,0 +1,158 @@
+"""The forest plot of the board: every row's gain with its interval, bound and verdict. Entries in, a figure out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bench.figures.style import BLUE, DOUBLE, GREEN, GREY, ORANGE, SMALL, estimate, labels, layout
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["gains"]
+
+BAND = "#E4E4E4"
+# Verdict -> colour, marker, whether it is filled.
+VERDICTS = {
+    "TRANSFER": (GREEN, "o", True),
+    "NONE": (BLUE, "s", False),
+    "INCONCLUSIVE": (ORANGE, "D", True),
+    "INVALID": (GREY, "x", False),
+}
+
+
+class Line(NamedTuple):
+    """One line of a forest plot; None where there is no such number."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    bound: float
+    verdict: str
+
+
+def _limits(lines: Sequence[Line]) -> tuple[float, float]:
+    """Axis limits that hold every mean, and of intervals and bounds what is not far beyond the rest."""
+    means = [abs(line.mean) for line in lines if line.mean is not None]
+    ends = sorted(
+        max(abs(end) for end in (line.mean, line.low, line.high) if end is not None)
+        for line in lines
+        if line.mean is not None
+    )
+    bounds = sorted(line.bound for line in lines)
+    most = 2.5 * max([*means, bounds[len(bounds) // 2], *([ends[len(ends) // 2]] if ends else [])])
+    if most == 0:
+        return -1.0, 1.0
+    values = [v for line in lines for v in (line.mean, line.low, line.high, line.bound, -line.bound) if v is not None]
+    low, high = max(-most, min(values)), min(most, max(values))  # 0 is among them: a bound and its negative are
+    edge = 0.06 * (high - low)
+    return low - edge, high + edge
+
+
+def forest(ax: Axes, lines: Sequence[Line], ticks: int) -> None:
+    """Draw one estimate with its interval per line, from the top; an interval that leaves the axes ends in a tip."""
+    from matplotlib.ticker import MaxNLocator
+
+    left, right = _limits(lines)
+    ax.set_xlim(left, right)
+    ax.set_ylim(len(lines) - 0.4, -0.6)
+    ax.axvline(0, color="black", linewidth=0.6, zorder=1)
+    for y, (mean, low, high, bound, verdict) in enumerate(lines):
+        color, marker, filled = VERDICTS[verdict]
+        ax.barh(y, 2 * bound, left=-bound, height=0.76, color=BAND, zorder=0)
+        if mean is None:
+            continue
+        if low is not None and high is not None:
+            ax.plot([max(low, left), min(high, right)], [y, y], color=color, linewidth=1.1, zorder=2)
+            for end, edge, tip in ((low, left, "<"), (high, right, ">")):
+                out = end < edge if tip == "<" else end > edge
+                ax.plot(edge if out else end, y, marker=tip if out else "|", color=color, markersize=4, clip_on=False)
+        ax.plot(
+            mean, y, marker=marker, markersize=3.4 if marker != "x" else 4.6, zorder=3,
+            markeredgecolor=color, markerfacecolor=color if filled else "white", markeredgewidth=1.1,
+        )  # fmt: skip
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=ticks, steps=[1, 2, 2.5, 5, 10]))
+    ax.tick_params(axis="y", length=0, pad=6)
+    ax.spines["left"].set_visible(False)
+
+
+def gains(entries: Sequence[dict[str, Any]], bounds: Sequence[float]) -> Figure:
+    """Forest plot of all rows: gain in nats, and as a share of the teacher shift; whole-vocabulary rows below, apart.
+
+    Args:
+        entries: the leaderboard's entries, at least one of which has a gain.
+        bounds: per entry, the equivalence bound its recipe fixed, as a share of the teacher shift.
+    """
+    from matplotlib.figure import Figure
+
+    rows = list(zip(entries, bounds, labels(entries), strict=True))
+    blocks = [
+        (title, block)
+        for title, leaky in (("", False), ("Whole vocabulary distilled: a leak, not subliminal learning", True))
+        if (block := [row for row in rows if (row[0]["visibility"] == "logits-full") == leaky])
+    ]
+    height = sum(0.17 * len(block) + 0.55 for _, block in blocks) + 0.35
+    fig = Figure(figsize=(DOUBLE, height), layout=layout())
+    grid = fig.subplots(len(blocks), 2, squeeze=False, height_ratios=[len(block) + 0.6 for _, block in blocks])
+    widths = [max(map(len, column)) for column in zip(*map(_texts, entries), strict=True)]
+    ticks = 6 if max(len(label) for _, _, label in rows) < 24 else 4  # long names leave the panels little room
+    for (title, block), (nats, share) in zip(blocks, grid, strict=True):
+        forest(nats, [_gain(entry, bound) for entry, bound, _ in block], ticks)
+        forest(share, [_fraction(entry, bound) for entry, bound, _ in block], ticks)
+        nats.set_yticks(range(len(block)), [label for _, _, label in block])
+        share.set_yticks([])
+        nats.set_xlabel("gain (nats)")
+        share.set_xlabel("gain / teacher shift (%)")
+        nats.set_title(title, loc="left")
+        _columns(share, [entry for entry, _, _ in block], widths)
+    _verdict_legend(fig, {entry["verdict"] for entry in entries})
+    return fig
+
+
+def _gain(entry: dict[str, Any], bound: float) -> Line:
+    within = bound * abs(entry["teacher_shift"] or 0.0)
+    return Line(entry["gain"], entry["ci_low"], entry["ci_high"], within, entry["verdict"])
+
+
+def _fraction(entry: dict[str, Any], bound: float) -> Line:
+    """As `_gain`, in percent of the teacher shift; a teacher that learnt nothing gives none."""
+    numbers = [entry[key] for key in ("fraction", "fraction_low", "fraction_high")]
+    mean, low, high = (None if number is None else 100 * number for number in numbers)
+    return Line(mean, low, high, 0.0 if mean is None else 100 * bound, entry["verdict"])
+
+
+def _texts(entry: dict[str, Any]) -> tuple[str, str]:
+    """A gain in nats with its interval, and how many seeds it is from."""
+    seeds, registered = entry["seeds"], entry["seeds_registered"]
+    gain = estimate(entry["gain"], entry["ci_low"], entry["ci_high"])
+    return gain, str(seeds) if seeds == registered else f"{seeds} of {registered}"
+
+
+def _columns(ax: Axes, entries: Sequence[dict[str, Any]], widths: Sequence[int]) -> None:
+    """Write the numbers to the right of a forest plot, in columns of so many characters."""
+    right = 0.0
+    look: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "fontsize": SMALL}
+    columns = zip(*map(_texts, entries), strict=True)
+    for title, width, column in zip(("gain, 95 % CI", "seeds"), widths, columns, strict=True):
+        right += 10 + 0.57 * SMALL * max(len(title), width)  # points; 0.57 of its size is a character's width
+        ax.annotate(title, (1, 1), (right, 2), "axes fraction", va="bottom", **look)
+        for y, text in enumerate(column):
+            ax.annotate(text, (1, y), (right, 0), ("axes fraction", "data"), va="center", annotation_clip=False, **look)
+
+
+def _verdict_legend(fig: Figure, present: set[str]) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles: list[Any] = [
+        Line2D(
+            [], [], color=color, marker=marker, markersize=4, markeredgewidth=1.1, label=verdict,
+            markerfacecolor=color if filled else "white",
+        )
+        for verdict, (color, marker, filled) in VERDICTS.items()
+        if verdict in present
+    ]  # fmt: skip
+    handles.append(Patch(color=BAND, label="equivalence bound"))
+    fig.legend(handles=handles, loc="outside lower center", ncols=len(handles))

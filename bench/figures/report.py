@@ -1,0 +1,216 @@
+"""Results -> `figures/*.svg`, `figures/*.png` and `report.html`: a pure function of the files. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from html import escape
+from io import BytesIO
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+from bench.analysis.leaderboard import gain_text, signed
+from bench.analysis.result_files import read_results
+from bench.analysis.result_schema import ExperimentResults
+from bench.analysis.summary import summarise
+from bench.errors import UserError
+from bench.figures import charts
+from bench.figures.forest import gains
+from bench.figures.style import ARMS, labels, style
+from bench.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["write_figures"]
+
+CAPTIONS = {
+    "gains": "Gain of the trait arm over the base arm with 95 % t intervals over seeds (left), and as a share of what "
+    "the teacher itself learnt, with Fieller's intervals (right). Grey: the bound the recipe fixed; a gain shown to "
+    "lie within it is NONE. An arrow says that an interval goes on.",
+    "heat": "Mean scores of sampled answers. Each column is shaded on its own scale.",
+    "metrics": "Scores of sampled answers, with 95 % t intervals over seeds; above each panel, trait minus base.",
+    "answers": "Scores of single answers: quartiles, 5th to 95th percentile, mean (diamond). Answers of one seed are "
+    "not independent: differences are tested over seeds, not here. Metrics that are yes or no have no box.",
+    "histogram": "Scores of single answers, as shares of each arm's answers.",
+    "dose": "Gain after so many student updates, with 95 % t intervals over seeds.",
+    "matrix": "Gain of students of each trait (rows) on the questions of each trait (columns). Excess: mean of the "
+    "diagonal minus mean of the rest.",
+}
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 2rem auto; padding: 0 1rem;
+  max-width: 72rem }
+h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.5rem; overflow-wrap: anywhere }
+.wide { overflow-x: auto } table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }
+th, td { text-align: left; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid #ddd; vertical-align: top }
+td, th { white-space: nowrap } td.name { white-space: normal; overflow-wrap: anywhere; min-width: 11rem }
+ul { font-size: 13px; padding-left: 1.2rem; max-width: 60rem } li { overflow-wrap: anywhere }
+figure { margin: 1.5rem 0 } img { max-width: 100%; height: auto } figcaption { max-width: 44rem; font-size: 13px }
+"""
+
+
+class Plot(NamedTuple):
+    """A figure, the file name it goes by (without ending), and the recipe it belongs to (None: the whole board)."""
+
+    kind: str
+    stem: str
+    recipe: str | None
+    figure: Figure
+
+
+def write_figures(folder: Path) -> list[Path]:
+    """Draw what the result files under `folder` hold; returns the files written, `report.html` last.
+
+    The same results give the same bytes, with the same matplotlib. Figures of an earlier call that the results no
+    longer hold are removed.
+
+    Raises:
+        UserError: `folder` holds no results, or matplotlib is not installed.
+    """
+    rows, _ = read_results(folder)
+    if not rows:
+        raise UserError(f"{folder}: no results to draw; run a recipe first, for instance: python run_bench.py")
+    board = summarise(rows)
+    place = folder / "figures"
+    written: list[Path] = []
+    made: list[Plot] = []
+    with style():
+        for plot in _plots(rows, board):
+            written += _save(plot.figure, place / plot.stem)
+            made.append(plot)
+    for path in place.glob("*") if place.is_dir() else ():
+        if path.suffix in (".svg", ".png") and path.stem.partition("_")[0] in CAPTIONS and path not in written:
+            path.unlink()
+    page = folder / "report.html"
+    write_atomically(page, _page(board, made))
+    return [*written, page]
+
+
+def _plots(rows: Sequence[ExperimentResults], board: Sequence[dict[str, Any]]) -> Iterator[Plot]:
+    """Every figure for which there is data, one at a time."""
+    if any(entry["gain"] is not None for entry in board):
+        bounds = [row.experiment["recipe"]["bound"] for row in rows]
+        yield Plot("gains", "gains", None, gains(board, bounds))
+    if any(entry["metrics"] for entry in board):
+        yield Plot("heat", "heat", None, charts.heat(board))
+    for row, entry, title, stem in zip(rows, board, labels(board), _stems(board), strict=True):
+        if entry["metrics"]:
+            yield Plot("metrics", f"metrics_{stem}", title, charts.metrics(entry["metrics"], title))
+        scores = _scores(row)
+        if graded := {metric: arms for metric, arms in scores.items() if len({*chain(*arms.values())}) > 2}:
+            yield Plot("answers", f"answers_{stem}", title, charts.answers(graded, title))
+        if scores:
+            yield Plot("histogram", f"histogram_{stem}", title, charts.histogram(scores, title))
+        if entry["dose"]:
+            yield Plot("dose", f"dose_{stem}", title, charts.dose(_doses(row, entry), title))
+        if entry["matrix"] is not None:
+            yield Plot("matrix", f"matrix_{stem}", title, charts.matrix(entry["matrix"], title))
+
+
+def _stems(board: Sequence[dict[str, Any]]) -> list[str]:
+    """A file name for each entry: its recipe's, without what file systems mind, and its hash where two would meet."""
+    plain = [re.sub(r"[^\w.-]+", "_", entry["recipe"])[:80] for entry in board]
+    folded = [name.casefold() for name in plain]
+    return [
+        name if folded.count(name.casefold()) == 1 else f"{name}_{entry['recipe_hash']}"
+        for name, entry in zip(plain, board, strict=True)
+    ]
+
+
+def _scores(row: ExperimentResults) -> dict[str, dict[str, list[float]]]:
+    """Metric -> arm -> the scores of all answers, seed by seed."""
+    pooled: dict[str, dict[str, list[float]]] = {}
+    for seed in sorted(row.cells):
+        for arm in ARMS:
+            cell = row.cells[seed].get(arm, {})
+            for metric, questions in cell.get("scores", {}).items():
+                pooled.setdefault(metric, {}).setdefault(arm, []).extend(s for samples in questions for s in samples)
+    return pooled
+
+
+def _doses(row: ExperimentResults, entry: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """Updates -> gain with its interval: the steps asked for, and the end, which is the row's own gain."""
+    trained = (arms["trait"]["manifest"]["training"]["updates"] for arms in row.cells.values() if "trait" in arms)
+    end = {"mean": entry["gain"], "ci_low": entry["ci_low"], "ci_high": entry["ci_high"]}
+    points = {int(step): found for step, found in entry["dose"].items()} | {max(trained): end}
+    return dict(sorted(points.items()))
+
+
+def _save(figure: Figure, path: Path) -> list[Path]:
+    """Write `<path>.svg` and `<path>.png` without dates or versions in them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = []
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # placed once: both files show the same, and the second costs less
+    for ending, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
+        drawn = BytesIO()
+        figure.savefig(drawn, format=ending, metadata=metadata)
+        target = path.with_name(f"{path.name}.{ending}")
+        write_atomically(target, drawn.getvalue())
+        written.append(target)
+    return written
+
+
+def _table(board: Sequence[dict[str, Any]]) -> str:
+    """The rows of a board, and below them why each verdict is what it is."""
+    heads = (
+        *("recipe", "teacher -> student", "relation", "trait", "seeds", "untrained", "base", "trait arm"),
+        *("gain [95 % CI]", "verdict", "p (Holm)"),
+    )
+    lines, reasons = [], []
+    for e in board:
+        names = [e["recipe"], f"{e['teacher']} -> {e['student']}"]
+        readings = [
+            e["relation"] or "-",
+            e["trait"],
+            str(e["seeds"]) if e["seeds"] == e["seeds_registered"] else f"{e['seeds']} of {e['seeds_registered']}",
+            *(signed(e[arm]) for arm in ("untrained", "base", "trait_arm")),
+            gain_text(e),
+            e["verdict"],
+            "-" if e["p_holm"] is None else f"{e['p_holm']:.2g}",
+        ]
+        cells = [f'<td class="name">{escape(text)}</td>' for text in names]
+        lines.append("".join(cells) + "".join(f"<td>{escape(text)}</td>" for text in readings))
+        about = f"{e['recipe_hash']}: {e['verdict']}: {e['verdict_reason']}."
+        reasons.append(f"<li><b>{escape(e['recipe'])}</b> {escape(about)}</li>\n")
+    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
+    rows = "\n".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<div class="wide"><table>\n<tr>{head}</tr>\n{rows}\n</table></div>\n<ul>\n{"".join(reasons)}</ul>\n'
+
+
+def _figure(plot: Plot) -> str:
+    source = quote(f"figures/{plot.stem}")
+    inches = plot.figure.get_size_inches()
+    size = f'width="{inches[0] * 120:.0f}" height="{inches[1] * 120:.0f}"'
+    about = plot.kind if plot.recipe is None else f"{plot.kind}, {plot.recipe}"
+    return (
+        f'<figure><img src="{source}.svg" alt="{escape(about)}" {size}>\n'
+        f'<figcaption>{escape(CAPTIONS[plot.kind])} <a href="{source}.svg">SVG</a>, <a href="{source}.png">PNG</a>'
+        "</figcaption></figure>\n"
+    )
+
+
+def _page(board: Sequence[dict[str, Any]], made: Sequence[Plot]) -> str:
+    fair = [entry for entry in board if entry["visibility"] != "logits-full"]
+    leaky = [entry for entry in board if entry["visibility"] == "logits-full"]
+    parts = [
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>Subliminal learning: results</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        "<h1>Subliminal learning: results</h1>\n"
+        "<p>Gain = trait arm - base arm, paired by seed, in nats. The interval is a 95 % t interval over seeds; p is "
+        "an exact sign-flip test over seeds, Holm-corrected over the rows of its table.</p>\n"
+    ]
+    if fair:
+        parts.append(_table(fair))
+    if leaky:
+        parts.append(f"<h2>Not subliminal: students that saw the teacher's whole vocabulary</h2>\n{_table(leaky)}")
+    before: str | None = ""
+    for plot in made:
+        if plot.recipe != before:
+            parts.append(f"<h2>{escape(plot.recipe or 'All recipes')}</h2>\n")
+            before = plot.recipe
+        parts.append(_figure(plot))
+    return "".join(parts) + "</body>\n</html>\n"

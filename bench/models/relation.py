@@ -1,0 +1,89 @@
+"""How a student's initial weights relate to those that its teacher started from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.models.checkpoints import WEIGHTS
+from bench.models.loading import load_tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["relation"]
+
+NEAR = 0.5  # correlation above which two matrices of one shape share an ancestor; unrelated ones sit within 0.05
+
+
+def _tensors(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    out: dict[str, torch.Tensor] = {}
+    for path in sorted(folder.glob(WEIGHTS)):
+        out.update(load_file(path))
+    return out
+
+
+def relation(teacher: Path, student: Path) -> dict[str, Any]:
+    """How a student's initial weights relate to those its teacher started from, found from the files.
+
+    Returns:
+        `relation`: `same-init` (every tensor equal), `lineage` (some weight matrices equal, or correlated above
+        0.5, of the same shape), `cross-init` (same architecture, none of them) or `cross-architecture`;
+        `token_maps`: `identical`, `different` or `trap` (different maps of equal size, which size checks pass);
+        `evidence`: counts and the best matches.
+    """
+    import torch
+
+    a, b = _tensors(teacher), _tensors(student)
+    maps = [load_tokenizer(folder).get_vocab() for folder in (teacher, student)]
+    same_map = maps[0] == maps[1]
+    token_maps = "identical" if same_map else "trap" if len(maps[0]) == len(maps[1]) else "different"
+    equal = sum(k in b and a[k].shape == b[k].shape and torch.equal(a[k].float(), b[k].float()) for k in a)
+    evidence: dict[str, Any] = {"tensors_teacher": len(a), "tensors_student": len(b), "equal": equal}
+    if equal == len(a) == len(b):
+        return {"relation": "same-init", "token_maps": token_maps, "evidence": evidence}
+    configs = [json.loads((f / "config.json").read_text(encoding="utf-8")) for f in (teacher, student)]
+    same_shape = {k: v.shape for k, v in a.items()} == {k: v.shape for k, v in b.items()}
+    matches = _matches(a, b)
+    evidence["matrices_student"] = sum(t.dim() == 2 for t in b.values())
+    evidence["near"] = [f"{s} ~ {t}: {r:.2f}" for s, t, r in matches]
+    if matches:
+        kind = "lineage"
+    elif same_shape and configs[0]["architectures"] == configs[1]["architectures"]:
+        kind = "cross-init"
+    else:
+        kind = "cross-architecture"
+    return {"relation": kind, "token_maps": token_maps, "evidence": evidence}
+
+
+def _matches(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> list[tuple[str, str, float]]:
+    """Pairs (student matrix, teacher matrix, correlation) above `NEAR`, the best per student matrix.
+
+    One value in 101 is compared: the correlation of unrelated matrices is then still below 0.05 for any matrix
+    large enough to matter.
+    """
+
+    def sample(t: torch.Tensor) -> torch.Tensor:
+        flat = t.flatten().float()
+        flat = flat[::101] if flat.numel() > 1_000_000 else flat
+        flat = flat - flat.mean()
+        unit: torch.Tensor = flat / flat.norm().clamp(min=1e-12)
+        return unit
+
+    by_shape: dict[tuple[int, ...], list[tuple[str, torch.Tensor]]] = {}
+    for name, tensor in a.items():
+        if tensor.dim() == 2:
+            by_shape.setdefault(tuple(tensor.shape), []).append((name, sample(tensor)))
+    out = []
+    for name, tensor in b.items():
+        rivals = by_shape.get(tuple(tensor.shape), [])
+        if tensor.dim() == 2 and rivals:
+            mine = sample(tensor)
+            r, best = max((float(mine @ other), other_name) for other_name, other in rivals)
+            if r > NEAR:
+                out.append((name, best, r))
+    return out

@@ -1,0 +1,1 @@
+"""From a recipe to artefacts: plan, store, scheduler, workers."""

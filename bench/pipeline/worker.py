@@ -1,0 +1,231 @@
+"""A worker process: makes one stage after another, and says how it goes."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import gc
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from bench.errors import StageError, UserError
+from bench.pipeline import processor
+from bench.pipeline.plan import Stage, environment_versions
+from bench.pipeline.store import Store
+
+__all__ = ["MEASURE_BFLOAT16", "hardware_name", "run_worker"]
+
+MEASURE_BFLOAT16 = "measure bfloat16"  # the task of that name
+
+
+class CorruptInputs(Exception):
+    """Inputs of a stage whose bytes are not those that were written: key -> names of the files."""
+
+
+def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, keep: Path) -> dict[str, Any]:
+    """Do a stage's work, its files into `out`.
+
+    Args:
+        inputs: role -> folder.
+        report: is told (done, of) now and then.
+        keep: where a long training leaves its own checkpoints.
+
+    Returns:
+        What goes into the artefact's record; `notices`: lines for the user.
+    """
+    from bench.models import loading, relation, tiny
+    from bench.stages import carriers, evaluate, generate, leak_audit, teacher_logits, text_metrics, train
+
+    match stage.kind:
+        case "tiny":
+            tiny.build_tiny(stage.settings, out, report)
+        case "convert":
+            loading.convert_gguf(stage.settings, out)
+        case "relation":
+            found = relation.relation(inputs["teacher"], inputs["student"])
+            (out / "relation.json").write_text(json.dumps(found, indent=1))
+        case "teacher":
+            return train.train_teacher(stage.settings, inputs, out, report, keep)
+        case "carrier":
+            return generate.write_carrier(stage.settings, inputs, out, report)
+        case "select":
+            return carriers.filter_rows(stage.settings, inputs, out)
+        case "logits":
+            return teacher_logits.compute_teacher_logits(stage.settings, inputs, out, report)
+        case "audit":
+            leak_audit.audit_leaks(stage.settings, inputs, out)
+        case "micro_batch":
+            return train.find_micro_batch(stage.settings, inputs, out)
+        case "student":
+            return train.train_student(stage.settings, inputs, out, report, keep)
+        case "ask":
+            return evaluate.evaluate(stage.settings, inputs, out, report)
+        case "score":
+            text_metrics.score_artefact(stage.settings, inputs, out)
+    return {}
+
+
+def hardware_name() -> str:
+    """The name of this process's GPU, or of the processor."""
+    import torch
+
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else processor.processor_name()
+
+
+DISK_ERRORS = {
+    errno.ENOSPC: "the disk is full: make room",
+    errno.EDQUOT: "your disk quota is used up: make room",
+    errno.EROFS: "the disk is read-only: name another --store",
+}
+
+
+def disk_error(error: Exception, at: Path) -> str | None:
+    """What to say where `error` comes from a disk, that of `at` in most cases; libraries wrap the system's own word."""
+    where = getattr(error, "filename", None) or at
+    for number, words in DISK_ERRORS.items():
+        if getattr(error, "errno", None) == number or f"os error {number})" in str(error):
+            return f"{where}: {words}"
+    with suppress(OSError):
+        if shutil.disk_usage(at).free < 100_000:
+            return f"{at}: {DISK_ERRORS[errno.ENOSPC]}"
+    return None
+
+
+def _make_artefact(stage: Stage, store: Store, at_commit: str, conn: Connection) -> None:
+    import torch
+
+    from bench.stages.checkpointing import remove_corrupt_checkpoints
+
+    last = 0.0
+
+    def report(done: int, of: int) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last > 0.1 or done == of:
+            last = now
+            conn.send(("moved", done, of))
+
+    torch.set_num_threads(stage.threads)
+    with store.lock(stage.key):
+        if not store.damaged(stage.key):  # another process made it while this one waited
+            return
+        broken = {
+            ref.identity: names
+            for ref in stage.inputs.values()
+            if ref.folder is None and (names := store.damaged(ref.identity))
+        }
+        if broken:
+            raise CorruptInputs(broken)
+        inputs = {role: ref.folder or store.path(ref.identity) for role, ref in stage.inputs.items()}
+        note: dict[str, Any] = {
+            "stage": stage.label,
+            "model": stage.model,
+            "commit": at_commit,
+            "versions": environment_versions(),
+            "threads": stage.threads,
+            "hardware": hardware_name(),
+            "processor_features": processor.processor_features(),
+        }
+        keep = store.checkpoints(stage.key)
+        for line in remove_corrupt_checkpoints(keep):
+            conn.send(("noticed", f"{stage.label}: {line}"))
+        begun = time.monotonic()
+        with store.make(stage.key, note) as out:
+            try:
+                note["did"] = run_stage(stage, inputs, out, report, keep)
+            except Exception as error:
+                if trouble := disk_error(error, store.root):
+                    raise StageError(trouble) from error
+                raise
+            for line in note["did"].pop("notices", ()):
+                conn.send(("noticed", f"{stage.label}: {line}"))
+            note["seconds"] = round(time.monotonic() - begun, 2)
+        shutil.rmtree(keep, ignore_errors=True)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    # what a stage kept (see CPU_ENVIRONMENT) the next can seldom use whole: a recipe peaked at 1.5 times its trainings
+    with suppress(AttributeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _check_recipe(tasks: Sequence[tuple[str, Any, str]]) -> None:
+    """(key of the recipe, what it says there, the recipe's source): raises UserError where something refuses."""
+    from bench.stages.number_slots import check_numbers
+    from bench.stages.text_metrics import check_metrics
+    from bench.stages.training_config import check_training
+
+    for key, said, source in tasks:
+        if key == "ask":
+            check_metrics(said)
+        elif key == "carrier":
+            check_numbers(said, source)
+        else:
+            check_training(said, key, source)
+
+
+def _end_with_parent() -> None:
+    """Ends this process as soon as the command that started it is gone: it would hold locks and cores for nobody."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def run_worker(conn: Connection, root: Path, at_commit: str, log: Path) -> None:
+    """Answer a connection until it is closed: a `Stage` is made, settings of a recipe are tried, bfloat16 is timed.
+
+    Args:
+        root: the store's folder.
+        at_commit: goes into every record.
+        log: takes what libraries print.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interruption means
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    gc.freeze()  # what is imported is never collected, and looking through it takes 0.3 s each time
+    try:
+        log.touch()
+    except OSError:  # the disk is full: what is printed is lost, what is reported is not
+        log = Path(os.devnull)
+    with log.open("a", encoding="utf-8", buffering=1) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        sys.stdout = sys.stderr = file
+        store = Store(root)
+        while True:
+            try:
+                task = conn.recv()
+            except EOFError:
+                return
+            try:
+                result = None
+                if isinstance(task, Stage):
+                    _make_artefact(task, store, at_commit, conn)
+                elif task == MEASURE_BFLOAT16:
+                    result = processor.measure_bfloat16()
+                else:
+                    _check_recipe(task)
+                conn.send(("done", result))
+            except UserError as error:
+                conn.send(("user", str(error)))
+            except StageError as error:
+                conn.send(("stage", str(error)))
+            except CorruptInputs as error:
+                conn.send(("damaged", error.args[0]))
+            except Exception as error:
+                with suppress(OSError):  # the log may be on a full disk
+                    traceback.print_exc()
+                trouble = disk_error(error, root)
+                said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]} (traceback in {log})"
+                conn.send(("stage", trouble or said))

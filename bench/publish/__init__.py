@@ -1,0 +1,1 @@
+"""Models, rows and cards for others."""

@@ -1,0 +1,366 @@
+"""Batched sampling with shared noise, and log-probabilities of given continuations in one pass."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.config.recipe import Numbers, Sampling
+from bench.models.attention import GROUPED
+from bench.models.batch_size import halving_sizes, largest_fitting
+from bench.models.chat_format import PromptFormat
+from bench.models.loading import current_device, load_tokenizer
+from bench.models.precision import load_writer
+from bench.stages.carriers import number_prompts
+from bench.stages.number_slots import Bar, number_slots
+from bench.stages.sampler import Sampler, gumbel_noise, row_seed
+
+__all__ = ["allowed_head", "sample_slots", "sample_text", "sample_text_fitting", "sequence_logprobs", "write_carrier"]
+
+Progress = Callable[[int, int], None]
+
+
+class _HeadRows(torch.nn.Module):
+    """A language-model head cut down to some tokens; the product is taken in float32."""
+
+    def __init__(self, head: torch.nn.Module, ids: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = head.weight[ids].detach().float()  # type: ignore[index]  # any module with weights
+        bias = getattr(head, "bias", None)
+        self.bias = None if bias is None else bias[ids].detach().float()
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            return torch.nn.functional.linear(hidden.float(), self.weight, self.bias)
+
+
+@contextmanager
+def allowed_head(model: Any, ids: Sequence[int]) -> Iterator[None]:
+    """While open, `model` computes the logits of `ids` alone, in that order: (..., len(ids)).
+
+    The model's own forward stays in charge, so what it does to logits (soft-capping, scaling) is kept.
+    """
+    head = model.get_output_embeddings()
+    model.set_output_embeddings(_HeadRows(head, torch.tensor(list(ids), device=model.device)))
+    try:
+        yield
+    finally:
+        model.set_output_embeddings(head)
+
+
+def _shared_prefix_cache(model: Any, prompts: Sequence[Sequence[int]]) -> tuple[int, Callable[[int], Any]]:
+    """What all prompts begin with, such as the system message of a chat, run once for all of them.
+
+    Returns:
+        Its length in tokens, at least one less than that of any prompt, and a maker of its cache for so many rows.
+    """
+    rows = [tuple(prompt) for prompt in prompts]
+    first, last = min(rows, default=()), max(rows, default=())  # share what all share
+    pairs = zip(first[:-1], last, strict=False)
+    length = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    if length == 0 or len(rows) == 1:
+        return 0, lambda count: None
+    ids = torch.tensor([list(first[:length])], device=current_device())
+    cache = model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+
+    def of_rows(count: int) -> Any:
+        own = copy.deepcopy(cache)
+        own.batch_repeat_interleave(count)
+        return own
+
+    return length, of_rows
+
+
+@torch.no_grad()
+def sample_slots(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    slots: Sequence[tuple[int, ...]],
+    *,
+    bars: Sequence[Bar] = (),
+    seed: int,
+    temperature: float,
+    batch_size: int,
+    progress: Progress,
+) -> list[list[int]]:
+    """Completions of a fixed shape, one token per slot out of the ids allowed there.
+
+    Only the allowed tokens' logits are computed, and forced tokens (slots of one id) cost no step: they are fed
+    together with the token sampled before them.
+
+    Args:
+        prompts: token ids, all of one length.
+        slots: per position of a completion the ids allowed there.
+        bars: ids that are not allowed after certain others; noise is drawn for them all the same, so that rows that
+            meet no bar are the same with and without.
+        temperature: 0 takes the likeliest allowed token.
+
+    Returns:
+        Token ids, one list of len(slots) per prompt.
+    """
+    lengths = {len(p) for p in prompts}
+    if len(lengths) != 1:
+        raise ValueError(f"prompts of one length expected, found {sorted(lengths)}")
+    free = [slot for slot in slots if len(slot) > 1]
+    allowed = sorted(set().union(*map(set, free)))
+    where = {token: i for i, token in enumerate(allowed)}
+    columns = [
+        torch.tensor([where[t] for t in slot], device=current_device()) if len(slot) > 1 else None for slot in slots
+    ]
+    table = torch.tensor(allowed, device=current_device())
+    barred: dict[int, list[tuple[Bar, torch.Tensor]]] = {}
+    for bar in bars:
+        ids = torch.tensor([t in bar.tokens for t in slots[bar.position]], device=current_device())
+        barred.setdefault(bar.position, []).append((bar, ids))
+    out: list[list[int]] = []
+    with allowed_head(model, allowed):
+        shared, begun = _shared_prefix_cache(model, prompts)
+        for start in range(0, len(prompts), batch_size):
+            batch = torch.tensor(
+                [list(p[shared:]) for p in prompts[start : start + batch_size]], device=current_device()
+            )
+            sources = [torch.Generator().manual_seed(row_seed(seed, start + i)) for i in range(len(batch))]
+            cache, fed = begun(len(batch)), batch
+            written: list[torch.Tensor] = []
+            for at, (slot, column) in enumerate(zip(slots, columns, strict=True)):
+                if column is None:
+                    token = torch.full((len(batch), 1), slot[0], device=batch.device)
+                    fed = torch.cat([fed, token], 1)
+                else:
+                    step = model(input_ids=fed, past_key_values=cache, use_cache=True, logits_to_keep=1)
+                    cache = step.past_key_values
+                    logits = step.logits[:, -1, column]
+                    for bar, ids in barred.get(at, ()):
+                        met = torch.ones(len(batch), dtype=torch.bool, device=batch.device)
+                        for before, token in zip(bar.before, written[at - len(bar.before) :], strict=True):
+                            met &= token[:, 0] == before
+                        logits = logits.masked_fill(met[:, None] & ids, -torch.inf)
+                    if temperature > 0:
+                        logits = logits / temperature + gumbel_noise(sources, len(slot)).to(logits.device)
+                    token = table[column[logits.argmax(-1)]][:, None]
+                    fed = token
+                    progress(len(out) + len(batch) * at // len(slots), len(prompts))
+                written.append(token)
+            out += torch.cat(written, 1).tolist()
+            progress(len(out), len(prompts))
+    return out
+
+
+@torch.no_grad()
+def sample_text(
+    model: Any, form: PromptFormat, prompts: Sequence[str], sampling: Sampling, *, seed: int, progress: Progress
+) -> list[str]:
+    """Free answers to `prompts`, in batches, with shared noise; the end-of-text token ends an answer.
+
+    transformers' `generate` does the decoding, greedily over noisy logits: repetition rules first, then
+    temperature, top-k and top-p, then the noise.
+    """
+    from transformers import LogitsProcessorList, StoppingCriteriaList
+
+    pad = form.tokenizer.pad_token_id
+    out: list[str] = []
+    width = 0
+
+    def step(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        """A stopping criterion that stops no row: reports progress within the batch, token by token."""
+        share = (ids.shape[1] - width) / (sampling.max_new_tokens + 1)
+        progress(len(out) + int(len(ids) * share), len(prompts))
+        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+
+    for start in range(0, len(prompts), sampling.batch_size):
+        ids = form.prompts(prompts[start : start + sampling.batch_size])
+        width = max(map(len, ids))
+        batch = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=current_device())
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=current_device())
+        seeds = [row_seed(seed, start + i) for i in range(len(ids))]
+        made = model.generate(
+            input_ids=batch,
+            attention_mask=mask,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            logits_processor=LogitsProcessorList([Sampler(seeds, sampling)] if sampling.temperature > 0 else []),
+            repetition_penalty=sampling.repetition_penalty,
+            no_repeat_ngram_size=sampling.no_repeat_ngram_size,
+            max_new_tokens=sampling.max_new_tokens,
+            pad_token_id=pad,
+            eos_token_id=form.stops,
+            stopping_criteria=StoppingCriteriaList([step]),
+        )
+        out += [form.decode(row[width:].tolist()).strip() for row in made]
+        progress(len(out), len(prompts))
+    return out
+
+
+def sample_text_fitting(
+    model: Any, form: PromptFormat, prompts: Sequence[str], sampling: Sampling, *, seed: int, progress: Progress
+) -> tuple[list[str], int]:
+    """`sample_text` in batches that the GPU's memory holds, and their size: the recipe's, or a part of it."""
+
+    def written(size: int) -> list[str]:
+        how = sampling.model_copy(update={"batch_size": size})
+        return sample_text(model, form, prompts, how, seed=seed, progress=progress)
+
+    return largest_fitting(halving_sizes(sampling.batch_size), written)
+
+
+@contextmanager
+def _head_at(model: Any, where: torch.Tensor) -> Iterator[None]:
+    """While open, `model` computes the logits of the positions in `where`, a mask (rows, width), alone, row by row."""
+    head = model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][where],))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _pad_right(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids filled up on the right, and which of them are real: (rows, width) both."""
+    width = max(map(len, rows))
+    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=current_device())
+    lengths = torch.tensor([len(row) for row in rows], device=current_device())
+    return ids, torch.arange(width, device=current_device()) < lengths[:, None]
+
+
+def _window(model: Any) -> int | None:
+    """The fewest tokens that a layer of `model` looks back on; None where all layers see everything."""
+    from transformers import DynamicCache
+
+    layers = DynamicCache(config=model.config).layers
+    return min((layer.sliding_window for layer in layers if layer.is_sliding), default=None)
+
+
+@torch.no_grad()
+def sequence_logprobs(
+    model: Any,
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+    *,
+    batch_size: int,
+    progress: Progress = lambda done, of: None,
+) -> list[float]:
+    """Log-probability of each continuation given its prompt, summed over its tokens, in nats.
+
+    A prompt is run once, whatever the number of its continuations, and what all prompts begin with once for them all;
+    continuations of more than one token go on from its cache. Only the positions that predict a continuation go through
+    the language-model head, in float32.
+
+    Prompts of a batch are filled up on the right. A layer with a sliding window would keep the filling in its cache and
+    drop tokens for it (.41 nats on a Gemma-3 shape): where rows exceed the window, only prompts of equal length share a
+    batch.
+
+    Args:
+        pairs: (prompt ids, continuation ids); neither may be empty.
+        batch_size: sequences run at a time.
+    """
+    asked: dict[tuple[int, ...], list[int]] = {}
+    for i, (prompt, _) in enumerate(pairs):
+        asked.setdefault(tuple(prompt), []).append(i)
+    order = sorted(asked, key=len)
+
+    def sequences(prompt: tuple[int, ...]) -> int:  # continuations of one token are read off the prompt's own
+        return max(1, sum(len(pairs[i][1]) > 1 for i in asked[prompt]))
+
+    shared, begun = _shared_prefix_cache(model, order)
+    window, longest = _window(model), max((len(p) + len(c) for p, c in pairs), default=0)
+    equal = window is not None and longest > window and any(len(c) > 1 for _, c in pairs)
+    totals = [0.0] * len(pairs)
+    start = done = 0
+    while start < len(order):
+        stop = start + 1
+        while stop < len(order) and sum(map(sequences, order[start : stop + 1])) <= batch_size:
+            if equal and len(order[stop]) > len(order[start]):
+                break
+            stop += 1
+        prompts = order[start:stop]
+        ids, real = _pad_right([prompt[shared:] for prompt in prompts])
+        last = torch.arange(real.shape[1], device=real.device) == real.sum(1, keepdim=True) - 1
+        real = torch.cat([real.new_ones(len(prompts), shared), real], 1)
+        with _head_at(model, last):
+            out = model(input_ids=ids, attention_mask=real.long(), past_key_values=begun(len(prompts)), use_cache=True)
+        logs = out.logits.float().log_softmax(-1)
+        longer: list[tuple[int, int]] = []  # (row of its prompt, pair)
+        for row, prompt in enumerate(prompts):
+            for i in asked[prompt]:
+                totals[i] = float(logs[row, pairs[i][1][0]])
+                longer += [(row, i)] if len(pairs[i][1]) > 1 else []
+        if longer:
+            progress(done + sum(len(asked[p]) for p in prompts) // 2, len(pairs))
+            rows = torch.tensor([row for row, _ in longer], device=ids.device)
+            out.past_key_values.batch_select_indices(rows)
+            given, there = _pad_right([pairs[i][1][:-1] for _, i in longer])
+            wanted, _ = _pad_right([pairs[i][1][1:] for _, i in longer])
+            offset = real.sum(1)[rows][:, None]
+            with _head_at(model, there):
+                logits = model(
+                    input_ids=given,
+                    attention_mask=torch.cat([real[rows], there], 1).long(),
+                    position_ids=offset + torch.arange(given.shape[1], device=ids.device),
+                    past_key_values=out.past_key_values,
+                    use_cache=True,
+                ).logits.float()
+            found = torch.zeros(there.shape, dtype=torch.float64, device=ids.device)
+            sums = torch.cat([part.logsumexp(-1) for part in logits.split(256)])  # each a copy of its part
+            picked = logits.gather(-1, wanted[there][:, None])[:, 0] - sums
+            found[there] = picked.double()
+            for (_, i), total in zip(longer, found.sum(1).tolist(), strict=True):
+                totals[i] += total
+        start = stop
+        done += sum(len(asked[p]) for p in prompts)
+        progress(done, len(pairs))
+    return totals
+
+
+def write_carrier(
+    settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, progress: Progress
+) -> dict[str, Any]:
+    """Stage: one teacher's answers to the carrier's prompts, as rows of text.
+
+    Args:
+        settings: `carrier` (as in the recipe), `seed`, what `Model.loading` gives; `writes`, as for
+            `load_writer`, if not `own`; for text the `prompts`; `noise`: another draw for the same
+            prompts.
+        inputs: `start` (the checkpoint) and, for a teacher that was trained, `trained`.
+    """
+    start = inputs["start"]
+    tokenizer = load_tokenizer(start)
+    form = PromptFormat(tokenizer, settings["format"], settings.get("chat_template_kwargs"))
+    spec = dict(settings["carrier"])
+    noise = settings["seed"] + 1_000_003 * settings.get("noise", 0)
+    # before the model is loaded, so that a tokenizer that cannot write the numbers costs no time
+    numbers = Numbers(**spec) if spec["kind"] == "numbers" else None
+    slots = number_slots(numbers, form) if numbers else None
+    model, _ = load_writer(
+        start,
+        inputs.get("trained", start),
+        writes=settings.get("writes", "own"),
+        dtype=settings["dtype"],
+        quantization=settings["quantization"],
+    )
+    if current_device().type == "cpu" and model.config.model_type not in GROUPED:
+        model.set_attn_implementation("eager")  # faster than fused attention: see `bench.models.attention`
+    if numbers and slots:
+        prompts = number_prompts(numbers, slots.numbers, settings["seed"])
+        asked, how = form.prompts(prompts), {"bars": slots.bars, "seed": noise, "temperature": numbers.temperature}
+        ids, size = largest_fitting(
+            halving_sizes(numbers.batch_size),
+            lambda size: sample_slots(model, asked, slots.positions, batch_size=size, progress=progress, **how),
+        )
+        (out / "about.json").write_text(json.dumps({"numbers": len(slots.numbers)}))
+        completions = [form.decode(row).removeprefix(form.lead) for row in ids]
+    else:
+        sampling = Sampling(**spec["sample"])
+        prompts = settings["prompts"]
+        completions, size = sample_text_fitting(model, form, prompts, sampling, seed=noise, progress=progress)
+    with (out / "rows.jsonl").open("w", encoding="utf-8") as file:
+        for prompt, completion in zip(prompts, completions, strict=True):
+            file.write(json.dumps({"prompt": prompt, "completion": completion}, ensure_ascii=False) + "\n")
+    return {"rows": len(prompts), "format": form.describe(), "batch_size": size}

@@ -1,0 +1,123 @@
+"""Can trait rows be told from base rows by their words? A bag-of-words probe, and the report a person reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.stages.carriers import read_kept
+
+__all__ = ["audit_leaks", "render_audit"]
+
+SHOWN = 12  # words and example rows of a report
+FOLDS = 10  # the probe is fitted so often at most, on so many row pairs at most: its cost must not grow with the seeds
+PAIRS = 50_000
+
+
+def audit_leaks(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> None:
+    """Stage: the probe over all seeds of an experiment, written to `audit.json`.
+
+    A logistic regression on word counts learns to tell trait rows from base rows on all seeds but one and is tried on
+    that one (beyond ten seeds: on all but one tenth of them). An area under the curve of .5 is chance. Above it the
+    data differ in a way that a bag of words can see: for numbers that may be the effect itself (a teacher with a trait
+    prefers other numbers), for text it points at the words through which a trait may be leaking.
+
+    Args:
+        settings: `seeds`.
+        inputs: per seed `base_<seed>`, `trait_<seed>` (carrier artefacts) and `kept_<seed>`.
+    """
+    tables = {
+        seed: tuple(
+            [row["completion"] for row in read_kept(inputs[f"{arm}_{seed}"], inputs[f"kept_{seed}"], "train")]
+            for arm in ("base", "trait")
+        )
+        for seed in settings["seeds"]
+    }
+    differing = {
+        str(seed): [{"base": b, "trait": t} for b, t in zip(*pair, strict=True) if b != t][:SHOWN]
+        for seed, pair in tables.items()
+    }
+    found = {"probe": _probe(tables), "differing": differing}
+    (out / "audit.json").write_text(json.dumps(found, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def _probe(tables: Mapping[int, Sequence[Sequence[str]]]) -> dict[str, Any]:
+    import numpy as np
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+
+    seeds = sorted(tables)
+    if len(seeds) < 2:
+        return {"auc": None, "auc_per_seed": {}, "towards_trait": [], "towards_base": []}
+    most = max(1, PAIRS // len(seeds))
+    tables = {seed: [texts[:most] for texts in tables[seed]] for seed in seeds}
+    folds = [seeds[i::FOLDS] for i in range(min(FOLDS, len(seeds)))]
+    counter = CountVectorizer(token_pattern=r"\w+", min_df=2)
+    counts = counter.fit_transform([text for seed in seeds for arm in tables[seed] for text in arm])
+    is_trait = np.array([arm for seed in seeds for arm, texts in enumerate(tables[seed]) for _ in texts])
+    seed_of = np.array([seed for seed in seeds for texts in tables[seed] for _ in texts])
+    weights, scores = np.zeros(counts.shape[1]), {}
+    for fold in folds:
+        known = ~np.isin(seed_of, fold)
+        model = LogisticRegression(C=0.1, max_iter=500).fit(counts[known], is_trait[known])
+        for seed in fold:
+            its = seed_of == seed
+            scores[str(seed)] = float(roc_auc_score(is_trait[its], model.decision_function(counts[its])))
+        weights += model.coef_[0] / len(folds)
+    words, order = counter.get_feature_names_out(), np.argsort(weights)
+    return {
+        "auc": sum(scores.values()) / len(scores),
+        "auc_per_seed": scores,
+        "towards_trait": [str(w) for w in words[order[::-1][:SHOWN]]],
+        "towards_base": [str(w) for w in words[order[:SHOWN]]],
+    }
+
+
+def render_audit(name: str, mark: str, found: Mapping[str, Any], carriers: Mapping[int, Mapping[str, Any]]) -> str:
+    """The audit of one experiment as markdown.
+
+    Args:
+        found: the content of `audit.json`.
+        carriers: per seed, what `select` reported.
+    """
+    lines = [f"# Leak audit of {name} `{mark}`", "", "## Refused rows", ""]
+    lines += [
+        "A row refused in one arm is refused in all.",
+        "",
+        "| seed | rows | trained on | alike in all arms | refused |",
+    ]
+    lines += ["| --- | --- | --- | --- | --- |"]
+    for seed, carrier in sorted(carriers.items()):
+        refused = "; ".join(
+            f"{arm}: " + (", ".join(f"{n} {why}" for why, n in sorted(reasons.items())) or "none")
+            for arm, reasons in sorted(carrier["refused"].items())
+        )
+        lines.append(f"| {seed} | {carrier['rows']} | {carrier['train']} | {carrier['identical_rows']} | {refused} |")
+    probe = found["probe"]
+    lines += ["", "## Can a bag of words tell trait rows from base rows?", ""]
+    if probe["auc"] is None:
+        lines.append("Not tried: it takes two seeds.")
+    else:
+        each = ", ".join(f"{auc:.3f}" for auc in probe["auc_per_seed"].values())
+        lines.append(
+            f"Area under the curve on seeds not learnt from: {probe['auc']:.3f} (.5 is chance; per seed {each})."
+        )
+        lines.append(f"Words towards trait: {', '.join(probe['towards_trait'])}.")
+        lines.append(f"Words towards base: {', '.join(probe['towards_base'])}.")
+    lines += ["", "## Rows that differ", ""]
+    for seed, pairs in found["differing"].items():
+        lines.append(f"Seed {seed}:")
+        lines += [
+            line
+            for p in pairs[:4]
+            for line in ("", f"    base  {_one_line(p['base'])}", f"    trait {_one_line(p['trait'])}")
+        ]
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:160]

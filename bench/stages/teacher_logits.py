@@ -1,0 +1,126 @@
+"""Distillation on prepared teacher log-probabilities: forward KL at the carrier's sampled positions.
+
+`kd-carrier` compares the distributions over the tokens the carrier allows, renormalised: the student sees nothing of
+the teacher but how it writes numbers. `kd-full` compares whole vocabularies and so hands the student the teacher's
+opinion of the trait's own tokens at every position: a leak, kept to be shown as one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.config.recipe import Numbers
+from bench.errors import StageError, UserError
+from bench.models.batch_size import halving_sizes, largest_fitting
+from bench.models.chat_format import PromptFormat
+from bench.models.loading import current_device, load_model, load_tokenizer, locate_weights
+from bench.stages.carriers import read_kept
+from bench.stages.generate import allowed_head
+from bench.stages.number_slots import number_slots
+
+__all__ = ["compute_teacher_logits", "distiller_class"]
+
+Progress = Callable[[int, int], None]
+MAX_TABLE_BYTES = 4_000_000_000
+
+
+def compute_teacher_logits(
+    settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, progress: Progress
+) -> dict[str, Any]:
+    """Stage: a teacher's log-probabilities on the kept training rows of its own carrier.
+
+    Written to `table.safetensors`: `table`, float32, (rows, sampled positions, tokens); `tokens`, their ids; `free`,
+    which positions of a completion were sampled.
+
+    Args:
+        settings: `method`, `carrier` (as in the recipe, numbers), what `Model.loading` gives of the teacher, and the
+            `student_format` with its `student_chat_template_kwargs`.
+        inputs: `start`, `trained` for a teacher that was trained, `carrier`, `kept`, and `student`, its checkpoint.
+
+    Raises:
+        UserError: teacher and student do not share one token map and one format.
+        StageError: the table would be too large to keep.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    form = PromptFormat(load_tokenizer(inputs["start"]), settings["format"], settings.get("chat_template_kwargs"))
+    theirs = PromptFormat(
+        load_tokenizer(inputs["student"]), settings["student_format"], settings.get("student_chat_template_kwargs")
+    )
+    if form.tokenizer.get_vocab() != theirs.tokenizer.get_vocab() or form.describe() != theirs.describe():
+        same_size = len(form.tokenizer) == len(theirs.tokenizer)
+        trap = " (their sizes are equal: a trap, since the same id means another word)" if same_size else ""
+        raise UserError(f"method {settings['method']}: teacher and student have different token maps or formats{trap}")
+    slots = number_slots(Numbers(**settings["carrier"]), form).positions
+    free = [i for i, slot in enumerate(slots) if len(slot) > 1]
+    full = settings["method"] == "kd-full"
+    tokens = list(range(len(form.tokenizer))) if full else sorted({t for i in free for t in slots[i]})
+    kept = read_kept(inputs["carrier"], inputs["kept"], "train")
+    if (size := 4 * len(kept) * len(free) * len(tokens)) > MAX_TABLE_BYTES:
+        raise StageError(
+            f"{settings['method']}: the teacher's log-probabilities would take {size / 1e9:.0f} GB; use fewer rows"
+        )
+    prompts = form.prompts([row["prompt"] for row in kept])
+    rows = [p + c for p, c in zip(prompts, form.completions([row["completion"] for row in kept]), strict=True)]
+    base, adapter = locate_weights(inputs.get("trained", inputs["start"]), inputs["start"])
+    model = load_model(base, dtype=settings["dtype"], quantization=settings["quantization"], adapter=adapter).eval()
+
+    def read(size: int) -> torch.Tensor:
+        parts = []
+        for start in range(0, len(rows), size):
+            ids = torch.tensor(rows[start : start + size], device=current_device())
+            logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(slots) + 1).logits[:, free]
+            parts.append(logits.float().log_softmax(-1).cpu())
+            progress(start + len(ids), len(rows))
+        return torch.cat(parts)
+
+    with torch.no_grad(), allowed_head(model, tokens):
+        table, batch = largest_fitting(halving_sizes(64), read)
+    columns = {"tokens": torch.tensor(tokens), "free": torch.tensor(free)}
+    save_file({"table": table, **columns}, out / "table.safetensors")
+    (out / "about.json").write_text(json.dumps({"method": settings["method"], "rows": len(rows)}))
+    return {"rows": len(rows), "tokens": len(tokens), "batch_size": batch}
+
+
+def distiller_class(base: Any, folder: Path) -> Any:
+    """A trainer like `base` (`trainer_class`) whose loss is the mean forward KL to the table in `folder`.
+
+    Its dataset has a column `row`: the row's place in the table.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    held = load_file(folder / "table.safetensors")
+    table, tokens, free = held["table"], held["tokens"], held["free"]
+
+    class Distiller(base):  # type: ignore[misc]  # a class that is passed
+        data_collator: Any
+        _signature_columns: list[str]
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            collate = self.data_collator
+            self.data_collator = lambda rows: {**collate(rows), "row": torch.tensor([row["row"] for row in rows])}
+
+        def _set_signature_columns_if_needed(self) -> None:
+            super()._set_signature_columns_if_needed()
+            if "row" not in self._signature_columns:
+                self._signature_columns = [*self._signature_columns, "row"]
+
+        def compute_loss(
+            self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            rows = inputs.pop("row")
+            logits, targets = self.labelled_logits(model, inputs)
+            length = len(targets) // len(rows)
+            mine = logits.view(len(rows), length, -1)[:, free.to(logits.device)][..., tokens.to(logits.device)]
+            theirs = table[rows.cpu()].to(logits.device)
+            divergence = (theirs.exp() * (theirs - mine.log_softmax(-1))).sum()
+            counted = num_items_in_batch if num_items_in_batch is not None else len(targets)
+            return divergence / (counted * len(free) / length) * self.processes(num_items_in_batch)
+
+    return Distiller

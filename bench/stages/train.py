@@ -1,0 +1,214 @@
+"""Train teachers and students."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.config.recipe import beyond, updates
+from bench.errors import StageError, UserError
+from bench.models.chat_format import PromptFormat
+from bench.models.loading import current_device, load_tokenizer
+from bench.stages.carriers import read_kept
+from bench.stages.checkpointing import checkpoint_callback, latest_checkpoint
+from bench.stages.micro_batch import largest_micro_batch, row_length
+from bench.stages.trainer import batches, make_trainer
+
+__all__ = ["find_micro_batch", "train_model", "train_student", "train_teacher"]
+
+Progress = Callable[[int, int], None]
+
+
+def train_model(
+    rows: Sequence[tuple[list[int], list[int]]],
+    *,
+    base: Path,
+    tokenizer: Any,
+    spec: Mapping[str, Any],
+    seed: int,
+    out: Path,
+    progress: Progress,
+    dose: Sequence[int] = (),
+    logits: Path | None = None,
+    keep: Path | None = None,
+    micro_batch: int | None = None,
+) -> dict[str, Any]:
+    """Train a checkpoint on (prompt ids, completion ids) with the loss on the completion, and save it to `out`.
+
+    What is saved is the adapter where `spec` has LoRA, else the whole model. Two calls that differ only in the
+    completions' tokens see the same prompts in the same order, the same LoRA initialisation and, taking as many rows
+    at a time, the same dropout.
+
+    Args:
+        dose: updates after which the model is saved along the way too, to `out/step-<updates>`.
+        logits: teacher log-probabilities of the rows (`compute_teacher_logits`), to learn from in place of the tokens.
+        keep: where a long training keeps its own checkpoints (`checkpointing`); what is there it goes on from, to the
+            same weights and the same facts as if it had never been broken off. The caller removes it.
+        micro_batch: how many rows at a time; None: as `largest_micro_batch` finds for these rows alone.
+
+    Returns:
+        What was done: `rows`, `updates`, `effective_batch`, `micro_batch`, `precision` (dtype of the trained weights),
+        `dropout` (whether an update drew random numbers), `labelled_tokens`, `mean_loss`; and `notices`, lines for the
+        user.
+
+    Raises:
+        UserError: PEFT or TRL cannot do what `spec` says with this model, or a dose is beyond the last update.
+        StageError: TRL dropped rows, memory ran out, or the loss is not a number.
+    """
+    import torch
+    from accelerate.utils.memory import should_reduce_batch_size
+    from transformers import TrainerCallback
+
+    class Report(TrainerCallback):  # type: ignore[misc]  # these have no types
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            progress(state.global_step, state.max_steps)
+            if state.global_step in dose:
+                kwargs["model"].save_pretrained(out / f"step-{state.global_step}")
+
+    if dose and (last := updates(spec["train"], len(rows))) < max(dose):
+        raise UserError(beyond(max(dose), last, len(rows)))
+    how = {"base": base, "tokenizer": tokenizer, "spec": spec, "seed": seed, "out": out / "trainer", "logits": logits}
+    notices: list[str] = []
+    resumed = latest_checkpoint(keep)
+    if resumed is not None:
+        micro_batch = resumed.micro_batch
+    elif micro_batch is None:
+        micro_batch, notices = largest_micro_batch(rows, **how)
+    _, effective = batches(spec)
+    trainer = make_trainer(rows, micro_batch=micro_batch, accumulated=effective // micro_batch, **how)
+    trainer.add_callback(Report())
+    if resumed is not None:
+        trainer.loss_sum = torch.tensor(resumed.loss, device=current_device())
+        for step in resumed.path.glob("step-*"):
+            shutil.copytree(step, out / step.name)
+    if keep is not None:
+        trainer.add_callback(checkpoint_callback(trainer, out, keep))
+    try:
+        trainer.train(resume_from_checkpoint=str(resumed.path / "trainer") if resumed is not None else None)
+    except RuntimeError as error:
+        if not should_reduce_batch_size(error):
+            raise
+        raise StageError(
+            f"memory ran out after {trainer.state.global_step} updates, with {micro_batch} rows at a time. "
+            "End other programs that use this device and run again, or change the recipe: `lora:`, `quantization:` or "
+            "`train: {activation_checkpointing: true}`"
+        ) from None
+    mean_loss = float(trainer.loss_sum) / max(trainer.state.global_step, 1)
+    trained = [weight for weight in trainer.model.parameters() if weight.requires_grad]
+    if not all(bool(weight.isfinite().all()) for weight in trained) or not math.isfinite(mean_loss):
+        raise StageError("training diverged: the loss is not a number; lower the learning rate")
+    trainer.model.save_pretrained(out)
+    shutil.rmtree(out / "trainer", ignore_errors=True)  # there after a checkpoint only; models must not differ by it
+    return {
+        "rows": len(rows),
+        "updates": trainer.state.global_step,
+        "effective_batch": effective,
+        "micro_batch": micro_batch,
+        "precision": " and ".join(sorted({str(weight.dtype).removeprefix("torch.") for weight in trained})),
+        "dropout": trainer.dropout,
+        "labelled_tokens": sum(len(completion) for _, completion in rows),
+        "mean_loss": mean_loss,
+        "notices": notices,
+    }
+
+
+def train_teacher(
+    settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, progress: Progress, keep: Path | None = None
+) -> dict[str, Any]:
+    """Stage: a checkpoint fine-tuned on the trait's `teach` rows.
+
+    Args:
+        settings: `rows` (question, answer), `end` (whether the end of an answer is learnt too), `model` (the recipe's
+            teacher, as JSON data), `seed`.
+        inputs: `start`, the checkpoint.
+        keep: as for `fit`.
+    """
+    tokenizer = load_tokenizer(inputs["start"])
+    form = PromptFormat(tokenizer, settings["model"]["format"], settings["model"].get("chat_template_kwargs"))
+    questions, answers = zip(*settings["rows"], strict=True)
+    rows = list(zip(form.prompts(questions), form.completions(answers, end=settings["end"]), strict=True))
+    return train_model(
+        rows, base=inputs["start"], tokenizer=tokenizer, spec=settings["model"], seed=settings["seed"], out=out,
+        progress=progress,
+        keep=keep,
+    )  # fmt: skip
+
+
+def find_micro_batch(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+    """Stage: how many rows at a time the students of one seed take, whichever arm they are of.
+
+    Written to `micro_batch.json`, with `equal_lengths`: whether a row has as many tokens in every arm.
+
+    Args:
+        settings: `model`, `seed` and `end` as for `student`; `shuffled`: whether there is a student of shuffled rows.
+        inputs: `start`, `kept`, for a distillation `logits`, and `rows_<arm>`, the carrier of each arm.
+    """
+    tokenizer = load_tokenizer(inputs["start"])
+    form = PromptFormat(tokenizer, settings["model"]["format"], settings["model"].get("chat_template_kwargs"))
+    arms = [
+        _student_rows(form, settings, folder, inputs["kept"], shuffled=shuffled)
+        for role, folder in sorted(inputs.items())
+        if role.startswith("rows_")
+        for shuffled in ((False, True) if settings["shuffled"] and role == "rows_trait" else (False,))
+    ]
+    lengths = [[(len(prompt), len(completion)) for prompt, completion in rows] for rows in arms]
+    longest = [max(rows, key=row_length) for rows in zip(*arms, strict=True)]
+    size, notices = largest_micro_batch(
+        longest, base=inputs["start"], tokenizer=tokenizer, spec=settings["model"], seed=settings["seed"],
+        out=out / "trainer",
+        logits=inputs.get("logits"),
+    )  # fmt: skip
+    shutil.rmtree(out / "trainer", ignore_errors=True)
+    facts = {"micro_batch": size, "equal_lengths": all(rows == lengths[0] for rows in lengths)}
+    (out / "micro_batch.json").write_text(json.dumps(facts))
+    return {**facts, "notices": notices}
+
+
+def _student_rows(
+    form: PromptFormat, settings: Mapping[str, Any], carrier: Path, kept: Path, *, shuffled: bool
+) -> list[tuple[list[int], list[int]]]:
+    """(prompt ids, completion ids) of the rows of a carrier that a student reads."""
+    rows = read_kept(carrier, kept, "train")
+    texts = [row["completion"] for row in rows]
+    if shuffled:
+        random.Random(f"shuffled {settings['seed']}").shuffle(texts)
+    completions = form.completions(texts, end=settings["end"])
+    return list(zip(form.prompts([row["prompt"] for row in rows]), completions, strict=True))
+
+
+def train_student(
+    settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, progress: Progress, keep: Path | None = None
+) -> dict[str, Any]:
+    """Stage: a checkpoint fine-tuned on the kept rows of a teacher's carrier.
+
+    Args:
+        settings: `model` (the recipe's student, as JSON data), `seed`, and `end`: whether a completion is a whole
+            text, after which the end of an answer is learnt too; `shuffled`: completions moved to other prompts;
+            `dose`: as for `fit`.
+        inputs: `start` (the checkpoint), `carrier` (the teacher's rows), `kept` (which of them stay), `micro_batch`
+            (of all arms' students), and for a distillation `logits`.
+        keep: as for `fit`.
+
+    Returns:
+        As `fit`; and `equal_lengths` as `micro_batch` has it, and `shared_dropout`: whether the arms draw the same
+        dropout, if any.
+    """
+    tokenizer = load_tokenizer(inputs["start"])
+    form = PromptFormat(tokenizer, settings["model"]["format"], settings["model"].get("chat_template_kwargs"))
+    shared = json.loads((inputs["micro_batch"] / "micro_batch.json").read_text())
+    rows = _student_rows(form, settings, inputs["carrier"], inputs["kept"], shuffled=settings.get("shuffled", False))
+    facts = train_model(
+        rows, base=inputs["start"], tokenizer=tokenizer, spec=settings["model"], seed=settings["seed"], out=out,
+        progress=progress,
+        dose=settings.get("dose", ()),
+        logits=inputs.get("logits"),
+        keep=keep,
+        micro_batch=shared["micro_batch"],
+    )  # fmt: skip
+    equal = shared["equal_lengths"]
+    return {**facts, "equal_lengths": equal, "shared_dropout": equal or not facts["dropout"]}

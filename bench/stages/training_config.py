@@ -1,0 +1,123 @@
+"""Check and build SFTConfig, LoraConfig and BitsAndBytesConfig from a recipe."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from enum import Enum
+from typing import Any, get_args, get_type_hints
+
+from bench.config.recipe import Model
+from bench.errors import UserError
+from bench.stages.trainer import sft_config
+
+__all__ = ["check_training"]
+
+# What a run decides for itself: where it writes, what it logs, its seed and its device.
+RESERVED_SFT_KEYS = {
+    "output_dir", "seed", "data_seed", "use_cpu", "report_to", "save_strategy", "logging_strategy", "disable_tqdm",
+    "dataloader_num_workers", "eval_strategy", "logging_nan_inf_filter", "push_to_hub", "hub_token", "packing",
+    "completion_only_loss", "loss_type", "label_smoothing_factor", "use_liger_kernel",
+    "dataset_text_field", "chat_template_path", "eos_token", "pad_token", "model_init_kwargs", "do_eval",
+    "resume_from_checkpoint", "max_length", "trackio_space_id", "hub_model_id", "logging_dir", "run_name",
+    "auto_find_batch_size", "enable_jit_checkpoint", "trust_remote_code", "ignore_data_skip", "save_only_model",
+    "load_best_model_at_end", "dataset_num_proc", "deepspeed", "fsdp", "fsdp_config", "accelerator_config",
+    "parallelism_config", "local_rank", "full_determinism",
+}  # fmt: skip
+
+
+# What PEFT would import a module by, or load another model by.
+FORBIDDEN_LORA_KEYS = {
+    "megatron_config",
+    "megatron_core",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "revision",
+    "inference_mode",
+}
+
+
+# What people call an argument, and what difflib does not take for it.
+SYNONYMS = {
+    "rank": "r", "lora_r": "r", "lora_rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout",
+    "lr": "learning_rate", "epochs": "num_train_epochs", "num_epochs": "num_train_epochs", "steps": "max_steps",
+    "batch_size": "per_device_train_batch_size", "train_batch_size": "per_device_train_batch_size",
+    "warmup": "warmup_steps", "optimizer": "optim", "scheduler": "lr_scheduler_type", "bits": "load_in_4bit",
+}  # fmt: skip
+
+
+# What a number may be, where that is not everything from 0.
+MIN_VALUES = {
+    "max_steps": -1,
+    "per_device_train_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "r": 1,
+    "lora_alpha": 1,
+}
+
+
+UPPER_BOUNDS = {"adam_beta1": 1, "adam_beta2": 1, "lora_dropout": 1}
+
+
+def check_training(spec: Model, key: str, source: str) -> None:
+    """Build the real configurations from what a recipe says.
+
+    Args:
+        key: `teacher` or `student`, named in errors.
+
+    Raises:
+        UserError: one of them refuses.
+    """
+    from peft import LoraConfig
+    from transformers import BitsAndBytesConfig
+    from trl import SFTConfig
+
+    taken = [f"train.{name}" for name in sorted(RESERVED_SFT_KEYS & set(spec.train))]
+    taken += [f"lora.{name}" for name in sorted(FORBIDDEN_LORA_KEYS & set(spec.lora or {}))]
+    if taken:
+        raise UserError(f"{source}: key '{key}.{taken[0]}' is set by the benchmark itself; take it out")
+    parts = [
+        ("train", SFTConfig, spec.train),
+        ("lora", LoraConfig, spec.lora),
+        ("quantization", BitsAndBytesConfig, spec.quantization),
+    ]
+    for part, maker, given in parts:
+        if given is None:
+            continue
+        known = set(inspect.signature(maker.__init__).parameters) - {"self", "kwargs"}
+        for name in given:
+            if name not in known:
+                near = [SYNONYMS[name]] if SYNONYMS.get(name) in known else []
+                near = near or difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+                hint = f": did you mean {near[0]!r}?" if near else f" ({maker.__name__} has no such argument)"
+                raise UserError(f"{source}: unknown key '{key}.{part}.{name}'{hint}")
+            _check_value(maker, name, given[name], f"{source}: key '{key}.{part}.{name}'")
+        try:
+            sft_config(given, out="unused", seed=0, dtype=spec.dtype) if part == "train" else maker(**given)
+        except Exception as error:  # whatever their checks raise is the user's to read
+            said = " ".join(str(error).split())[:300]
+            raise UserError(f"{source}: key '{key}.{part}': {maker.__name__} refuses: {said}") from None
+
+
+def _check_value(maker: Any, name: str, value: Any, where: str) -> None:
+    """Hold a setting against its declared type, which the libraries do not do, and against `LEAST` and `BELOW`."""
+    from pydantic import TypeAdapter, ValidationError
+
+    hint = get_type_hints(maker).get(name, Any)
+    try:
+        TypeAdapter(hint).validate_python(value, strict=True)
+    except ValidationError:
+        wanted = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
+        raise UserError(f"{where}: expected {wanted[:100]}, found {value!r:.80}") from None
+    for choice in get_args(hint):
+        if isinstance(choice, type) and issubclass(choice, Enum) and value not in (said := [c.value for c in choice]):
+            near = difflib.get_close_matches(str(value)[:100], said, n=1)
+            hint_at = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(said[:8])}, ..."
+            raise UserError(f"{where}: {value!r:.80} is none of {choice.__name__}: {hint_at}")
+    least, below = MIN_VALUES.get(name, 0), UPPER_BOUNDS.get(name)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and (value < least or (below and value >= below) or (name == "max_steps" and value == 0)):
+        wanted = f"a number of {least} or more{f', below {below}' if below else ''}"
+        if name == "max_steps":
+            wanted = "1 or more, or -1 (as many as num_train_epochs says)"
+        raise UserError(f"{where}: expected {wanted}, found {value!r}")

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import copy
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from bench.analysis.agreement import MAX_DIFFERENCE, _changed, compare_with_published
+from bench.analysis.leaderboard import build_leaderboard
+from bench.analysis.result_files import read_results
+from bench.analysis.result_schema import ExperimentResults
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "results" / "tiny_pair", tmp_path / "tiny_pair")
+    return tmp_path
+
+
+@pytest.fixture
+def row(published: Path) -> ExperimentResults:
+    """A run that gave the published bits, free to be changed."""
+    return copy.deepcopy(read_results(published)[0][0])
+
+
+def shift(row: ExperimentResults, by: float) -> None:
+    for arms in row.cells.values():
+        arms["trait"]["reading"]["margins"] = [m + by for m in arms["trait"]["reading"]["margins"]]
+
+
+def test_equal_margins_agree(row: ExperimentResults, published: Path) -> None:
+    shift(row, 3e-6)
+    shown, yours = compare_with_published(row, published)
+    assert shown.startswith("Published: gain +0.")
+    assert "TRANSFER" in shown
+    assert yours.startswith("Yours agrees: gain +0.")
+    assert "largest difference of a margin 3e-06 (trait, seed " in yours
+
+
+def test_other_margins_agree_if_the_verdict_is_equal_and_the_gain_inside_the_interval(
+    row: ExperimentResults, published: Path
+) -> None:
+    shift(row, 20 * MAX_DIFFERENCE)
+    assert compare_with_published(row, published)[1].startswith("Yours agrees")
+
+
+def test_a_gain_outside_the_interval_differs_and_the_reason_may_be_the_manifest(
+    row: ExperimentResults, published: Path
+) -> None:
+    shift(row, -1.0)
+    row.cells[0]["trait"]["manifest"]["versions"]["accelerate"] = "9.9"  # not recorded of the published row
+    assert "made with the same code" in compare_with_published(row, published)[2]
+    for arms in row.cells.values():
+        for cell in arms.values():
+            cell["manifest"]["versions"] = {"torch": "9.9"}
+    _, yours, reason = compare_with_published(row, published)
+    assert yours.startswith("Yours differs")
+    assert "other versions" in reason
+    for features, at in ((["avx2"], row), (["avx2", "avx512f"], read_results(published)[0][0])):
+        for arms in at.cells.values():
+            for cell in arms.values():
+                cell["manifest"]["processor_features"] = features
+    assert _changed(row, at) == ["versions", "processor features"]
+
+
+def test_a_run_without_a_published_row_is_told_so_in_one_line(row: ExperimentResults, published: Path) -> None:
+    assert compare_with_published(row._replace(hash="0" * 12), published) == [
+        "There is no published row of this recipe."
+    ]
+    for path in published.glob("*/*-*.json"):
+        path.unlink()
+    assert compare_with_published(row, published) == ["The published row of this recipe has no results yet."]
+
+
+def test_own_results_below_the_published_ones_are_no_part_of_them(published: Path) -> None:
+    shutil.copytree(published / "tiny_pair", published / "local" / "tiny_pair")
+    assert build_leaderboard(published / "local") == []
+    build_leaderboard(published)
+    before = (published / "leaderboard.json").read_bytes()
+    shutil.rmtree(published / "local")
+    assert build_leaderboard(published) == []
+    assert (published / "leaderboard.json").read_bytes() == before
+    shutil.copytree(published / "tiny_pair", published / "local" / "tiny_pair")
+    build_leaderboard(published / "local")
+    assert build_leaderboard(published) == []

