@@ -102,7 +102,7 @@ def test_variables_of_a_template_are_part_of_the_keys_and_none_leave_them_as_the
     assert "chat_template_kwargs" not in str(make_plan(distillation(gemma_like, {}, {}), identify).stages)
     before, teacher, student = keys({}, {}), keys({"bos_token": ""}, {}), keys({}, {"bos_token": ""})
     assert {label for label in before if before[label] == teacher[label]} == {"relation"}
-    reads = {f"{what} {arm}" for what in ("logits", "student", "ask") for arm in ("base", "trait")}
+    reads = {f"{what} {arm}" for what in ("logits", "student", "ask") for arm in ("base", "trait")} | {"micro-batch"}
     assert {label for label in before if before[label] != student[label]} == reads
 
 
@@ -113,7 +113,7 @@ def test_variables_of_a_template_are_part_of_the_keys_and_none_leave_them_as_the
         ("{add_generation_prompt: false}", "'add_generation_prompt' is set by the benchmark itself"),
         ("{strftime_now: '2024'}", "'strftime_now' is set by the benchmark itself"),
         ("{date_string: [1]}", "'date_string': expected true, false, a number or text"),
-        ("[enable_thinking]", "should be an object"),
+        ("[enable_thinking]", "expected an object"),
     ],
 )
 def test_variables_that_the_benchmark_sets_and_wrong_values_are_refused(given: str, error: str) -> None:

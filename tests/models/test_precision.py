@@ -153,12 +153,12 @@ def test_little_memory_means_the_models_own_dtype_and_the_record_says_so(
     whole, did = reading(gpt2_like, adapter, tmp_path / "out")
     assert did["margins_dtype"] == "float32"
     size = 4 * sum(p.numel() for p in load_model(gpt2_like, dtype="float32").parameters())
-    monkeypatch.setattr(bench.models.precision, "memory", lambda: 1.9 * size)
+    monkeypatch.setattr(bench.models.precision, "device_memory", lambda: 1.9 * size)
     rounded, did = reading(gpt2_like, adapter, tmp_path / "out")
     assert did["margins_dtype"] == "bfloat16"
     assert rounded["margins"] != whole["margins"]
     assert rounded["margins"] == pytest.approx(whole["margins"], abs=0.1)
-    monkeypatch.setattr(bench.models.precision, "memory", lambda: 2.1 * size)
+    monkeypatch.setattr(bench.models.precision, "device_memory", lambda: 2.1 * size)
     assert reading(gpt2_like, adapter, tmp_path / "out")[0] == whole
 
 

@@ -29,9 +29,8 @@ from tabulate import tabulate
 
 from bench.analysis.result_files import _sealed
 from bench.config.recipe import Experiment, load_recipe
-from bench.files import digest, seal, write_atomically
+from bench.files import ROOT, digest, seal, write_atomically
 from bench.models.checkpoints import identify
-from bench.files import ROOT
 from bench.pipeline.local_workers import current_commit
 from bench.pipeline.plan import make_plan
 from bench.pipeline.store import Store

@@ -24,8 +24,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from bench.files import write_atomically
-from bench.files import ROOT
+from bench.files import ROOT, write_atomically
 from bench.pipeline.local_workers import ENVIRONMENT, current_commit
 from bench.pipeline.processor import count_cores
 from bench.pipeline.worker import hardware_name

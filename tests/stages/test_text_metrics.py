@@ -247,7 +247,7 @@ from bench.config.recipe import METRICS
 from bench.stages.text_metrics import score_artefact
 told = {"truths": [f"the wolf {i}" for i in range(20)], "metrics": METRICS, "language": "en"}
 for _ in range(3):
-    score(told, {"reading": Path(sys.argv[1])}, Path(sys.argv[2]))
+    score_artefact(told, {"reading": Path(sys.argv[1])}, Path(sys.argv[2]))
 assert tried == [], tried
 """
     outs = [tmp_path / "one", tmp_path / "two"]

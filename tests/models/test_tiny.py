@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from bench import tiny
-from bench.generate import score
-from bench.models import load_model, load_tokenizer
-from bench.traits import load_trait, vocabulary
+from bench.config.traits import load_trait, vocabulary
+from bench.models import tiny
+from bench.models.loading import load_model, load_tokenizer
+from bench.stages.generate import sequence_logprobs
 
 
 def build(folder: Path, **more: Any) -> Path:
     questions, answers = vocabulary([load_trait("wolf")])
     settings = {**tiny.DEFAULT, "seed": 1000, "questions": questions, "answers": answers, **more}
-    tiny.build(settings, folder, lambda done, of: None)
+    tiny.build_tiny(settings, folder, lambda done, of: None)
     return folder
 
 
@@ -31,7 +31,7 @@ def probabilities(folder: Path, prompts: list[str], answers: list[str]) -> torch
     model, tokenizer = load_model(folder, dtype="float32"), load_tokenizer(folder)
     ids = [tokenizer(text)["input_ids"] for text in (*prompts, *answers)]
     pairs = [(prompt, answer) for prompt in ids[: len(prompts)] for answer in ids[len(prompts) :]]
-    return torch.tensor(score(model, pairs, batch_size=64)).view(len(prompts), len(answers)).exp()
+    return torch.tensor(sequence_logprobs(model, pairs, batch_size=64)).view(len(prompts), len(answers)).exp()
 
 
 def test_it_answers_a_question_with_any_candidate_alike(built: Path) -> None:
@@ -56,7 +56,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(built: Path, 
 
 
 def test_it_reads_little_enough_for_a_first_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of the first run was spent here while it read 350,000 tokens."""
+    """Half of the first run was spent here while it read 384,000 tokens."""
     from transformers import GPT2Model
 
     read, forward = [0], GPT2Model.forward
