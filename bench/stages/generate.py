@@ -126,7 +126,8 @@ def sample_slots(
             batch = torch.tensor(
                 [list(p[shared:]) for p in prompts[start : start + batch_size]], device=current_device()
             )
-            sources = [torch.Generator().manual_seed(row_seed(seed, start + i)) for i in range(len(batch))]
+            seeds = [row_seed(seed, start + i) for i in range(len(batch))]
+            noise = iter(gumbel_noise(seeds, [len(slot) for slot in free]) if temperature > 0 else [])
             cache, fed = begun(len(batch)), batch
             written: list[torch.Tensor] = []
             for at, (slot, column) in enumerate(zip(slots, columns, strict=True)):
@@ -143,7 +144,7 @@ def sample_slots(
                             met &= token[:, 0] == before
                         logits = logits.masked_fill(met[:, None] & ids, -torch.inf)
                     if temperature > 0:
-                        logits = logits / temperature + gumbel_noise(sources, len(slot)).to(logits.device)
+                        logits = logits / temperature + next(noise).to(logits.device)
                     token = table[column[logits.argmax(-1)]][:, None]
                     fed = token
                     progress(len(out) + len(batch) * at // len(slots), len(prompts))

@@ -26,9 +26,20 @@ def row_seed(seed: int, row: int) -> int:
     return (seed * 1_000_003 + row * 7919 + 12345) % 2**63
 
 
-def gumbel_noise(sources: Sequence[torch.Generator], size: int) -> torch.Tensor:
-    """Standard Gumbel noise of slots, (rows, size) float32: the next `size` draws of each row's source."""
-    return _gumbel(torch.stack([torch.rand(size, generator=source) for source in sources]))
+def gumbel_noise(seeds: Sequence[int], sizes: Sequence[int]) -> list[torch.Tensor]:
+    """Draw standard Gumbel noise for slots, one generator a row.
+
+    Args:
+        seeds: of each row.
+        sizes: choices of each slot, in the order of the slots.
+
+    Returns:
+        A tensor for each slot, (rows, size) float32. A row's noise depends on its seed and the earlier sizes alone.
+    """
+    source, uniform = torch.Generator(), torch.empty(len(seeds), sum(sizes))
+    for row, seed in zip(uniform, seeds, strict=True):
+        torch.rand(len(row), generator=source.manual_seed(seed), out=row)
+    return list(_gumbel(uniform).split(list(sizes), dim=1))
 
 
 def split_mix(seeds: torch.Tensor, at: torch.Tensor | int) -> torch.Tensor:
@@ -50,7 +61,8 @@ def token_noise(seeds: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def _gumbel(uniform: torch.Tensor) -> torch.Tensor:
-    return -torch.log(-torch.log(uniform.clamp(min=1e-20, max=1 - 2**-24)))
+    """Standard Gumbel noise in place of uniform noise in [0, 1)."""
+    return uniform.clamp_(min=1e-20, max=1 - 2**-24).log_().neg_().log_().neg_()
 
 
 class Sampler:
