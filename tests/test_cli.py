@@ -38,7 +38,7 @@ def test_a_run_ends_with_a_table_and_where_the_files_are(ran: Path) -> None:
     assert (ran / "stderr").read_text() == ""
     for word in ("untrained", "base", "trait", "gain", "LEADERBOARD.md", "same-init"):
         assert word in text
-    assert "[25/25]" in text
+    assert "[27/27]" in text
 
 
 def test_every_number_of_the_leaderboard_is_in_the_files(ran: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_tampered_result_is_refused_by_name_and_the_rest_is_built(ran: Path, t
 def test_the_same_command_again_makes_nothing_again(ran: Path, bench: Bench) -> None:
     before, results = files(ran / "s" / "artefacts"), files(ran / "r")
     done = bench(*QUICK, "--store", str(ran / "s"), "--results", str(ran / "r"))
-    assert "25 stages, 25 done" in done.stdout
+    assert "27 stages, 27 done" in done.stdout
     assert files(ran / "s" / "artefacts") == before
     assert files(ran / "r") == results
 
@@ -337,7 +337,7 @@ def test_the_end_of_a_run_compares_with_the_published_row_of_the_recipe(
 
 def test_smoke_writes_nothing_to_results_and_means_no_verdict(bench: Bench, tmp_path: Path) -> None:
     said = bench("--smoke", "--seeds", "1").stdout
-    assert "The path works: all 13 stages of tiny_pair ran" in said
+    assert "The path works: all 14 stages of tiny_pair ran" in said
     assert "No verdict is meant" in said
     assert not re.search("INVALID|INCONCLUSIVE|gain|published", said)
     assert not (tmp_path / "results").exists()

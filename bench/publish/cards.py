@@ -88,7 +88,8 @@ def model_card(run: RunFacts, model: ModelFacts, *, name: str, data: str | None)
     kind, _, of = model.arm.partition("-")
     meaning, carries = ARMS[kind]
     trait = of or entry["trait"]
-    did = ", ".join(f"{what.replace('_', ' ')} {value:.6g}" for what, value in model.did.items())
+    shown = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in model.did.items()}
+    did = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())
     lines = [
         f"# {_text(name)}",
         "",

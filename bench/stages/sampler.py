@@ -39,7 +39,7 @@ def gumbel_noise(seeds: Sequence[int], sizes: Sequence[int]) -> list[torch.Tenso
     source, uniform = torch.Generator(), torch.empty(len(seeds), sum(sizes))
     for row, seed in zip(uniform, seeds, strict=True):
         torch.rand(len(row), generator=source.manual_seed(seed), out=row)
-    return list(_gumbel(uniform).split(list(sizes), dim=1))
+    return list(torch.split(_gumbel(uniform), list(sizes), dim=1))
 
 
 def split_mix(seeds: torch.Tensor, at: torch.Tensor | int) -> torch.Tensor:

@@ -277,7 +277,7 @@ def test_a_run_that_is_not_finished_names_the_command_that_finishes_it(tiny: Ran
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    with pytest.raises(UserError, match="1 of 13 stages are not done") as error:
+    with pytest.raises(UserError, match="1 of 14 stages are not done") as error:
         merge(tiny.experiment, tiny.origin, Store(store), tmp_path / "out", tiny.results, tell=print)
     assert first in str(error.value)  # it makes again what is damaged
     assert not (tmp_path / "out").exists()
@@ -474,7 +474,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from bench.errors import UserError
-from bench.publish import Origin, publish
+from bench.publish.upload import Origin, publish
 from bench.config.recipe import load_recipe
 from bench.pipeline.store import Store
 
