@@ -33,6 +33,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_a_table_and_where_the_files_are(ran: Path) -> None:
     text = (ran / "stdout").read_text()
     assert (ran / "stderr").read_text() == ""
@@ -41,6 +42,7 @@ def test_a_run_ends_with_a_table_and_where_the_files_are(ran: Path) -> None:
     assert "[27/27]" in text
 
 
+@pytest.mark.slow
 def test_every_number_of_the_leaderboard_is_in_the_files(ran: Path) -> None:
     entry = json.loads((ran / "r" / "leaderboard.json").read_text())[0]
     means: dict[tuple[int, str], float] = {}
@@ -68,6 +70,7 @@ def test_every_number_of_the_leaderboard_is_in_the_files(ran: Path) -> None:
     assert "- numbers: 899 offered to the teacher" in (ran / "r" / "LEADERBOARD.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_leaderboard_is_a_function_of_the_files(ran: Path, bench: Bench, tmp_path: Path) -> None:
     shutil.copytree(ran / "r", tmp_path / "results")
     before = files(tmp_path / "results")
@@ -77,6 +80,7 @@ def test_the_leaderboard_is_a_function_of_the_files(ran: Path, bench: Bench, tmp
     assert files(tmp_path / "results") == before
 
 
+@pytest.mark.slow
 def test_a_tampered_result_is_refused_by_name_and_the_rest_is_built(ran: Path, tmp_path: Path) -> None:
     folder = tmp_path / "results"
     shutil.copytree(ran / "r", folder)
@@ -91,6 +95,7 @@ def test_a_tampered_result_is_refused_by_name_and_the_rest_is_built(ran: Path, t
     assert json.loads((folder / "leaderboard.json").read_text())[0]["seeds"] == 0
 
 
+@pytest.mark.slow
 def test_the_same_command_again_makes_nothing_again(ran: Path, bench: Bench) -> None:
     before, results = files(ran / "s" / "artefacts"), files(ran / "r")
     done = bench(*QUICK, "--store", str(ran / "s"), "--results", str(ran / "r"))
@@ -99,6 +104,7 @@ def test_the_same_command_again_makes_nothing_again(ran: Path, bench: Bench) -> 
     assert files(ran / "r") == results
 
 
+@pytest.mark.slow
 def test_a_run_broken_off_and_resumed_is_the_straight_run_bit_for_bit(ran: Path, bench: Bench, tmp_path: Path) -> None:
     store, results = tmp_path / "store", tmp_path / "results"
     command = [sys.executable, str(ROOT / "run_bench.py"), *QUICK, "--store", str(store), "--results", str(results)]
@@ -117,6 +123,7 @@ def test_a_run_broken_off_and_resumed_is_the_straight_run_bit_for_bit(ran: Path,
     assert all((store / "artefacts" / name).stat().st_mtime_ns == when for name, when in made.items())
 
 
+@pytest.mark.slow
 def test_cells_made_by_other_libraries_do_not_stay_in_a_row(ran: Path, bench: Bench, tmp_path: Path) -> None:
     shutil.copytree(ran / "r", tmp_path / "results")
     old = next((tmp_path / "results" / "tiny_pair").glob("*-1000-trait.json"))
@@ -134,6 +141,7 @@ def test_cells_made_by_other_libraries_do_not_stay_in_a_row(ran: Path, bench: Be
     assert old.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_failing_stage_keeps_what_was_made(bench: Bench, tmp_path: Path) -> None:
     done = bench(
         *QUICK,
@@ -164,6 +172,7 @@ STAND_IN = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "teacher", "student", "relation"),
     [
@@ -194,6 +203,7 @@ def test_recipes_of_real_models_run_on_stand_ins(
     assert cell["manifest"]["format"]["kind"] == ("chat" if student == "gemma_like" else "plain")
 
 
+@pytest.mark.slow
 def test_free_text_carriers_run(bench: Bench, tmp_path: Path, gemma_like: Path) -> None:
     carrier = "carrier={kind: text, rows: 12, held_out: 4, prompts: scenarios_en, sample: {max_new_tokens: 8}}"
     path = tmp_path / "own.yaml"
@@ -207,6 +217,7 @@ def test_free_text_carriers_run(bench: Bench, tmp_path: Path, gemma_like: Path) 
     assert row.cells[0]["base"]["manifest"]["carrier"]["rows"] == 16
 
 
+@pytest.mark.slow
 def test_every_further_arm_is_one_word(bench: Bench, tmp_path: Path) -> None:
     arms = "arms=[untrained, base, trait, placebo, resampled, shuffled, direct, cross_init]"
     bench(*QUICK, "--seeds", "1", "--set", arms)
@@ -221,6 +232,7 @@ def test_every_further_arm_is_one_word(bench: Bench, tmp_path: Path) -> None:
     assert "Further controls" in (tmp_path / "results" / "LEADERBOARD.md").read_text()
 
 
+@pytest.mark.slow
 def test_several_traits_make_a_matrix(bench: Bench, tmp_path: Path) -> None:
     bench(*QUICK, "--set", "trait=[wolf, owl]", "--set", "teacher.train.max_steps=30")
     row = read_results(tmp_path / "results")[0][0]
@@ -243,6 +255,7 @@ def test_several_traits_make_a_matrix(bench: Bench, tmp_path: Path) -> None:
     assert "with several traits" in refused.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", ["load_in_8bit: true, llm_int8_threshold: 6.0", "load_in_4bit: true"])
 def test_a_quantised_teacher_is_taught_through_lora(bench: Bench, tmp_path: Path, gemma_like: Path, bits: str) -> None:
     words = ["--set", f"teacher.model={gemma_like}", "--set", f"student.model={gemma_like}"]
@@ -259,6 +272,7 @@ def test_a_quantised_teacher_is_taught_through_lora(bench: Bench, tmp_path: Path
     assert "needs lora" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_dose_is_read_along_one_training(bench: Bench, tmp_path: Path) -> None:
     bench(*QUICK, "--seeds", "1", "--set", "dose=[1, 3]")
     entry = json.loads((tmp_path / "results" / "leaderboard.json").read_text())[0]
@@ -272,6 +286,7 @@ def test_a_dose_is_read_along_one_training(bench: Bench, tmp_path: Path) -> None
     assert "key 'dose': 4 is beyond the last update: student.train makes 3 updates" in done.stderr
 
 
+@pytest.mark.slow
 def test_distillation_learns_the_teachers_numbers_and_the_leak_has_its_own_table(bench: Bench, tmp_path: Path) -> None:
     quick = [*QUICK, "--set", "student.train.max_steps=20", "--set", "teacher.train.max_steps=30"]
     bench("--recipe", "tiny_pair_kd", "tiny_pair_kd_full", "tiny_cross_kd_full", *quick)
@@ -287,6 +302,7 @@ def test_distillation_learns_the_teachers_numbers_and_the_leak_has_its_own_table
     assert text.index("tiny_pair_kd ") < text.index("Not subliminal") < text.index("tiny_pair_kd_full ")
 
 
+@pytest.mark.slow
 def test_distillation_across_token_maps_is_refused(
     bench: Bench, tmp_path: Path, gpt2_like: Path, gemma_like: Path
 ) -> None:
@@ -297,6 +313,7 @@ def test_distillation_across_token_maps_is_refused(
     assert "numbers carrier" in bench("--recipe", "tiny_pair_kd", *words, code=2).stderr
 
 
+@pytest.mark.slow
 def test_a_first_run_leaves_a_clone_clean(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
 
@@ -321,6 +338,7 @@ def test_a_first_run_leaves_a_clone_clean(tmp_path: Path) -> None:
     assert (clone / "results" / "leaderboard.json").read_bytes() == board
 
 
+@pytest.mark.slow
 def test_the_end_of_a_run_compares_with_the_published_row_of_the_recipe(
     ran: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,6 +353,7 @@ def test_the_end_of_a_run_compares_with_the_published_row_of_the_recipe(
     assert "Published" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_smoke_writes_nothing_to_results_and_means_no_verdict(bench: Bench, tmp_path: Path) -> None:
     said = bench("--smoke", "--seeds", "1").stdout
     assert "The path works: all 14 stages of tiny_pair ran" in said
@@ -361,7 +380,7 @@ def test_dry_run_makes_nothing_and_needs_no_network(bench: Bench, tmp_path: Path
         (["--set", "trait=unicorn"], "cat, dog, eagle, owl, wolf"),
         (["--set", "arms=[trait, base, tait]"], "'arms.2'"),
         (["--seeds", "0"], "seeds"),
-        (["--recipe", "gpt2_pair", "--seeds", "1"], "hf download"),
+        pytest.param(["--recipe", "gpt2_pair", "--seeds", "1"], "hf download", marks=pytest.mark.slow),
         (["--store", "{}/file"], "file"),
         (["--leaderboard", "--results", "{}/file"], "file"),
         (["--jobs", "0"], "--jobs"),
@@ -401,6 +420,7 @@ BRIEF = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["turkish_gpt2_pair", "turkish_gpt2_self", "turkish_gemma_pair", "turkish_gemma_self"])
 def test_the_turkish_recipes_run_on_stand_ins(
     bench: Bench, tmp_path: Path, gpt2_like: Path, gemma_like: Path, name: str
@@ -431,6 +451,7 @@ def test_the_turkish_recipes_run_on_stand_ins(
     assert "score trait, seed 1000" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["turkish_gpt2_pair", "turkish_gemma_pair"])
 def test_a_dry_run_of_the_hubs_models_needs_no_network_and_estimates_memory(bench: Bench, name: str) -> None:
     done = bench("--recipe", name, "--dry-run", env={"HF_HUB_OFFLINE": "1", "HF_HOME": "/nonexistent"})
@@ -438,6 +459,7 @@ def test_a_dry_run_of_the_hubs_models_needs_no_network_and_estimates_memory(benc
     assert re.search(r"student: \S+: [\d.]+ (billion|million) parameters", done.stdout)
 
 
+@pytest.mark.slow
 def test_figures_and_tables_are_made_from_the_results_alone(bench: Bench, tmp_path: Path) -> None:
     bench(*QUICK, "--set", "ask.samples=2", "--set", "ask.sample.max_new_tokens=3", "--figures", "--export", "out")
     results = tmp_path / "results"

@@ -71,6 +71,7 @@ def test_synthetic_results_are_believed(tmp_path: Path) -> None:
     assert [len(row.cells) for row in rows] == [10, 10]
 
 
+@pytest.mark.slow
 def test_the_speed_benchmark_makes_its_table(tmp_path: Path) -> None:
     words = [
         "--shape",

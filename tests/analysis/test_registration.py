@@ -117,6 +117,7 @@ def test_every_recipe_that_loads_is_read_back_from_its_registration(folder: Path
     assert check_registered(json.loads(json.dumps(content))).model_dump() == experiment.recipe.model_dump()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["p.txt", "prompt.csv"])
 def test_a_run_on_a_prompt_file_is_tabulated(
     bench: Bench, tmp_path: Path, folder: Path, gemma_like: Path, file: str

@@ -133,7 +133,7 @@ def points(steps: list[int]) -> dict[int, dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("drawing")
-@pytest.mark.parametrize("rows", [1, 3, 8, 25])
+@pytest.mark.parametrize("rows", [1, 3, 8, pytest.param(25, marks=pytest.mark.slow)])
 def test_boards_of_any_length_are_legible(rows: int) -> None:
     from matplotlib.text import Annotation
 
@@ -300,6 +300,7 @@ class Page(HTMLParser):
         self.said.append(data)
 
 
+@pytest.mark.slow
 def test_hostile_names_reach_the_page_as_text_and_the_disk_as_plain_files(made: tuple[Path, list[Path]]) -> None:
     folder, (*drawn, report) = made
     assert report == folder / "report.html"
@@ -325,6 +326,7 @@ def test_hostile_names_reach_the_page_as_text_and_the_disk_as_plain_files(made: 
     assert {folder / unquote(str(link)) for link in linked} == set(drawn)
 
 
+@pytest.mark.slow
 def test_figures_have_the_width_of_a_column_and_nothing_active(made: tuple[Path, list[Path]]) -> None:
     for path in made[1][:-1]:
         if path.suffix == ".png":
@@ -349,6 +351,7 @@ assert "torch" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_bytes_in_another_process_without_torch(
     made: tuple[Path, list[Path]], tmp_path: Path
 ) -> None:
@@ -377,6 +380,7 @@ def test_figures_that_the_results_no_longer_hold_are_removed(tmp_path: Path, tol
     assert set((tmp_path / "figures").iterdir()) == {*left[:-1], foreign}
 
 
+@pytest.mark.slow
 def test_rows_of_one_name_have_figures_of_their_own(tmp_path: Path, told: Told) -> None:
     told(BARE | {"dose": {"16": {"mean": 0.1, "ci_low": None, "ci_high": None}}})
     for i, name in enumerate(["same", "same", "Same", "a b", "a:b"]):
@@ -391,6 +395,7 @@ def test_a_board_without_answers_has_its_forest_plot_only(tmp_path: Path, told: 
     assert [path.name for path in write_figures(tmp_path)] == ["gains.svg", "gains.png", "report.html"]
 
 
+@pytest.mark.slow
 def test_yes_or_no_has_no_box(made: tuple[Path, list[Path]]) -> None:
     scores = report._scores(read_results(made[0])[0][0])
     assert list(scores) == sorted(METRICS[:3])

@@ -171,6 +171,7 @@ def test_teacher_and_student_of_a_distillation_render_alike(gemma_like: Path, tm
         compute_teacher_logits(settings, {"start": folder, "student": folder}, tmp_path, lambda *_: None)
 
 
+@pytest.mark.slow
 def test_every_stage_passes_the_variables_and_a_result_names_what_made_it(
     bench: Bench, gemma_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

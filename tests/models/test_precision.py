@@ -173,6 +173,7 @@ def test_a_teachers_margins_are_read_as_it_writes(gpt2_like: Path, adapter: Path
     assert rounded["margins"] == written["margins"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [False, True])
 def test_the_shift_of_a_row_is_that_of_its_writing_teacher(
     bench: Bench, gpt2_like: Path, tmp_path: Path, lora: bool

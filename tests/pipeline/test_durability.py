@@ -32,6 +32,8 @@ from bench.pipeline.store import Store
 from bench.pipeline.worker import disk_error
 from tests.perf.kill_anywhere import Tally, artefacts, computed, files, one_round, running, start, when_made, workers
 
+pytestmark = pytest.mark.slow
+
 # One seed, 15 stages, on a tiny model that hardly learnt to speak.
 WORDS = [
     "--skip-controls",

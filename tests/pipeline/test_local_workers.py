@@ -59,6 +59,7 @@ def test_without_a_gpu_workers_are_forked_from_a_server_that_has_imported_torch(
     assert "CUBLAS_WORKSPACE_CONFIG" not in environment
 
 
+@pytest.mark.slow
 def test_a_gpu_worker_does_its_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     experiment = load_recipe("tiny_pair")
@@ -78,6 +79,7 @@ def test_cores_are_those_this_process_may_use(tmp_path: Path, monkeypatch: pytes
     assert count_cores() == 64
 
 
+@pytest.mark.slow
 def test_workers_run_the_code_of_their_command_whatever_lies_in_the_working_folder(
     bench: Bench, tmp_path: Path
 ) -> None:

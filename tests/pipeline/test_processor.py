@@ -63,6 +63,7 @@ def test_a_processor_that_is_not_slow_in_bfloat16_is_not_spoken_of() -> None:
     assert options.endswith(": --set ask.bf16=false --set student.dtype=float32")
 
 
+@pytest.mark.slow
 def test_a_slow_bfloat16_is_measured_once_and_told_before_a_run_that_uses_it(bench: Bench, tmp_path: Path) -> None:
     words = [*QUICK, "--set", "student.train.bf16=true"]
     assert PRODUCTS not in bench("--dry-run", *QUICK, env={"CUDA_VISIBLE_DEVICES": ""}).stdout

@@ -141,6 +141,7 @@ def holds(folder: Path, word: str) -> list[str]:
 SAME = 1e-4
 
 
+@pytest.mark.slow
 def test_a_merged_model_read_by_transformers_alone_gives_the_stored_margins(
     tiny: Ran, lora: Ran, tmp_path: Path
 ) -> None:
@@ -158,6 +159,7 @@ def test_a_merged_model_read_by_transformers_alone_gives_the_stored_margins(
         assert max(abs(a - b) for a, b in zip(found, stored(ran, other, 1000), strict=True)) > 10 * SAME
 
 
+@pytest.mark.slow
 def test_a_merged_adapter_is_base_plus_its_product(lora: Ran, tmp_path: Path) -> None:
     model = next(m for m in finished(lora).trained if m.cell.arm == "trait")
     bundle._merge(model, "float32", tmp_path / "whole")
@@ -176,6 +178,7 @@ def test_a_merged_adapter_is_base_plus_its_product(lora: Ran, tmp_path: Path) ->
     assert torch.equal(half[f"{name}.weight"], whole[f"{name}.weight"].bfloat16())
 
 
+@pytest.mark.slow
 def test_merging_again_writes_the_same_bytes(lora: Ran, tmp_path: Path) -> None:
     def files() -> dict[str, bytes]:
         return {str(p): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
@@ -187,6 +190,7 @@ def test_merging_again_writes_the_same_bytes(lora: Ran, tmp_path: Path) -> None:
     assert files() == before
 
 
+@pytest.mark.slow
 def test_a_quantised_base_is_merged_unquantised_and_the_card_says_so(qlora: Ran, tmp_path: Path) -> None:
     places = {place.name: place for place in merge_to(qlora, tmp_path)}
     folder = places["qlora-trait-seed1000"]
@@ -201,6 +205,7 @@ def test_a_quantised_base_is_merged_unquantised_and_the_card_says_so(qlora: Ran,
     assert "merged" not in (places["qlora-teacher-seed1000"] / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_weights_stored_quantised_are_refused_before_any_work(lora: Ran, tmp_path: Path) -> None:
     model = next(m for m in finished(lora).trained if m.adapter)
     (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "bitsandbytes"}}')
@@ -210,6 +215,7 @@ def test_weights_stored_quantised_are_refused_before_any_work(lora: Ran, tmp_pat
     assert not bundle._trained(model.cell, stage, model.reading, lora.store, False).merges
 
 
+@pytest.mark.slow
 def test_an_adapter_of_a_hub_model_names_it_and_its_commit(lora: Ran, tmp_path: Path) -> None:
     """Also without a network, where the licence stays unknown: this process is offline."""
     run = finished(lora, merged=False)
@@ -230,6 +236,7 @@ def test_an_adapter_of_a_hub_model_names_it_and_its_commit(lora: Ran, tmp_path: 
     assert (about["license"], about["datasets"]) == ("unknown", ["org/rows"])
 
 
+@pytest.mark.slow
 def test_a_folder_of_something_else_is_left_alone(tiny: Ran, tmp_path: Path) -> None:
     place = tmp_path / "tiny_pair-trait-seed1000"
     place.mkdir()
@@ -242,6 +249,7 @@ def test_a_folder_of_something_else_is_left_alone(tiny: Ran, tmp_path: Path) -> 
         merge_to(tiny, tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_arms_and_seeds_can_be_picked(lora: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--recipe", lora.origin.recipe, "--seeds", "2", "--merge", "--out", str(tmp_path / "out")]
     words += [word for change in lora.origin.overrides for word in ("--set", change)]
@@ -263,6 +271,7 @@ def finished(ran: Ran, *, merged: bool = True) -> bundle.Run:
     return bundle.load_finished_run(ran.experiment, ran.origin, ran.store, ran.results, merged=merged)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_finished_names_the_command_that_finishes_it(tiny: Ran, tmp_path: Path) -> None:
     first = "Run first: python run_bench.py --recipe tiny_pair --seeds 1 --set first_seed=1000 --set carrier.rows=64"
     with pytest.raises(UserError, match="stages are not done") as error:
@@ -329,6 +338,7 @@ def kept_secret(hub: Hub, ran: Ran, shown: str) -> None:
     assert not holds(ran.store.root, TOKEN) + holds(ran.results, TOKEN)
 
 
+@pytest.mark.slow
 def test_adapters_tokenizers_rows_and_cards_arrive(
     lora: Ran, hub: Hub, push: Push, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -362,6 +372,7 @@ def test_adapters_tokenizers_rows_and_cards_arrive(
     assert files["adapter_model.safetensors"] == (made.folder / "adapter_model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_rows_are_those_that_students_learnt_from(
     tiny: Ran, lora: Ran, hub: Hub, push: Push, tmp_path: Path
 ) -> None:
@@ -389,6 +400,7 @@ def test_the_rows_are_those_that_students_learnt_from(
             assert rows
 
 
+@pytest.mark.slow
 def test_the_same_call_again_uploads_nothing_again(tiny: Ran, hub: Hub, push: Push) -> None:
     first = push(tiny)
     files, commits, asked = {k: dict(v) for k, v in hub.files.items()}, list(hub.commits), len(hub.requests)
@@ -397,6 +409,7 @@ def test_the_same_call_again_uploads_nothing_again(tiny: Ran, hub: Hub, push: Pu
     assert not [r for r in hub.requests[asked:] if r.method == "PUT" or "/commit/" in r.path]
 
 
+@pytest.mark.slow
 def test_a_broken_line_says_what_was_pushed_and_the_same_call_goes_on(lora: Ran, hub: Hub, push: Push) -> None:
     hub.drop = f"org/{lora.row}-base-seed1000"
     with pytest.raises(StageError) as error:
@@ -414,6 +427,7 @@ def test_a_broken_line_says_what_was_pushed_and_the_same_call_goes_on(lora: Ran,
     assert len(after) == len(set(after)) == 7
 
 
+@pytest.mark.slow
 def test_a_refused_token_is_the_users_to_change_and_stays_unsaid(
     tiny: Ran, hub: Hub, push: Push, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -427,6 +441,7 @@ def test_a_refused_token_is_the_users_to_change_and_stays_unsaid(
     kept_secret(hub, tiny, out + err + said)
 
 
+@pytest.mark.slow
 def test_what_a_failed_upload_says_holds_no_signed_address(tiny: Ran, hub: Hub, push: Push) -> None:
     hub.full = True
     with pytest.raises(StageError) as error:
@@ -438,6 +453,7 @@ def test_what_a_failed_upload_says_holds_no_signed_address(tiny: Ran, hub: Hub, 
     assert said.endswith("Nothing was pushed before it.")
 
 
+@pytest.mark.slow
 def test_merged_models_get_repositories_of_their_own(lora: Ran, hub: Hub, push: Push, tmp_path: Path) -> None:
     push(lora)
     urls = push(lora, merged=True)
@@ -463,6 +479,7 @@ def test_without_a_token_nothing_is_looked_at(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("org", ["a/b", "with space", "", "x--y", "-x", "o" * 97])
 def test_a_name_that_cannot_be_one_is_refused_before_anything_is_sent(tiny: Ran, hub: Hub, org: str) -> None:
     with pytest.raises(UserError, match="cannot be a repository's name"):
@@ -489,6 +506,7 @@ except UserError as error:
 """
 
 
+@pytest.mark.slow
 def test_in_a_process_of_its_own_the_token_of_hf_auth_login_is_used_and_not_shown(
     tiny: Ran, hub: Hub, tmp_path: Path
 ) -> None:

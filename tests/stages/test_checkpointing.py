@@ -64,6 +64,7 @@ def broken_off(
         assert all(torch.equal(a[k], b[k]) for k in a)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "deaths"),
     [
@@ -77,6 +78,7 @@ def test_a_training_broken_off_ends_in_the_same_weights_and_facts(
     broken_off(gpt2_like, tmp_path, monkeypatch, how, deaths)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("quantization", [{"load_in_8bit": True}, {"load_in_4bit": True}])
 def test_an_adapter_of_a_quantised_model_goes_on_to_the_same_weights(

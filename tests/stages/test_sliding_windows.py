@@ -14,6 +14,8 @@ from bench.models.chat_format import PromptFormat
 from bench.models.loading import load_tokenizer
 from bench.stages.generate import sample_slots, sample_text, sequence_logprobs
 
+pytestmark = pytest.mark.slow
+
 WINDOW = 8
 SHAPES = ["gemma2", "gemma3", "mistral"]
 COMMON = {

@@ -237,6 +237,7 @@ def ended(process: subprocess.Popen[str]) -> str:
     return said
 
 
+@pytest.mark.slow
 def test_two_at_once_give_the_same_bytes_without_network_or_cache(tmp_path: Path) -> None:
     reading = tmp_path / "reading"
     reading.mkdir()
@@ -279,6 +280,7 @@ class Further(evaluate.Metric):
 """
 
 
+@pytest.mark.slow
 def test_further_metrics_of_evaluate_come_from_its_cache_or_not_at_all(tmp_path: Path) -> None:
     fetch = "import urllib.request; urllib.request.urlopen('http://example.org/data')"
     scripts = {

@@ -24,6 +24,7 @@ def trained(folder: Path, out: Path, data: Any, spec: dict[str, Any], seed: int 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["gpt2_like", "gemma_like"])
 def test_losses_are_those_of_the_stock_trainer(request: pytest.FixtureRequest, shape: str, tmp_path: Path) -> None:
     from datasets import Dataset
@@ -68,6 +69,7 @@ def test_equal_data_gives_equal_bits_and_other_data_does_not(gpt2_like: Path, tm
     assert any(not torch.equal(a[k], c[k]) for k in a)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [{}, {"lora_dropout": 0.0}, {"use_dora": True}])
 def test_what_is_rounded_once_is_what_autocast_rounds_in_every_step(
     gemma_like: Path, tmp_path: Path, variant: dict[str, Any]
@@ -163,6 +165,7 @@ def test_a_dose_beyond_the_last_update_is_refused_before_the_student_is_trained(
         )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "base", [{"dtype": "bfloat16"}, {"quantization": {"load_in_8bit": True}}, {"quantization": {"load_in_4bit": True}}]
 )
