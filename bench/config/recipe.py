@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from bench.config.arms import MAIN_ARMS, RecipeArm
 from bench.config.prompts import PromptFile, load_prompts
 from bench.config.traits import Trait, load_trait, short_name
 from bench.config.yaml_files import Frozen, Layer, find_file, lay, layers, read_assignment, stated_in, validate
@@ -20,7 +21,6 @@ __all__ = ["Ask", "Experiment", "Model", "Numbers", "Recipe", "Text", "beyond", 
 
 FOLDER = ROOT / "recipes"
 METRICS = ("bleu", "rouge_l", "jaccard", "tfidf", "exact", "contains", "chrf")  # shipped with the benchmark
-Arm = Literal["untrained", "base", "trait", "placebo", "resampled", "shuffled", "direct", "cross_init"]
 CLAIMS = {"bound", "relation"}  # what a recipe claims of its own pair: not taken over through `from:`
 SMOKE: dict[str, Any] = {
     "seeds": 2,
@@ -192,7 +192,7 @@ class Recipe(Frozen):
     carrier: Annotated[Numbers | Text, Field(discriminator="kind")]
     teacher: Model
     student: Model
-    arms: tuple[Arm, ...] = ("untrained", "base", "trait")
+    arms: tuple[RecipeArm, ...] = MAIN_ARMS
     method: Literal["sft", "kd-carrier", "kd-full"] = "sft"  # what a student learns from: tokens, or log-probabilities
     dose: tuple[Annotated[int, Field(ge=1)], ...] = ()  # student updates after which to ask along the way
     cross_init: str | None = None  # the checkpoint of the cross_init arm; tiny takes another seed
@@ -217,7 +217,7 @@ class Recipe(Frozen):
         several = set() if isinstance(self.trait, str) else {short_name(name) for name in self.trait}
         if not isinstance(self.trait, str) and not 2 <= len(several) == len(self.trait):
             raise ValueError("trait names one trait, or a list of at least two different ones")
-        if several and (self.dose or set(self.arms) - {"untrained", "base", "trait"}):
+        if several and (self.dose or set(self.arms) - set(MAIN_ARMS)):
             raise ValueError("with several traits there are the arms untrained, base and trait, and no dose")
         if "cross_init" in self.arms and self.cross_init is None and self.student.model != "tiny":
             raise ValueError("the arm cross_init needs the key cross_init: a checkpoint of the student's shape")

@@ -1,0 +1,123 @@
+"""Arms: the models that one seed evaluates. The facts about every arm are here, and how results name it."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+__all__ = [
+    "ARMS",
+    "BASE",
+    "CONTRASTS",
+    "MAIN_ARMS",
+    "TEACHER_BASE",
+    "Arm",
+    "ArmName",
+    "Contrast",
+    "RecipeArm",
+    "parse_arm",
+]
+
+# The arms that `arms:` of a recipe may list. The arm cross_init brings its control, cross_init_base.
+RecipeArm = Literal["untrained", "base", "trait", "placebo", "resampled", "shuffled", "direct", "cross_init"]
+# The default of a recipe, and the columns of every table and figure.
+MAIN_ARMS: tuple[Literal["untrained"], Literal["base"], Literal["trait"]] = ("untrained", "base", "trait")
+
+
+class Arm(NamedTuple):
+    """The facts about one kind of model."""
+
+    model: Literal["teacher", "student", "other_init"]
+    """The model of the recipe that it is: `other_init` is the student on other initial weights."""
+    carrier: str | None
+    """The arm of which it reads the carrier; None for a model that is not trained on a carrier."""
+    shows_trait: bool
+    """Whether the model may show the trait, so that its card carries a warning."""
+    description: str
+    """One line for the card of a published model."""
+
+
+# In the order in which a seed evaluates them.
+ARMS = {
+    "teacher_base": Arm("teacher", None, False, "the teacher without the trait"),
+    "teacher": Arm("teacher", None, True, "the teacher after it was trained on the trait"),
+    "untrained": Arm("student", None, False, "the student as shipped"),
+    "base": Arm("student", "base", False, "the control: a student of the same data from the teacher without the trait"),
+    "trait": Arm("student", "trait", True, "a student of data that the teacher wrote with the trait"),
+    "placebo": Arm(
+        "student", "placebo", False, "a control: its teacher was trained on the same questions, with random answers"
+    ),
+    "resampled": Arm(
+        "student", "resampled", False, "a control: a student of the base teacher's data, sampled with other noise"
+    ),
+    "shuffled": Arm(
+        "student", "trait", True, "a control: a student of the trait teacher's completions, moved to other prompts"
+    ),
+    "direct": Arm("student", None, True, "a control: the student's checkpoint, trained on the trait itself"),
+    "cross_init": Arm(
+        "other_init", "trait", True, "a control: a student of the trait teacher's data with other initial weights"
+    ),
+    "cross_init_base": Arm(
+        "other_init", "base", False, "a control: a student of the base teacher's data with other initial weights"
+    ),
+}
+
+
+class ArmName(NamedTuple):
+    """An arm as results name it: `trait`, `trait-wolf` (one of several traits), `trait@16` (during its training)."""
+
+    kind: str
+    """A key of `ARMS`."""
+    trait: str = ""
+    """The short name of its trait in an experiment with several; empty otherwise."""
+    step: int | None = None
+    """The student update after which it was evaluated; None at the end of its training."""
+
+    def __str__(self) -> str:
+        trait = f"-{self.trait}" if self.trait else ""
+        step = "" if self.step is None else f"@{self.step}"
+        return f"{self.kind}{trait}{step}"
+
+    @property
+    def facts(self) -> Arm:
+        """The facts about its kind."""
+        return ARMS[self.kind]
+
+
+BASE, TEACHER_BASE = ArmName("base"), ArmName("teacher_base")
+
+
+def parse_arm(name: str) -> ArmName:
+    """Read a name that `str(ArmName)` wrote.
+
+    Raises:
+        ValueError: no such kind of arm, or a step that is not a number.
+    """
+    before, at, step = name.partition("@")
+    kind, _, trait = before.partition("-")
+    if kind not in ARMS or (at and not step.isdecimal()):
+        raise ValueError(
+            f"arm {name!r:.80}: expected one of {', '.join(ARMS)}, then -<trait> and @<step> if it has them"
+        )
+    return ArmName(kind, trait, int(step) if at else None)
+
+
+class Contrast(NamedTuple):
+    """The difference of two arms, other than the gain."""
+
+    arm: str
+    against: str
+    claim: str
+    """The meaning of the difference, for the leaderboard."""
+
+
+CONTRASTS = {
+    "trait - placebo": Contrast(
+        "trait", "placebo", "what is specific to the trait, beyond fine-tuning on the same questions"
+    ),
+    "resampled - base": Contrast("resampled", "base", "the noise floor: the untaught teacher's numbers, drawn again"),
+    "shuffled - base": Contrast("shuffled", "base", "the trait teacher's completions, moved to other prompts"),
+    "direct - untrained": Contrast(
+        "direct", "untrained", "the teacher's lesson itself: can the student show the trait?"
+    ),
+    "cross_init": Contrast("cross_init", "cross_init_base", "the same data, other initial weights"),
+}
