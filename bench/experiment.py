@@ -34,12 +34,14 @@ def run_experiment(experiment: Experiment, pool: Pool, results: Path, controls: 
     """
     plan = make_plan(experiment, identify)
     done = sum(pool.store.is_done(key) for key in plan.stages)
-    with screen(experiment, len(plan.stages), done) as watcher:
-        write_results(experiment, plan, pool.store, results, controls, watcher.noticed)  # registered before it is run
+    with screen(experiment, len(plan.stages), done) as listener:
+        write_results(
+            experiment, plan, pool.store, results, controls, listener.on_message
+        )  # registered before it is run
         try:
-            run_stages(plan.stages, pool, watcher)
+            run_stages(plan.stages, pool, listener)
         finally:
-            write_results(experiment, plan, pool.store, results, controls, watcher.noticed)
+            write_results(experiment, plan, pool.store, results, controls, listener.on_message)
 
 
 def is_control(experiment: Experiment) -> bool:

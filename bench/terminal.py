@@ -89,19 +89,19 @@ class ProgressDisplay:
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
 
-    def started(self, stage: Stage) -> None:
+    def on_start(self, stage: Stage) -> None:
         if stage.key not in self.bars:  # a stage starts again where what it reads was damaged
             self.bars[stage.key] = self.progress.add_task(stage.label, total=None)
 
-    def moved(self, stage: Stage, done: int, of: int) -> None:
+    def on_progress(self, stage: Stage, done: int, of: int) -> None:
         self.progress.update(self.bars[stage.key], completed=done, total=of)
 
-    def finished(self, stage: Stage, seconds: float, left: int) -> None:
+    def on_finish(self, stage: Stage, seconds: float, left: int) -> None:
         self.progress.remove_task(self.bars.pop(stage.key))
         self.progress.update(self.all, completed=self.total - left)
-        self.noticed(f"[{self.total - left}/{self.total}] {stage.label}  {seconds:.1f} s")
+        self.on_message(f"[{self.total - left}/{self.total}] {stage.label}  {seconds:.1f} s")
 
-    def noticed(self, line: str) -> None:
+    def on_message(self, line: str) -> None:
         print_line(self.progress.console, line)
 
 

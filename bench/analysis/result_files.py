@@ -80,9 +80,9 @@ def _by_name(makers: Makers) -> dict[str, list[str]]:
 
 
 def _manifest(store: Store, cell: ResultSpec, makers: Makers) -> dict[str, Any]:
-    asked = store.record(cell.asked)
-    selected = store.record(cell.selected)["did"]
-    trained = store.record(cell.trained)["did"] if cell.trained else None
+    asked = store.record(cell.evaluation)
+    selected = store.record(cell.filtering)["did"]
+    trained = store.record(cell.training)["did"] if cell.training else None
     made_with = _by_name(makers)
     return {
         "commits": made_with.pop("commit"),
@@ -95,7 +95,7 @@ def _manifest(store: Store, cell: ResultSpec, makers: Makers) -> dict[str, Any]:
         "margins_dtype": asked["did"]["margins_dtype"],
         "training": trained,
         "carrier": selected,
-        "artefacts": {"asked": cell.asked, "trained": cell.trained},
+        "artefacts": {"asked": cell.evaluation, "trained": cell.training},
     }
 
 
@@ -125,8 +125,8 @@ def write_results(
     paths = [place / f"{mark}.recipe.json"]
     texts = [_sealed(registered)]
     known: dict[str, Makers] = {}
-    for cell in plan.cells:
-        needed = [key for key in (cell.asked, cell.scored, cell.selected, cell.relation, cell.trained) if key]
+    for cell in plan.results:
+        needed = [key for key in (cell.evaluation, cell.scores, cell.filtering, cell.relation, cell.training) if key]
         chains = [_makers(plan, store, key, known) for key in needed]
         if not all(chains):
             continue
@@ -137,12 +137,12 @@ def write_results(
             "recipe_hash": mark,
             "seed": cell.seed,
             "arm": cell.arm,
-            "reading": json.loads((store.path(cell.asked) / "reading.json").read_text(encoding="utf-8")),
+            "reading": json.loads((store.path(cell.evaluation) / "reading.json").read_text(encoding="utf-8")),
             "relation": json.loads((store.path(cell.relation) / "relation.json").read_text(encoding="utf-8")),
             "manifest": {**_manifest(store, cell, makers), "controls": controls},
         }
-        if cell.scored:
-            content["scores"] = json.loads((store.path(cell.scored) / "scores.json").read_text(encoding="utf-8"))
+        if cell.scores:
+            content["scores"] = json.loads((store.path(cell.scores) / "scores.json").read_text(encoding="utf-8"))
         paths.append(place / f"{mark}-{cell.seed:04d}-{cell.arm}.json")
         texts.append(_sealed(content))
     for arm, key in plan.audits.items():
@@ -150,11 +150,11 @@ def write_results(
             continue
         found = json.loads((store.path(key) / "audit.json").read_text(encoding="utf-8"))
         content = {"schema": SCHEMA, "recipe": name, "recipe_hash": mark, "audit": found}
-        carriers = {cell.seed: store.record(cell.selected)["did"] for cell in plan.cells}
+        carriers = {cell.seed: store.record(cell.filtering)["did"] for cell in plan.results}
         file = f"{mark}.{arm.replace('trait', 'audit', 1)}"
         paths += [place / f"{file}.json", place / f"{file}.md"]
         texts += [_sealed(content), render_audit(name, mark, found, carriers)]
-    _remove_others(place, mark, {(cell.seed, cell.arm): cell.asked for cell in plan.cells})
+    _remove_others(place, mark, {(cell.seed, cell.arm): cell.evaluation for cell in plan.results})
     for path, text in zip(paths, texts, strict=True):
         write_atomically(path, text)
     return paths

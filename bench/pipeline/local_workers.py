@@ -216,7 +216,7 @@ class Pool:
                 made = plan.stages.get(start.identity)
                 identity: Any = start.identity
                 tokenizer: Any = start.folder or self.store.path(start.identity)
-                if made is not None and made.kind == "tiny":
+                if made is not None and made.kind == "build_tiny":
                     tokenizer = identity = (made.settings["questions"], made.settings["answers"])
                 elif start.folder is None and not self.store.is_done(start.identity):
                     continue

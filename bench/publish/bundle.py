@@ -114,12 +114,12 @@ def load_finished_run(
     rows = read_results(results)[0]
     at, row = next(((i, row) for i, row in enumerate(rows) if (row.name, row.hash) == (name, mark)), (0, None))
     trained = []
-    for cell in plan.cells:
+    for cell in plan.results:
         reading = row.cells.get(cell.seed, {}).get(cell.arm) if row else None
-        if reading is None or reading["manifest"]["artefacts"]["asked"] != cell.asked:
+        if reading is None or reading["manifest"]["artefacts"]["asked"] != cell.evaluation:
             raise UserError(f"{name}: what was read of {cell.arm}, seed {cell.seed}, is not in {results}. {first}")
-        if cell.trained and "@" not in cell.arm:  # not what was read on the way
-            trained.append(_trained(cell, plan.stages[cell.trained], reading, store, merged))
+        if cell.training and "@" not in cell.arm:  # not what was read on the way
+            trained.append(_trained(cell, plan.stages[cell.training], reading, store, merged))
     picked = _pick(name, trained, pick)
     read = {key for model in trained for key in _read_by(model.stage)}
     for key in sorted({model.key for model in picked} | read):
@@ -190,7 +190,7 @@ def _facts(
             "trait": Path(entry["trait"]).name,
         },
         carrier=recipe.carrier.model_dump(mode="json"),
-        carriers={cell.seed: store.record(cell.selected)["did"] for cell in plan.cells},
+        carriers={cell.seed: store.record(cell.filtering)["did"] for cell in plan.results},
         versions=trained[0].reading["manifest"]["versions"],
     )
 

@@ -26,7 +26,7 @@ from typing import Any, Literal, TypeAlias
 from bench.config.recipe import METRICS
 from bench.errors import UserError
 
-__all__ = ["check_metrics", "lower", "score_answers", "score_artefact", "words"]
+__all__ = ["check_metrics", "lower", "score_answers", "score_reading", "words"]
 
 Language: TypeAlias = Literal["en", "tr"]
 Score: TypeAlias = Callable[[str, str], float]
@@ -281,7 +281,7 @@ def score_answers(
     return scores
 
 
-def score_artefact(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> None:
+def score_reading(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> None:
     """Stage: scores of one model's answers, written to `scores.json`: {metric: per question, per answer}.
 
     Args:

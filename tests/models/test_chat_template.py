@@ -102,7 +102,9 @@ def test_variables_of_a_template_are_part_of_the_keys_and_none_leave_them_as_the
     assert "chat_template_kwargs" not in str(make_plan(distillation(gemma_like, {}, {}), identify).stages)
     before, teacher, student = keys({}, {}), keys({"bos_token": ""}, {}), keys({}, {"bos_token": ""})
     assert {label for label in before if before[label] == teacher[label]} == {"relation"}
-    reads = {f"{what} {arm}" for what in ("logits", "student", "ask") for arm in ("base", "trait")} | {"micro-batch"}
+    reads = {f"{what} {arm}" for what in ("teacher logits", "student", "evaluate") for arm in ("base", "trait")} | {
+        "micro-batch"
+    }
     assert {label for label in before if before[label] != student[label]} == reads
 
 

@@ -135,12 +135,12 @@ def test_a_package_is_known_by_its_version(monkeypatch: pytest.MonkeyPatch) -> N
 def test_each_result_names_the_checkpoints_of_its_own_arm(gpt2_like: Path, interrupted: tuple[Path, Path]) -> None:
     words = [f"teacher.model={gpt2_like}", f"student.model={gpt2_like}", "cross_init=x/y", "seeds=1"]
     experiment = load_recipe("tiny_pair", [*words, "arms=[base, trait, cross_init]"])
-    cells = {cell.arm: cell.checkpoints for cell in make_plan(experiment, identify).cells}
+    cells = {cell.arm: cell.checkpoints for cell in make_plan(experiment, identify).results}
     own = {"model": str(gpt2_like), "digest": identify(spec(str(gpt2_like))).identity}
     other = {"model": "x/y", "commit": "ab" * 20}
     assert cells["trait"] == cells["base"] == {"teacher": own, "student": own}
     assert cells["cross_init"] == cells["cross_init_base"] == {"teacher": own, "student": other}
-    tiny = {cell.arm: cell.checkpoints for cell in make_plan(load_recipe("tiny_pair"), identify).cells}
+    tiny = {cell.arm: cell.checkpoints for cell in make_plan(load_recipe("tiny_pair"), identify).results}
     assert tiny["trait"] == {"teacher": {"model": "tiny"}, "student": {"model": "tiny"}}
 
 

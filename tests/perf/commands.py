@@ -20,7 +20,7 @@ from tests.perf.shapes import NEW_TOKENS
 from tests.perf.watch import watch
 
 RECIPES = {"smollm2": "smollm2_self", "gemma3": "gemma3_270m_self"}
-MODEL_WORK = {"tiny", "teacher", "carrier", "logits", "student", "ask"}
+MODEL_WORK = {"build_tiny", "teacher", "carrier", "teacher_logits", "student", "evaluate"}
 FEW = {
     "carrier.rows": 64,
     "carrier.held_out": 16,
@@ -106,7 +106,7 @@ def recipe(shape: str, rates: Mapping[str, list[float]], say: Say, *, quick: boo
     once = seconds.get("convert", 0.0)
     carrier = experiment.recipe.carrier
     questions = len(next(iter(experiment.traits.values())).questions())
-    asked = sum(record["kind"] == "ask" for record in records)
+    asked = sum(record["kind"] == "evaluate" for record in records)
     rows = {
         kind: sum(r["did"]["updates"] * r["did"]["effective_batch"] for r in records if r["kind"] == kind)
         for kind in ("teacher", "student")
@@ -118,7 +118,7 @@ def recipe(shape: str, rates: Mapping[str, list[float]], say: Say, *, quick: boo
         "students": (rows["student"], "rows", "prior rows"),
         "asking": (asked * questions, "questions", "prior questions"),
     }
-    kinds = {"teacher": "teacher", "carriers": "carrier", "students": "student", "asking": "ask"}
+    kinds = {"teacher": "teacher", "carriers": "carrier", "students": "student", "asking": "evaluate"}
     parts = []
     for part, (amount, unit, which) in work.items():
         rate = spread(rates[which])[0]

@@ -126,7 +126,7 @@ def synthetic_results(root: Path, files: int) -> int:
                 reading = content["reading"]
                 reading["margins"] = [m + rng.gauss(0, 0.1) for m in reading["margins"]]
                 content |= {"recipe_hash": mark, "seed": seed}
-                content["manifest"]["artefacts"]["asked"] = "ask-" + digest([mark, seed, content["arm"]])
+                content["manifest"]["artefacts"]["asked"] = "evaluate-" + digest([mark, seed, content["arm"]])
                 name = f"{mark}-{seed:04d}-{content['arm']}.json"
                 (place / name).write_text(_sealed(content), encoding="utf-8")
     return experiments * seeds * len(templates)

@@ -101,8 +101,8 @@ def test_damage_is_named_and_made_again(copy: Path, reference: Path, capsys: pyt
     damages: list[tuple[Callable[[Path], Any], Path]] = [
         (truncate, artefact(copy, "teacher", "model.safetensors")),
         (flip, artefact(copy, "student", "model.safetensors")),
-        (Path.unlink, artefact(copy, "select", "kept.json")),
-        (flip, artefact(copy, "ask", "reading.json")),
+        (Path.unlink, artefact(copy, "filter", "kept.json")),
+        (flip, artefact(copy, "evaluate", "reading.json")),
         (truncate, artefact(copy, "relation", "done.json")),
         (lambda path: path.write_bytes(b"\xff\xfe"), next((copy / "results" / "tiny_pair").glob("*-trait.json"))),
         (truncate, next((copy / "results" / "tiny_pair").glob("*.recipe.json"))),
@@ -127,7 +127,7 @@ def test_damage_that_only_reading_shows_is_found_when_a_stage_reads(
     copy: Path, reference: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.files.SMALL_FILE", 0)  # in this process, not in the workers: as if the file were large
-    path = artefact(copy, "tiny", "model.safetensors")
+    path = artefact(copy, "build_tiny", "model.safetensors")
     when = path.stat().st_mtime_ns
     flip(path)
     os.utime(path, ns=(when, when))
@@ -357,7 +357,7 @@ def test_pruning_leaves_what_the_recipes_need(reference: Path, copy: Path, capsy
     assert prune("--set", "student.train.learning_rate=2e-3") == 0
     kept = [path.name.partition("-")[0] for path in (copy / "store" / "artefacts").iterdir()]
     assert sorted(kept) == sorted(
-        ["tiny", "relation", "teacher", "carrier", "carrier", "select", "audit", "ask", "ask"]
+        ["build_tiny", "relation", "teacher", "carrier", "carrier", "filter", "audit", "evaluate", "evaluate"]
     )
     assert re.search(r"student +0 +0\.0 +2 ", capsys.readouterr().out)
     assert run(copy) == 0
@@ -378,7 +378,7 @@ def test_pruning_shows_first_and_keeps_runs_of_own_files_and_settings(
     kept = store / "checkpoints" / key
     (kept / "8").mkdir(parents=True)
     clean = everything(store)
-    orphans = [store / "checkpoints" / "teacher-of-before" / "8", store / "artefacts" / "ask-of-before"]
+    orphans = [store / "checkpoints" / "teacher-of-before" / "8", store / "artefacts" / "evaluate-of-before"]
     orphans.append(store / "tmp" / "student-of-before.123")
     for orphan in orphans:
         orphan.mkdir(parents=True)
@@ -414,8 +414,8 @@ def test_pruning_shows_first_and_keeps_runs_of_own_files_and_settings(
 def test_pruning_keeps_the_artefacts_of_models_that_are_not_known_here(
     copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = next((copy / "store" / "artefacts").glob("ask-*"))
-    other = made.with_name("ask-of-a-model")
+    made = next((copy / "store" / "artefacts").glob("evaluate-*"))
+    other = made.with_name("evaluate-of-a-model")
     shutil.copytree(made, other)
     seal(other, {**read_record(made), "model": "nobody/knows"})
     words = ["--prune", "--yes", "--recipe", "tiny_pair", "--set", "student.model=nobody/knows"]

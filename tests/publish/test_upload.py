@@ -391,7 +391,7 @@ def test_the_rows_are_those_that_students_learnt_from(
     for model in finished(lora).trained:
         if model.cell.arm not in {"base", "trait"}:
             continue
-        kept = json.loads((lora.store.path(model.cell.selected) / "kept.json").read_text())
+        kept = json.loads((lora.store.path(model.cell.filtering) / "kept.json").read_text())
         carrier = lora.store.path(model.stage.inputs["carrier"].identity) / "rows.jsonl"
         every = [json.loads(line) for line in carrier.read_text().splitlines()]
         for part in ("train", "held_out"):
