@@ -14,8 +14,9 @@ from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from bench.config.schema import StrictModel, validate
 from bench.config.tables import read_lines, read_table
-from bench.config.yaml_files import Frozen, find_file, load_yaml, validate
+from bench.config.yaml_files import find_file, load_yaml
 from bench.errors import UserError
 from bench.files import ROOT
 
@@ -25,7 +26,7 @@ FOLDER = ROOT / "recipes" / "prompts"
 LIMIT = 2_000_000
 
 
-class PromptFile(Frozen):
+class PromptFile(StrictModel):
     """A user's own prompts: a line each of a `.txt`, or the texts in one column of a `.jsonl`, `.csv` or `.parquet`.
 
     A `.txt` file has no columns and keeps the default of `column`, which a registration states for every file.
@@ -49,7 +50,7 @@ class PromptFile(Frozen):
         return column
 
 
-class PromptSet(Frozen):
+class PromptSet(StrictModel):
     """Prompts written out one by one, or templates over lists, of whose combinations all or `draw` many are prompts.
 
     A template that names one list several times takes a different entry of it each time.
@@ -139,7 +140,7 @@ def _draw(sizes: Sequence[int], wanted: int) -> Iterator[tuple[int, int]]:
 
 def _read_set(name: str, base: Path) -> Iterator[str]:
     endings = ".yaml, .yml (a file of prompts is stated as {file: NAME} and ends in .txt, .jsonl, .csv, .parquet)"
-    path = find_file(name, FOLDER, "prompt set", base=base, endings=endings)
+    path = find_file(name, FOLDER, "prompt set", relative_to=base, endings=endings)
     spec = validate(PromptSet, load_yaml(path, "prompt set", FOLDER), str(path))
     yield from spec.prompts
     templates = [_Template(text, spec.lists) for text in spec.templates]

