@@ -26,7 +26,8 @@ from bench.terminal import (
 )
 
 if TYPE_CHECKING:
-    from bench.config.recipe import Experiment, Model
+    from bench.config.model_settings import Model
+    from bench.config.recipe import Experiment
     from bench.pipeline.local_workers import Pool
     from bench.pipeline.store import Store
 

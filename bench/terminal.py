@@ -20,7 +20,8 @@ from rich.progress import (
 from rich.table import Column, Table
 
 if TYPE_CHECKING:
-    from bench.config.recipe import Experiment, Model
+    from bench.config.model_settings import Model
+    from bench.config.recipe import Experiment
     from bench.pipeline.plan import Plan, Stage
     from bench.pipeline.prune import Folder, Run
     from bench.pipeline.store import Store

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt, TypeAdapter
 
-from bench.config.recipe import Recipe, hash_of
+from bench.config.recipe import Recipe, hash_experiment
 from bench.config.traits import all_questions, registered_traits, short_name
 
 __all__ = [
@@ -117,7 +117,7 @@ def check_registered(content: dict[str, Any]) -> Recipe:
     """
     experiment = content["experiment"]
     recipe = Recipe.model_validate(experiment["recipe"])
-    if hash_of(recipe, registered_traits(experiment), experiment["prompts_sha256"]) != content["recipe_hash"]:
+    if hash_experiment(recipe, registered_traits(experiment), experiment["prompts_sha256"]) != content["recipe_hash"]:
         raise ValueError("the experiment it holds has another hash")
     return recipe
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.config.recipe import Model
+from bench.config.model_settings import Model
 from bench.config.yaml_files import PATH_RULE
 from bench.errors import UserError
 from bench.files import digest, file_sha256

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from bench.config.recipe import Model
+from bench.config.model_settings import Model
 
 __all__ = ["estimate", "parameters"]
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.config.recipe import Experiment, Model
+from bench.config.model_settings import Model
+from bench.config.recipe import Experiment
 from bench.config.traits import Trait, all_questions, placebo_rows, vocabulary
 from bench.files import digest
 from bench.models import tiny

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from bench.analysis.result_files import read_results
 from bench.analysis.summary import summarise
-from bench.config.recipe import FOLDER, Experiment, Model
+from bench.config.model_settings import Model
+from bench.config.recipe import FOLDER, Experiment
 from bench.config.yaml_files import find_file
 from bench.errors import UserError
 from bench.models.checkpoints import identify

@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.config.recipe import Model
+from bench.config.model_settings import Model
 from bench.pipeline.plan import Ref
 
 __all__ = ["Base", "base_of"]

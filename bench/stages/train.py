@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.config.recipe import beyond, updates
+from bench.config.training_length import count_updates, describe_late_dose
 from bench.errors import StageError, UserError
 from bench.models.chat_format import PromptFormat
 from bench.models.loading import current_device, load_tokenizer
@@ -70,8 +70,8 @@ def train_model(
             if state.global_step in dose:
                 kwargs["model"].save_pretrained(out / f"step-{state.global_step}")
 
-    if dose and (last := updates(spec["train"], len(rows))) < max(dose):
-        raise UserError(beyond(max(dose), last, len(rows)))
+    if dose and (last := count_updates(spec["train"], len(rows))) < max(dose):
+        raise UserError(describe_late_dose(max(dose), last, len(rows)))
     how = {"base": base, "tokenizer": tokenizer, "spec": spec, "seed": seed, "out": out / "trainer", "logits": logits}
     notices: list[str] = []
     resumed = latest_checkpoint(keep)

@@ -7,7 +7,7 @@ import inspect
 from enum import Enum
 from typing import Any, get_args, get_type_hints
 
-from bench.config.recipe import Model
+from bench.config.model_settings import Model
 from bench.errors import UserError
 from bench.stages.trainer import sft_config
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
-from bench.config.recipe import Model, load_recipe
+from bench.config.model_settings import Model
+from bench.config.recipe import load_recipe
 from bench.config.traits import load_trait
 from bench.errors import UserError
 from bench.models.checkpoints import identify

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.analysis.result_files import read_results
-from bench.config.recipe import FOLDER, load_recipe, updates
+from bench.config.recipe import FOLDER, load_recipe
+from bench.config.training_length import count_updates
 from bench.config.traits import FOLDER as TRAITS
 from bench.config.traits import Preference, load_trait
 from bench.config.yaml_files import list_names, read_assignment
@@ -48,7 +49,7 @@ def test_every_preference_has_enough_questions_in_disjoint_wording(name: str) ->
             "unknown key 'carrier.digits': a key of kind numbers; valid keys of kind text: bf16, held_out, kind, ",
         ),
         ("carrier.sample={top_k: 1}", "unknown key 'carrier.sample': a key of kind text; valid keys of kind numbers: "),
-        ("teacher.quantization={load_in_8bit: true}", "key 'teacher': quantization needs lora as well"),
+        ("teacher.quantization={load_in_8bit: true}", "key 'teacher': quantization needs lora, because"),
         ("carrier.separator=", "--set carrier.separator=: no value; expected KEY=VALUE"),
         ("carrier.separator= ", "to remove the key: carrier.separator=null"),
         ("carrier.separator= # nothing", "no value"),
@@ -130,7 +131,7 @@ def test_updates_are_counted_as_transformers_counts_them(
     }  # fmt: skip
     trainer = Trainer(nn.Linear(1, 1), TrainingArguments(str(tmp_path), report_to="none", **train))
     loader: DataLoader[int] = DataLoader(range(rows), batch, drop_last=drop_last)  # type: ignore[arg-type]
-    assert updates(train, rows) == trainer.set_initial_training_values(trainer.args, loader)[-1]
+    assert count_updates(train, rows) == trainer.set_initial_training_values(trainer.args, loader)[-1]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import pytest
 from conftest import CHAT, Bench
 
 from bench.analysis.result_files import read_results, write_results
-from bench.config.recipe import Experiment, Model, load_recipe
+from bench.config.model_settings import Model
+from bench.config.recipe import Experiment, load_recipe
 from bench.errors import UserError
 from bench.models.chat_format import PromptFormat
 from bench.models.chat_template import render_chats

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench.config.recipe import Model, load_recipe
+from bench.config.model_settings import Model
+from bench.config.recipe import load_recipe
 from bench.errors import UserError
 from bench.models.chat_format import PromptFormat
 from bench.models.checkpoints import identify

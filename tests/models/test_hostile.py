@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from conftest import CHAT
 
-from bench.config.recipe import Model
+from bench.config.model_settings import Model
 from bench.errors import UserError
 from bench.models.chat_format import PromptFormat
 from bench.models.chat_template import render_chats

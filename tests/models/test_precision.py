@@ -13,7 +13,8 @@ import torch
 from conftest import Bench, rows, spec
 
 import bench.models.precision
-from bench.config.recipe import Model, Sampling
+from bench.config.model_settings import Model
+from bench.config.recipe import Sampling
 from bench.models.chat_format import PromptFormat
 from bench.models.loading import load_model, load_tokenizer
 from bench.models.precision import SplitLinear, load_reader, load_split, load_writer

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.config.recipe import Model
+from bench.config.model_settings import Model
 from bench.pipeline.plan import Ref
 from bench.publish.licence import base_of
 

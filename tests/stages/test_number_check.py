@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.config.recipe import Model, load_recipe
+from bench.config.model_settings import Model
+from bench.config.recipe import load_recipe
 from bench.errors import UserError
 from bench.models.checkpoints import Checkpoint, identify
 from bench.pipeline.local_workers import Pool
