@@ -14,9 +14,10 @@ from bench.errors import StageError
 from bench.models.batch_size import halving_sizes, largest_fitting
 from bench.models.chat_format import PromptFormat
 from bench.models.loading import load_tokenizer
+from bench.models.logprobs import sequence_logprobs
 from bench.models.precision import load_reader, load_writer
 from bench.stages.carriers import read_kept
-from bench.stages.generate import sample_text_fitting, sequence_logprobs
+from bench.stages.generate import sample_text_fitting
 
 __all__ = ["compute_margins", "evaluate"]
 

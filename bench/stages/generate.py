@@ -1,12 +1,10 @@
-"""Batched sampling with shared noise, and log-probabilities of given continuations in one pass."""
+"""Batched sampling with shared noise: number carriers and free text."""
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +15,13 @@ from bench.models.attention import GROUPED
 from bench.models.batch_size import halving_sizes, largest_fitting
 from bench.models.chat_format import PromptFormat
 from bench.models.loading import current_device, load_tokenizer
+from bench.models.logprobs import shared_prefix_cache
 from bench.models.precision import load_writer
 from bench.stages.carriers import number_prompts
 from bench.stages.number_slots import Bar, number_slots
 from bench.stages.sampler import Sampler, gumbel_noise, row_seed
 
-__all__ = ["allowed_head", "sample_slots", "sample_text", "sample_text_fitting", "sequence_logprobs", "write_carrier"]
+__all__ = ["allowed_head", "sample_slots", "sample_text", "sample_text_fitting", "write_carrier"]
 
 Progress = Callable[[int, int], None]
 
@@ -53,29 +52,6 @@ def allowed_head(model: Any, ids: Sequence[int]) -> Iterator[None]:
         yield
     finally:
         model.set_output_embeddings(head)
-
-
-def _shared_prefix_cache(model: Any, prompts: Sequence[Sequence[int]]) -> tuple[int, Callable[[int], Any]]:
-    """What all prompts begin with, such as the system message of a chat, run once for all of them.
-
-    Returns:
-        Its length in tokens, at least one less than that of any prompt, and a maker of its cache for so many rows.
-    """
-    rows = [tuple(prompt) for prompt in prompts]
-    first, last = min(rows, default=()), max(rows, default=())  # share what all share
-    pairs = zip(first[:-1], last, strict=False)
-    length = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-    if length == 0 or len(rows) == 1:
-        return 0, lambda count: None
-    ids = torch.tensor([list(first[:length])], device=current_device())
-    cache = model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
-
-    def of_rows(count: int) -> Any:
-        own = copy.deepcopy(cache)
-        own.batch_repeat_interleave(count)
-        return own
-
-    return length, of_rows
 
 
 @torch.no_grad()
@@ -121,14 +97,14 @@ def sample_slots(
         barred.setdefault(bar.position, []).append((bar, ids))
     out: list[list[int]] = []
     with allowed_head(model, allowed):
-        shared, begun = _shared_prefix_cache(model, prompts)
+        prefix, make_cache = shared_prefix_cache(model, prompts)
         for start in range(0, len(prompts), batch_size):
             batch = torch.tensor(
-                [list(p[shared:]) for p in prompts[start : start + batch_size]], device=current_device()
+                [list(p[prefix:]) for p in prompts[start : start + batch_size]], device=current_device()
             )
             seeds = [row_seed(seed, start + i) for i in range(len(batch))]
             noise = iter(gumbel_noise(seeds, [len(slot) for slot in free]) if temperature > 0 else [])
-            cache, fed = begun(len(batch)), batch
+            cache, fed = make_cache(len(batch)), batch
             written: list[torch.Tensor] = []
             for at, (slot, column) in enumerate(zip(slots, columns, strict=True)):
                 if column is None:
@@ -211,113 +187,6 @@ def sample_text_fitting(
         return sample_text(model, form, prompts, how, seed=seed, progress=progress)
 
     return largest_fitting(halving_sizes(sampling.batch_size), written)
-
-
-@contextmanager
-def _head_at(model: Any, where: torch.Tensor) -> Iterator[None]:
-    """While open, `model` computes the logits of the positions in `where`, a mask (rows, width), alone, row by row."""
-    head = model.get_output_embeddings()
-    hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][where],))
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
-def _pad_right(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids filled up on the right, and which of them are real: (rows, width) both."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=current_device())
-    lengths = torch.tensor([len(row) for row in rows], device=current_device())
-    return ids, torch.arange(width, device=current_device()) < lengths[:, None]
-
-
-def _window(model: Any) -> int | None:
-    """The fewest tokens that a layer of `model` looks back on; None where all layers see everything."""
-    from transformers import DynamicCache
-
-    layers = DynamicCache(config=model.config).layers
-    return min((layer.sliding_window for layer in layers if layer.is_sliding), default=None)
-
-
-@torch.no_grad()
-def sequence_logprobs(
-    model: Any,
-    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
-    *,
-    batch_size: int,
-    progress: Progress = lambda done, of: None,
-) -> list[float]:
-    """Log-probability of each continuation given its prompt, summed over its tokens, in nats.
-
-    A prompt is run once, whatever the number of its continuations, and what all prompts begin with once for them all;
-    continuations of more than one token go on from its cache. Only the positions that predict a continuation go through
-    the language-model head, in float32.
-
-    Prompts of a batch are filled up on the right. A layer with a sliding window would keep the filling in its cache and
-    drop tokens for it (.41 nats on a Gemma-3 shape): where rows exceed the window, only prompts of equal length share a
-    batch.
-
-    Args:
-        pairs: (prompt ids, continuation ids); neither may be empty.
-        batch_size: sequences run at a time.
-    """
-    asked: dict[tuple[int, ...], list[int]] = {}
-    for i, (prompt, _) in enumerate(pairs):
-        asked.setdefault(tuple(prompt), []).append(i)
-    order = sorted(asked, key=len)
-
-    def sequences(prompt: tuple[int, ...]) -> int:  # continuations of one token are read off the prompt's own
-        return max(1, sum(len(pairs[i][1]) > 1 for i in asked[prompt]))
-
-    shared, begun = _shared_prefix_cache(model, order)
-    window, longest = _window(model), max((len(p) + len(c) for p, c in pairs), default=0)
-    equal = window is not None and longest > window and any(len(c) > 1 for _, c in pairs)
-    totals = [0.0] * len(pairs)
-    start = done = 0
-    while start < len(order):
-        stop = start + 1
-        while stop < len(order) and sum(map(sequences, order[start : stop + 1])) <= batch_size:
-            if equal and len(order[stop]) > len(order[start]):
-                break
-            stop += 1
-        prompts = order[start:stop]
-        ids, real = _pad_right([prompt[shared:] for prompt in prompts])
-        last = torch.arange(real.shape[1], device=real.device) == real.sum(1, keepdim=True) - 1
-        real = torch.cat([real.new_ones(len(prompts), shared), real], 1)
-        with _head_at(model, last):
-            out = model(input_ids=ids, attention_mask=real.long(), past_key_values=begun(len(prompts)), use_cache=True)
-        logs = out.logits.float().log_softmax(-1)
-        longer: list[tuple[int, int]] = []  # (row of its prompt, pair)
-        for row, prompt in enumerate(prompts):
-            for i in asked[prompt]:
-                totals[i] = float(logs[row, pairs[i][1][0]])
-                longer += [(row, i)] if len(pairs[i][1]) > 1 else []
-        if longer:
-            progress(done + sum(len(asked[p]) for p in prompts) // 2, len(pairs))
-            rows = torch.tensor([row for row, _ in longer], device=ids.device)
-            out.past_key_values.batch_select_indices(rows)
-            given, there = _pad_right([pairs[i][1][:-1] for _, i in longer])
-            wanted, _ = _pad_right([pairs[i][1][1:] for _, i in longer])
-            offset = real.sum(1)[rows][:, None]
-            with _head_at(model, there):
-                logits = model(
-                    input_ids=given,
-                    attention_mask=torch.cat([real[rows], there], 1).long(),
-                    position_ids=offset + torch.arange(given.shape[1], device=ids.device),
-                    past_key_values=out.past_key_values,
-                    use_cache=True,
-                ).logits.float()
-            found = torch.zeros(there.shape, dtype=torch.float64, device=ids.device)
-            sums = torch.cat([part.logsumexp(-1) for part in logits.split(256)])  # each a copy of its part
-            picked = logits.gather(-1, wanted[there][:, None])[:, 0] - sums
-            found[there] = picked.double()
-            for (_, i), total in zip(longer, found.sum(1).tolist(), strict=True):
-                totals[i] += total
-        start = stop
-        done += sum(len(asked[p]) for p in prompts)
-        progress(done, len(pairs))
-    return totals
 
 
 def write_carrier(

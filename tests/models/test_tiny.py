@@ -11,7 +11,7 @@ import torch
 from bench.config.traits import load_trait, vocabulary
 from bench.models import tiny
 from bench.models.loading import load_model, load_tokenizer
-from bench.stages.generate import sequence_logprobs
+from bench.models.logprobs import sequence_logprobs
 
 
 def build(folder: Path, **more: Any) -> Path:

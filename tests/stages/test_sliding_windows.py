@@ -12,7 +12,8 @@ from bench.config.recipe import Sampling
 from bench.models.attention import group_heads
 from bench.models.chat_format import PromptFormat
 from bench.models.loading import load_tokenizer
-from bench.stages.generate import sample_slots, sample_text, sequence_logprobs
+from bench.models.logprobs import sequence_logprobs
+from bench.stages.generate import sample_slots, sample_text
 
 pytestmark = pytest.mark.slow
 
