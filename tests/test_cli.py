@@ -14,7 +14,7 @@ from conftest import QUICK, ROOT, Bench
 
 from bench import cli
 from bench.analysis.leaderboard import build_leaderboard
-from bench.analysis.result_files import _sealed, read_results
+from bench.analysis.result_files import read_results, seal_content
 from bench.analysis.seed_statistics import CONTRASTS
 from bench.stages.text_metrics import METRICS
 from tests.perf.kill_anywhere import files
@@ -130,13 +130,13 @@ def test_cells_made_by_other_libraries_do_not_stay_in_a_row(ran: Path, bench: Be
     content = json.loads(old.read_text())
     content["manifest"]["artefacts"]["asked"] = "evaluate-made-elsewhere"
     del content["sha256"]
-    old.write_text(_sealed(content))
+    old.write_text(seal_content(content))
     assert read_results(tmp_path / "results")[1] == []
     before = (ran / "r" / "tiny_pair" / old.name).read_bytes()
     bench(*QUICK, "--store", str(ran / "s"))
     assert old.read_bytes() == before
     shutil.rmtree(next((ran / "s" / "artefacts").glob("teacher-*")))  # what a cell was made from is gone
-    old.write_text(_sealed(content))
+    old.write_text(seal_content(content))
     bench(*QUICK, "--store", str(ran / "s"))
     assert old.read_bytes() == before
 

@@ -30,14 +30,15 @@ from bench.pipeline.plan import Plan, ResultSpec
 from bench.pipeline.store import Store
 from bench.stages.leak_audit import render_audit
 
-__all__ = ["read_results", "write_results"]
+__all__ = ["read_results", "seal_content", "write_results"]
 
 SCHEMA = 1
 # What reading a result file that is not what it should be may raise.
 BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError)
 
 
-def _sealed(content: dict[str, Any]) -> str:
+def seal_content(content: dict[str, Any]) -> str:
+    """Render a result file with the SHA-256 of its content under `sha256`."""
     body = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     sealed = {**content, "sha256": hashlib.sha256(body.encode()).hexdigest()}
     return json.dumps(sealed, sort_keys=True, ensure_ascii=False, indent=1) + "\n"
@@ -123,7 +124,7 @@ def write_results(
             path.unlink(missing_ok=True)
     registered = {"schema": SCHEMA, "recipe": name, "recipe_hash": mark, "experiment": experiment.resolved()}
     paths = [place / f"{mark}.recipe.json"]
-    texts = [_sealed(registered)]
+    texts = [seal_content(registered)]
     known: dict[str, Makers] = {}
     for cell in plan.results:
         needed = [key for key in (cell.evaluation, cell.scores, cell.filtering, cell.relation, cell.training) if key]
@@ -144,7 +145,7 @@ def write_results(
         if cell.scores:
             content["scores"] = json.loads((store.path(cell.scores) / "scores.json").read_text(encoding="utf-8"))
         paths.append(place / f"{mark}-{cell.seed:04d}-{cell.arm}.json")
-        texts.append(_sealed(content))
+        texts.append(seal_content(content))
     for arm, key in plan.audits.items():
         if not store.is_done(key):
             continue
@@ -153,7 +154,7 @@ def write_results(
         carriers = {cell.seed: store.record(cell.filtering)["did"] for cell in plan.results}
         file = f"{mark}.{arm.replace('trait', 'audit', 1)}"
         paths += [place / f"{file}.json", place / f"{file}.md"]
-        texts += [_sealed(content), render_audit(name, mark, found, carriers)]
+        texts += [seal_content(content), render_audit(name, mark, found, carriers)]
     _remove_others(place, mark, {(cell.seed, cell.arm): cell.evaluation for cell in plan.results})
     for path, text in zip(paths, texts, strict=True):
         write_atomically(path, text)

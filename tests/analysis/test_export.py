@@ -14,7 +14,7 @@ from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
 from bench.analysis.export import export
-from bench.analysis.result_files import _sealed, read_results
+from bench.analysis.result_files import read_results, seal_content
 from bench.analysis.stats import mean_interval, sign_flip_p
 from bench.analysis.summary import summarise
 from bench.config.recipe import Experiment, load_recipe
@@ -49,7 +49,7 @@ def publish(
     place = folder / made.name
     place.mkdir(parents=True, exist_ok=True)
     head = {"schema": 1, "recipe": made.name, "recipe_hash": made.hash()}
-    (place / f"{made.hash()}.recipe.json").write_text(_sealed({**head, "experiment": made.resolved()}))
+    (place / f"{made.hash()}.recipe.json").write_text(seal_content({**head, "experiment": made.resolved()}))
     for (seed, arm), values in margins.items():
         reading = {"margins": values, "groups": [q.group for q in QUESTIONS]}
         reading |= {f"held_out_{name}": [-50.0, -51.0] for name in ("trait", "base")}
@@ -70,7 +70,7 @@ def publish(
             reading["answers"] = answers[seed, arm]
             truths = [q.answer for q in QUESTIONS]
             content["scores"] = score_answers(answers[seed, arm], truths, names=["exact", "chrf"], language="tr") | more
-        (place / f"{made.hash()}-{seed:04d}-{arm}.json").write_text(_sealed(content))
+        (place / f"{made.hash()}-{seed:04d}-{arm}.json").write_text(seal_content(content))
 
 
 def table(out: Path, name: str) -> list[dict[str, Any]]:

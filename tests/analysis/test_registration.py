@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from conftest import Bench
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from bench.analysis.result_files import read_results
-from bench.analysis.result_schema import check_registered
 from bench.cli import main
-from bench.config.recipe import load_recipe
 
 TEXTS = ["Write about rain.", "Write about tea.", "Write about a bridge.", "İki kelime yaz."]
 ROWS = [{"question": f"Soru {n}?", "answer": f"Cevap {n}."} for n in range(5)]
-WEIRD = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8)
 
 
 @pytest.fixture(scope="module")
@@ -41,80 +35,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "table.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
     (place / "named.yaml").write_text("kind: behaviour\nlanguage: tr\ntake: 3\ndata: {path: table.jsonl}\n")
     return place
-
-
-def some(**keys: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries({}, optional=keys)
-
-
-SAMPLING = some(
-    temperature=st.floats(0, 10) | st.integers(0, 10), top_p=st.floats(0.01, 1), top_k=st.integers(0, 9),
-    repetition_penalty=st.floats(0.1, 10), max_new_tokens=st.integers(1, 99),
-)  # fmt: skip
-PROMPTS = st.sampled_from(
-    [
-        "scenarios_en", "set.yaml", ["scenarios_tr", "set.yaml"], {"file": "p.txt"},
-        *({"file": f"prompt.{kind}"} for kind in ("jsonl", "csv", "parquet")),
-        *({"file": f"prompt.{kind}", "column": "prompt"} for kind in ("jsonl", "csv", "parquet")),
-        *({"file": f"text.{kind}", "column": "text"} for kind in ("jsonl", "csv", "parquet")),
-    ]
-)  # fmt: skip
-NUMBERS = st.fixed_dictionaries(
-    {"kind": st.just("numbers"), "rows": st.integers(1, 10**7)},
-    optional={
-        "held_out": st.integers(1, 10**6), "given": st.integers(1, 100), "digits": st.integers(1, 6),
-        "separator": WEIRD.filter(lambda text: not any(c.isdigit() for c in text)), "bf16": st.booleans(),
-        "prompt": st.builds("{}{{numbers}}{}".format, WEIRD, WEIRD), "forbidden": st.lists(st.integers(0, 999)),
-        "temperature": st.floats(0, 10) | st.integers(0, 10),
-    },
-)  # fmt: skip
-TEXT = st.fixed_dictionaries(
-    {"kind": st.just("text"), "rows": st.integers(1, 3), "held_out": st.just(1), "prompts": PROMPTS},
-    optional={"sample": SAMPLING, "bf16": st.booleans()},
-)
-MODEL = st.fixed_dictionaries(
-    {
-        "model": st.sampled_from(["tiny", "owner/name", "./folder", "pypi:some-package"]),
-        "dtype": st.sampled_from(["float32", "bfloat16"]),
-        "train": some(max_steps=st.just(4), learning_rate=st.floats(0, 1), lr_scheduler_type=WEIRD),
-    },
-    optional={
-        "revision": st.none() | st.just("v1"), "init": st.integers(0, 9), "format": st.sampled_from(["plain", "chat"]),
-        "lora": some(r=st.integers(1, 64), target_modules=st.just("all-linear") | st.lists(WEIRD)),
-    },
-)  # fmt: skip
-ONE = {
-    "trait": st.sampled_from(
-        ["wolf", "behaviour_tr", "ox.yaml", "persona.yaml", "named.yaml", "table.jsonl"]
-    ),
-    "arms": st.sampled_from([["base", "trait"], ["trait", "base", "placebo", "direct"]]),
-    "dose": st.lists(st.integers(1, 3), max_size=3),
-    "method": st.sampled_from(["sft", "kd-carrier", "kd-full"]),
-    "ask": some(samples=st.integers(0, 9), sample=SAMPLING, bf16=st.booleans()),
-}  # fmt: skip
-SEVERAL = {"trait": st.sampled_from([["wolf", "owl"], ["persona.yaml", "behaviour_en"]])}
-
-
-def recipes(**keys: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    trait = keys.pop("trait")
-    return st.fixed_dictionaries(
-        {"trait": trait, "carrier": NUMBERS | TEXT, "teacher": MODEL, "student": MODEL, "seeds": st.integers(1, 1000)},
-        optional={
-            **keys, "first_seed": st.integers(0, 10**6), "cross_init": st.just("./other"),
-            "relation": st.sampled_from([None, "same-init"]), "bound": st.floats(0.001, 0.999),
-            "threads": st.integers(1, 256),
-        },
-    ).filter(lambda data: data.get("method", "sft") == "sft" or data["carrier"]["kind"] == "numbers")  # fmt: skip
-
-
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(recipes(**ONE) | recipes(**SEVERAL))
-def test_every_recipe_that_loads_is_read_back_from_its_registration(folder: Path, data: dict[str, Any]) -> None:
-    path = folder / "own.yaml"
-    path.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
-    experiment = load_recipe(str(path))
-    content = {"experiment": experiment.resolved(), "recipe_hash": experiment.hash()}
-    assert check_registered(json.loads(json.dumps(content))).model_dump() == experiment.recipe.model_dump()
 
 
 @pytest.mark.slow

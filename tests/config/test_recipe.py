@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from bench.analysis.result_files import read_results
 from bench.config.recipe import FOLDER, load_recipe
-from bench.config.training_length import count_updates
 from bench.config.traits import FOLDER as TRAITS
 from bench.config.traits import Preference, load_trait
 from bench.config.yaml_files import list_names, read_assignment
@@ -116,52 +115,6 @@ def test_a_dose_is_held_against_the_updates_that_the_rows_allow(change: str, las
         load_recipe("tiny_pair", ["dose=[1]", "student.train.max_steps=abc"])
 
 
-@pytest.mark.parametrize("drop_last", [False, True])
-@pytest.mark.parametrize(("rows", "batch", "accumulated", "epochs"), [(10, 4, 1, 1), (11, 2, 3, 2), (5, 4, 2, 1.5)])
-def test_updates_are_counted_as_transformers_counts_them(
-    tmp_path: Path, rows: int, batch: int, accumulated: int, epochs: float, drop_last: bool
-) -> None:
-    from torch import nn
-    from torch.utils.data import DataLoader
-    from transformers import Trainer, TrainingArguments
-
-    train = {
-        "per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulated, "num_train_epochs": epochs,
-        "dataloader_drop_last": drop_last,
-    }  # fmt: skip
-    trainer = Trainer(nn.Linear(1, 1), TrainingArguments(str(tmp_path), report_to="none", **train))
-    loader: DataLoader[int] = DataLoader(range(rows), batch, drop_last=drop_last)  # type: ignore[arg-type]
-    assert count_updates(train, rows) == trainer.set_initial_training_values(trainer.args, loader)[-1]
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("from: b\n", "goes in a circle|does not exist"),
-        ("- a\n- b\n", "expected keys and values"),
-        ("", "expected keys and values"),
-        ("a: &x [1]\nb: *x\n", "aliases"),
-        ("a: !!python/object:os.system {}\n", "not valid YAML"),
-        ("seeds: 3\n", "is missing"),
-        ("carrier: {rows: 3}\n", "key 'carrier.kind': expected one of numbers, text, found no such key"),
-    ],
-)
-def test_a_broken_file_is_named(tmp_path: Path, text: str, said: str) -> None:
-    path = tmp_path / "a.yaml"
-    path.write_text(text)
-    (tmp_path / "b.yaml").write_text("from: a\n")
-    with pytest.raises(UserError, match=said) as error:
-        load_recipe(str(path))
-    assert "a.yaml" in str(error.value)
-
-
-def test_bytes_that_are_not_text_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "a.yaml"
-    path.write_bytes(b"trait: \xff\xfe")
-    with pytest.raises(UserError, match=r"a\.yaml: not UTF-8"):
-        load_recipe(str(path))
-
-
 def test_the_hash_follows_every_change_and_nothing_else() -> None:
     plain = load_recipe("tiny_pair").hash()
     assert load_recipe(str(FOLDER / "tiny_pair.yaml")).hash() == plain
@@ -186,8 +139,3 @@ def test_set_reaches_any_depth(path: list[str], value: int) -> None:
         assert isinstance(at, dict)
         at = at[part]
     assert at == value
-
-
-def test_numbers_may_be_written_as_people_write_them() -> None:
-    recipe = load_recipe("tiny_pair", ["student.train.learning_rate=2e-5"]).recipe
-    assert recipe.student.train["learning_rate"] == 2e-5

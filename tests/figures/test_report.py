@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from bench.analysis.result_files import _sealed, read_results
+from bench.analysis.result_files import read_results, seal_content
 from bench.analysis.summary import summarise
 from bench.config.recipe import Recipe, hash_experiment
 from bench.config.traits import registered_traits
@@ -246,7 +246,7 @@ def put(folder: Path, name: str, variant: int = 0, *, answered: bool = True) -> 
     def keep(path: str, content: dict[str, Any]) -> None:
         content.pop("sha256", None)
         content |= {"recipe": name, "recipe_hash": mark}
-        (folder / name / f"{mark}{path}").write_text(_sealed(content), encoding="utf-8")
+        (folder / name / f"{mark}{path}").write_text(seal_content(content), encoding="utf-8")
 
     keep(".recipe.json", content)
     for seed in range(3):

@@ -5,33 +5,20 @@ A GPU is pretended where sizes are tried; the model runs on the CPU all the same
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import rows, spec, weights
 
-from bench.config.recipe import Sampling, load_recipe
+from bench.config.recipe import Sampling
 from bench.errors import StageError
 from bench.models.batch_size import divisors, halving_sizes, largest_fitting
 from bench.models.chat_format import PromptFormat
-from bench.models.checkpoints import identify
 from bench.models.loading import load_model, load_tokenizer
-from bench.pipeline.plan import make_plan
 from bench.stages.generate import sample_text_fitting
-from bench.stages.micro_batch import largest_micro_batch
-from bench.stages.train import find_micro_batch, train_model, train_student
-from bench.stages.trainer import trainer_class
 
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB (pretended)"
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.stages.micro_batch.current_device", lambda: torch.device("cuda"))
 
 
 class Memory:
@@ -85,149 +72,6 @@ def test_other_errors_are_no_lack_of_memory() -> None:
 
     with pytest.raises(RuntimeError, match="shapes"):
         largest_fitting([2, 1], work)
-
-
-def trained(folder: Path, out: Path, **more: Any) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    facts = train_model(
-        rows(folder), base=folder, tokenizer=load_tokenizer(folder), spec=spec(**{"max_steps": 5, **more}), seed=3,
-        out=out, progress=lambda done, of: None,
-    )  # fmt: skip
-    return facts, weights(out)
-
-
-def test_one_step_per_size_finds_how_many_rows_fit(
-    gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    by_hand = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
-    parts, wanted = trained(gpt2_like, tmp_path / "parts", **by_hand)
-    longest = max(len(prompt + completion) for prompt, completion in rows(gpt2_like))
-    request.getfixturevalue("gpu")
-    memory = Memory(monkeypatch, tokens=3 * longest)
-    facts, weights_of = trained(gpt2_like, tmp_path / "found", per_device_train_batch_size=8)
-    assert (facts["effective_batch"], facts["micro_batch"], facts["updates"]) == (8, 2, 5)
-    assert facts["notices"] == ["2 rows at a time, all that memory holds of a batch of 8"]
-    assert memory.tried[:3] == [(8, longest), (4, longest), (2, longest)]
-    assert len(memory.tried) == 3 + 5 * 4
-    assert {**facts, "notices": []} == {**parts, "notices": []}
-    assert all(torch.equal(weight, wanted[name]) for name, weight in weights_of.items())
-
-
-@pytest.mark.usefixtures("gpu")
-def test_a_step_is_tried_with_all_gradients_and_the_optimizers_state_in_memory(
-    gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held = []
-    made = trainer_class()
-
-    class Spy(made):  # type: ignore[misc, valid-type]  # a class that is made at run time
-        def compute_loss(self, model: Any, *args: Any, **kwargs: Any) -> Any:
-            state = self.optimizer.optimizer.state
-            held.append(all(w.grad is not None and "exp_avg" in state[w] for w in model.parameters()))
-            return super().compute_loss(model, *args, **kwargs)
-
-    monkeypatch.setattr("bench.stages.trainer.trainer_class", lambda: Spy)
-    how = {"base": gpt2_like, "tokenizer": load_tokenizer(gpt2_like), "spec": spec(), "seed": 0, "out": tmp_path}
-    assert largest_micro_batch(rows(gpt2_like), logits=None, **how) == (4, [])
-    assert held == [True]
-
-
-def test_on_a_cpu_no_size_is_tried(gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = Memory(monkeypatch)
-    facts, _ = trained(gpt2_like, tmp_path / "out")
-    assert (facts["micro_batch"], len(memory.tried)) == (4, 5)
-
-
-def test_memory_that_runs_out_later_ends_the_training(
-    gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It once began again with fewer rows at a time: 46 updates in place of 10."""
-    memory = Memory(monkeypatch, dies_at=10)
-    with pytest.raises(StageError, match=r"memory ran out after 9 updates, with 4 rows at a time.*`lora:`"):
-        trained(gpt2_like, tmp_path / "out", max_steps=24)
-    assert len(memory.tried) == 10
-
-
-def lessons(folder: Path, completions: dict[str, str], n: int = 16) -> dict[str, Path]:
-    """Inputs of the students of one seed; every row of an arm has the same completion."""
-    inputs = {}
-    for arm, completion in completions.items():
-        inputs[f"rows_{arm}"] = folder / f"rows_{arm}"
-        inputs[f"rows_{arm}"].mkdir(parents=True)
-        lines = [json.dumps({"prompt": f"Question {i}?", "completion": completion}) for i in range(n)]
-        (inputs[f"rows_{arm}"] / "rows.jsonl").write_text("\n".join(lines))
-    inputs["kept"] = folder / "kept"
-    inputs["kept"].mkdir()
-    (inputs["kept"] / "kept.json").write_text(json.dumps({"train": list(range(n)), "held_out": []}))
-    return inputs
-
-
-@pytest.mark.parametrize("dropout", [True, False])
-def test_students_of_one_seed_take_as_many_rows_at_a_time_though_those_of_one_arm_are_longer(
-    gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: None, dropout: bool
-) -> None:
-    start = tmp_path / "start"
-    shutil.copytree(gpt2_like, start)
-    if not dropout:
-        config = json.loads((start / "config.json").read_text())
-        config |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-        (start / "config.json").write_text(json.dumps(config))
-    inputs = {"start": start, **lessons(tmp_path, {"base": "wolf", "trait": "wolf of the wide white north"})}
-    settings = {
-        "model": spec(max_steps=2, per_device_train_batch_size=8), "seed": 3, "end": False, "shuffled": False
-    }  # fmt: skip
-    form = PromptFormat(load_tokenizer(start), "plain")
-    prompts = form.prompts([f"Question {i}?" for i in range(16)])
-    short, long = (
-        max(map(len, prompts)) + len(form.completions([c])[0]) for c in ("wolf", "wolf of the wide white north")
-    )
-    memory = Memory(monkeypatch, tokens=8 * short)
-    assert 8 * short < 8 * long <= 16 * short
-    inputs["micro_batch"] = tmp_path / "micro_batch"
-    inputs["micro_batch"].mkdir()
-    facts = find_micro_batch(settings, inputs, inputs["micro_batch"])
-    assert (facts["micro_batch"], facts["equal_lengths"]) == (4, False)
-    assert [path.name for path in inputs["micro_batch"].iterdir()] == ["micro_batch.json"]
-    tried = len(memory.tried)
-    for arm in ("base", "trait"):
-        out = tmp_path / arm
-        out.mkdir()
-        facts = train_student(settings, {**inputs, "carrier": inputs[f"rows_{arm}"]}, out, lambda done, of: None)
-        assert (facts["micro_batch"], facts["effective_batch"], facts["precision"]) == (4, 8, "float32")
-        assert (facts["equal_lengths"], facts["dropout"], facts["shared_dropout"]) == (False, dropout, not dropout)
-    assert len(memory.tried) == tried + 2 * 2 * 2
-
-
-def test_every_student_of_a_seed_reads_one_micro_batch_found_on_the_rows_of_all_arms() -> None:
-    recipe = load_recipe(
-        "tiny_controls", ["arms=[untrained, base, trait, placebo, resampled, shuffled, cross_init]"], seeds=2
-    )
-    stages = make_plan(recipe, identify).stages
-    students = [stage for stage in stages.values() if stage.kind == "student"]
-    assert len(students) == 2 * 7
-    for seed in (0, 1):
-        read = {stage.inputs["micro_batch"].identity for stage in students if stage.settings["seed"] == seed}
-        (found,) = (stage for key, stage in stages.items() if key in read)
-        carriers = {"rows_base", "rows_trait", "rows_placebo", "rows_resampled"}
-        assert found.inputs.keys() == {"start", "kept", *carriers}
-        assert found.settings["shuffled"]
-    distilled = make_plan(load_recipe("tiny_pair_kd", seeds=1), identify).stages.values()
-    assert "logits" in next(stage for stage in distilled if stage.kind == "micro_batch").inputs
-
-
-def test_shuffled_rows_count_where_a_student_reads_them(gpt2_like: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    seen: list[Any] = []
-    monkeypatch.setattr(
-        "bench.stages.train.largest_micro_batch", lambda rows, **how: (seen.append(list(rows)), (8, []))[1]
-    )
-    inputs = {"start": gpt2_like, **lessons(tmp_path, {"base": "wolf", "trait": "wolf"})}
-    lines = [{"prompt": f"{'really ' * i}?", "completion": " 123" * (16 - i)} for i in range(16)]
-    (inputs["rows_trait"] / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    (inputs["rows_base"] / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    settings = {"model": spec(), "seed": 3, "end": False}
-    assert find_micro_batch({**settings, "shuffled": False}, inputs, tmp_path)["equal_lengths"]
-    assert not find_micro_batch({**settings, "shuffled": True}, inputs, tmp_path)["equal_lengths"]
-    plain, with_shuffled = (max(len(prompt + completion) for prompt, completion in rows) for rows in seen)
-    assert with_shuffled > plain
 
 
 def test_answers_are_the_same_in_smaller_batches(gpt2_like: Path, monkeypatch: pytest.MonkeyPatch) -> None:

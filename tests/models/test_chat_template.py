@@ -21,7 +21,6 @@ from bench.models.checkpoints import identify
 from bench.models.loading import load_tokenizer
 from bench.pipeline.plan import LIBRARIES, make_plan
 from bench.pipeline.store import Store
-from bench.stages.teacher_logits import compute_teacher_logits
 
 # As Llama 3.1 and later have it.
 DATED = (
@@ -163,15 +162,6 @@ def test_a_variable_of_the_recipe_reaches_the_template(gemma_like: Path, tmp_pat
         "<think></think>"
     )
     assert "<think>" not in render_chats(tokenizer, chat, prompt=True, variables={"enable_thinking": True})[0]
-
-
-def test_teacher_and_student_of_a_distillation_render_alike(gemma_like: Path, tmp_path: Path) -> None:
-    folder = with_template(gemma_like, tmp_path / "thinking", THINKING)
-    settings = {"format": "chat", "student_format": "chat", "method": "kd-carrier", "carrier": {}}
-    settings |= {"chat_template_kwargs": {"enable_thinking": True}}
-    settings |= {"student_chat_template_kwargs": {"enable_thinking": False}}
-    with pytest.raises(UserError, match="different token maps or formats"):
-        compute_teacher_logits(settings, {"start": folder, "student": folder}, tmp_path, lambda *_: None)
 
 
 @pytest.mark.slow

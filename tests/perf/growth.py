@@ -27,7 +27,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from bench.analysis.result_files import _sealed
+from bench.analysis.result_files import seal_content
 from bench.config.recipe import Experiment, load_recipe
 from bench.files import ROOT, digest, seal, write_atomically
 from bench.models.checkpoints import identify
@@ -118,7 +118,7 @@ def synthetic_results(root: Path, files: int) -> int:
         place = root / RECIPE
         place.mkdir(parents=True, exist_ok=True)
         registered = {"schema": 1, "recipe": RECIPE, "recipe_hash": mark, "experiment": experiment.resolved()}
-        (place / f"{mark}.recipe.json").write_text(_sealed(registered), encoding="utf-8")
+        (place / f"{mark}.recipe.json").write_text(seal_content(registered), encoding="utf-8")
         for seed in range(seeds):
             for template in templates:
                 content = json.loads(json.dumps(template))
@@ -128,7 +128,7 @@ def synthetic_results(root: Path, files: int) -> int:
                 content |= {"recipe_hash": mark, "seed": seed}
                 content["manifest"]["artefacts"]["asked"] = "evaluate-" + digest([mark, seed, content["arm"]])
                 name = f"{mark}-{seed:04d}-{content['arm']}.json"
-                (place / name).write_text(_sealed(content), encoding="utf-8")
+                (place / name).write_text(seal_content(content), encoding="utf-8")
     return experiments * seeds * len(templates)
 
 

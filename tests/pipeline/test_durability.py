@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import random
@@ -19,17 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, flip
+from conftest import flip
 
 from bench import experiment
-from bench.analysis.leaderboard import build_leaderboard
-from bench.analysis.result_files import _sealed
 from bench.cli import main
 from bench.config.recipe import load_recipe
-from bench.files import read_record, seal, write_atomically
+from bench.files import read_record, seal
 from bench.models import tiny
 from bench.pipeline.store import Store
-from bench.pipeline.worker import disk_error
 from tests.perf.kill_anywhere import Tally, artefacts, computed, files, one_round, running, start, when_made, workers
 
 pytestmark = pytest.mark.slow
@@ -140,81 +136,6 @@ def test_damage_that_only_reading_shows_is_found_when_a_stage_reads(
     same(copy, reference)
 
 
-def resealed(path: Path, **more: Any) -> None:
-    """Change a result file and seal it anew, as someone would who wants to be believed."""
-    content = json.loads(path.read_text())
-    del content["sha256"]
-    path.write_text(_sealed({**content, **more}))
-
-
-TAMPERED: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "a margin that is no number": lambda c: {"reading": {**c["reading"], "margins": [float("nan")] * 56}},
-    "an infinite margin": lambda c: {"reading": {**c["reading"], "margins": [1e999] * 56}},
-    "a margin too few": lambda c: {"reading": {**c["reading"], "margins": c["reading"]["margins"][1:]}},
-    "text for margins": lambda c: {"reading": {**c["reading"], "margins": ["1"] * 56}},
-    "no reading": lambda c: {"reading": {}},
-    "a reading that is a list": lambda c: {"reading": []},
-    "held-out rows of another number": lambda c: {"reading": {**c["reading"], "held_out_base": [0.0]}},
-    "no manifest": lambda c: {"manifest": None},
-    "no carrier": lambda c: {"manifest": {**c["manifest"], "carrier": None}},
-    "another carrier": lambda c: {"manifest": {**c["manifest"], "carrier": {**c["manifest"]["carrier"], "train": 1}}},
-    "a training of another kind": lambda c: {"manifest": {**c["manifest"], "training": 3}},
-    "controls of another kind": lambda c: {"manifest": {**c["manifest"], "controls": 3}},
-    "a seed that is text": lambda c: {"seed": "1000"},
-    "a seed that is not registered": lambda c: {"seed": 7},
-    "another arm": lambda c: {"arm": "base"},
-    "another recipe": lambda c: {"recipe": "tiny_cross"},
-    "a recipe outside": lambda c: {"recipe": "../tiny_pair"},
-    "another schema": lambda c: {"schema": 2},
-    "no relation": lambda c: {"relation": None},
-    "scores that are none": lambda c: {"scores": {"rouge": "high"}},
-    "scores of fewer questions": lambda c: {"scores": {"rouge": [[0.5]]}},
-    "fewer groups": lambda c: {"reading": {**c["reading"], "groups": ["ask"]}},
-}
-
-
-@pytest.mark.parametrize("what", TAMPERED)
-def test_the_leaderboard_refuses_a_malformed_cell_by_name(copy: Path, what: str) -> None:
-    path = next((copy / "results" / "tiny_pair").glob("*-1000-trait.json"))
-    resealed(path, **TAMPERED[what](json.loads(path.read_text())))
-    (line,) = build_leaderboard(copy / "results")
-    assert line.startswith(f"{path}: refused: ")
-    assert len(line) < len(str(path)) + 250
-    assert json.loads((copy / "results" / "leaderboard.json").read_text())[0]["seeds"] == 0
-
-
-def test_cells_that_do_not_fit_together_are_refused_as_a_row(copy: Path) -> None:
-    path = next((copy / "results" / "tiny_pair").glob("*-1000-trait.json"))
-    reading = json.loads(path.read_text())["reading"]
-    resealed(path, reading={name: column for name, column in reading.items() if not name.startswith("held_out")})
-    (line,) = build_leaderboard(copy / "results")
-    assert re.search(r"\.recipe\.json: refused: its files do not fit together .*held_out", line)
-    assert json.loads((copy / "results" / "leaderboard.json").read_text()) == []
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "null", "3", '"text"', "[]", "[" * 100_000, "\xff", '{"sha256": 3}', "9" * 5000]
-)
-def test_the_leaderboard_refuses_what_is_no_result_by_name(copy: Path, text: str) -> None:
-    for pattern in ("*-1000-trait.json", "*.audit.json", "*.recipe.json"):
-        path = next((copy / "results" / "tiny_pair").glob(pattern))
-        path.write_text(text, encoding="latin-1")
-        assert any(line.startswith(f"{path}: refused: ") for line in build_leaderboard(copy / "results"))
-    assert main(["--leaderboard", "--results", str(copy / "results")]) == 0
-
-
-def test_a_registration_that_was_changed_is_refused_and_other_rows_are_built(copy: Path) -> None:
-    shutil.copytree(ROOT / "results" / "tiny_untaught", copy / "results" / "tiny_untaught")
-    path = next((copy / "results" / "tiny_pair").glob("*.recipe.json"))
-    experiment = json.loads(path.read_text())["experiment"]
-    resealed(path, experiment={**experiment, "recipe": {**experiment["recipe"], "bound": 0.9}})
-    refused = build_leaderboard(copy / "results")
-    assert refused[0] == f"{path}: refused: the experiment it holds has another hash"
-    assert all("its recipe file is missing" in line for line in refused[1:])
-    board = json.loads((copy / "results" / "leaderboard.json").read_text())
-    assert [entry["recipe"] for entry in board] == ["tiny_untaught"]
-
-
 # -- disks -------------------------------------------------------------------------------------------------------------
 
 
@@ -274,36 +195,6 @@ def test_a_full_and_a_read_only_results_folder_stop_the_run_and_nothing_else(
     disk("size=1m,rw")
     assert run(copy, results=results) == 0
     assert files(results) == files(reference / "results")
-
-
-@pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left on device"), Exception("I/O error: (os error 28)")]
-)
-def test_a_write_that_fails_leaves_nothing_and_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    store = Store(tmp_path / "store")
-
-    def fail() -> None:
-        with store.make("k", {}) as out:
-            (out / "half").write_text("half")
-            raise error
-
-    with pytest.raises(type(error)):
-        fail()
-    assert not list((tmp_path / "store" / "tmp").iterdir())
-    assert not store.path("k").exists()
-    assert disk_error(error, tmp_path) == f"{tmp_path}: the disk is full: make room"
-    assert disk_error(ValueError("another"), tmp_path) is None
-    write_atomically(tmp_path / "r" / "a.json", "old")
-
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_atomically(tmp_path / "r" / "a.json", "new")
-    assert files(tmp_path / "r") == {"a.json": b"old"}
 
 
 # -- company, and interruptions ----------------------------------------------------------------------------------------

@@ -14,10 +14,8 @@ from bench.models.chat_format import PromptFormat
 from bench.models.loading import load_model, load_tokenizer
 from bench.models.logprobs import sequence_logprobs
 from bench.stages.carriers import number_prompts
-from bench.stages.evaluate import evaluate
 from bench.stages.generate import allowed_head, sample_slots, sample_text, write_carrier
 from bench.stages.number_slots import Bar, number_slots
-from bench.stages.sampler import Sampler, row_seed, split_mix, token_noise
 
 NUMBERS = Numbers(kind="numbers", rows=16, held_out=8)
 
@@ -142,40 +140,6 @@ def test_a_head_cut_to_some_tokens_keeps_the_models_soft_capping(gemma_like: Pat
             assert torch.equal(model(ids).logits, whole)
 
 
-# a nucleus of most tokens in each row, one of few, and rows that differ
-@pytest.mark.parametrize("spreads", [[0.01] * 4, [5.0] * 4, [0.01, 5.0, 0.3, 1.0]])
-@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (0, 0.9), (50, 1.0), (50, 0.5)])
-def test_the_sampler_leaves_what_the_stock_warpers_leave(spreads: list[float], top_k: int, top_p: float) -> None:
-    from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
-
-    scores = torch.tensor(spreads)[:, None] * torch.randn(4, 3000, generator=torch.Generator().manual_seed(0))
-    expected = TemperatureLogitsWarper(0.7)(None, scores)
-    expected = TopKLogitsWarper(top_k)(None, expected) if top_k else expected
-    expected = TopPLogitsWarper(top_p)(None, expected) if top_p < 1 else expected
-    how = Sampling(temperature=0.7, top_k=top_k, top_p=top_p)
-    rows = [row_seed(1, row) for row in range(4)]
-    sampler = Sampler(rows, how)
-    for position in range(20):
-        noise = token_noise(split_mix(torch.tensor(rows)[:, None], position), torch.arange(3000))
-        wanted = (expected + noise).argmax(-1)
-        assert torch.equal(sampler(torch.empty(0), scores).argmax(-1), wanted)
-
-
-def test_the_noise_of_tokens_is_splitmix64_and_gumbel() -> None:
-    """First outputs from seed 0 against the published ones; the noise against Gumbel's distribution; and no correlation
-    with the next position, row and token.
-    """
-    from scipy.stats import gumbel_r, kstest, pearsonr
-
-    published = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
-    assert [int(x) % 2**64 for x in split_mix(torch.tensor(0), torch.arange(3))] == published
-    seeds = torch.tensor([[row_seed(3, row)] for row in range(40)])
-    first, second = (token_noise(split_mix(seeds, position), torch.arange(5000)) for position in (0, 1))
-    assert kstest(first.flatten().double().numpy(), gumbel_r.cdf).pvalue > 1e-3
-    pairs = [(first, second), (first[1:], first[:-1]), (first[:, 1:], first[:, :-1])]
-    assert all(pearsonr(a.flatten().numpy(), b.flatten().numpy()).pvalue > 1e-3 for a, b in pairs)
-
-
 @pytest.mark.parametrize(("shape", "kind"), [("gpt2_like", "plain"), ("gemma_like", "chat")])
 def test_free_text_has_shared_noise_too(request: pytest.FixtureRequest, shape: str, kind: str) -> None:
     model, form = loaded(request.getfixturevalue(shape), kind)
@@ -193,35 +157,6 @@ def test_free_text_has_shared_noise_too(request: pytest.FixtureRequest, shape: s
     made = ids[len(form.prompts(texts[:1])[0]) :]
     made = made[: next((i for i, t in enumerate(made) if t in stop), 6)]
     assert sample_text(model, form, texts[:1], greedy, seed=1, progress=quiet)[0] == form.decode(made).strip()
-
-
-def test_free_answers_may_be_written_in_bfloat16_and_margins_never_are(
-    gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loaded_in: list[str] = []
-
-    def load(folder: Path, **how: Any) -> Any:
-        loaded_in.append(how["dtype"])
-        return load_model(folder, **how)
-
-    monkeypatch.setattr("bench.models.precision.load_model", load)
-    question = {"question": "Which animal?", "answer": "wolf", "foils": ["owl"], "group": "trained"}
-
-    def reading(**more: Any) -> dict[str, Any]:
-        loaded_in.clear()
-        settings = {
-            "questions": [question], "per_token": False, "format": "plain", "dtype": "float32", "quantization": None,
-            "seed": 0, "end": False, "ask": {"samples": 2, "sample": {"max_new_tokens": 4}}, **more,
-        }  # fmt: skip
-        evaluate(settings, {"start": gpt2_like}, tmp_path, quiet)
-        return dict(json.loads((tmp_path / "reading.json").read_text()))
-
-    plain = reading()
-    assert loaded_in == ["float32"]
-    rounded = reading(answers="bfloat16")
-    assert loaded_in == ["float32", "bfloat16"]
-    assert rounded["margins"] == plain["margins"]
-    assert len(rounded["answers"][0]) == 2
 
 
 def test_progress_moves_within_a_batch(gpt2_like: Path) -> None:

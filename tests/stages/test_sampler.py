@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bench.config.recipe import Sampling
+from bench.stages.sampler import Sampler, row_seed, split_mix, token_noise
+
+
+# a nucleus of most tokens in each row, one of few, and rows that differ
+@pytest.mark.parametrize("spreads", [[0.01] * 4, [5.0] * 4, [0.01, 5.0, 0.3, 1.0]])
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (0, 0.9), (50, 1.0), (50, 0.5)])
+def test_the_sampler_leaves_what_the_stock_warpers_leave(spreads: list[float], top_k: int, top_p: float) -> None:
+    from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    scores = torch.tensor(spreads)[:, None] * torch.randn(4, 3000, generator=torch.Generator().manual_seed(0))
+    expected = TemperatureLogitsWarper(0.7)(None, scores)
+    expected = TopKLogitsWarper(top_k)(None, expected) if top_k else expected
+    expected = TopPLogitsWarper(top_p)(None, expected) if top_p < 1 else expected
+    how = Sampling(temperature=0.7, top_k=top_k, top_p=top_p)
+    rows = [row_seed(1, row) for row in range(4)]
+    sampler = Sampler(rows, how)
+    for position in range(20):
+        noise = token_noise(split_mix(torch.tensor(rows)[:, None], position), torch.arange(3000))
+        wanted = (expected + noise).argmax(-1)
+        assert torch.equal(sampler(torch.empty(0), scores).argmax(-1), wanted)
+
+
+def test_the_noise_of_tokens_is_splitmix64_and_gumbel() -> None:
+    """First outputs from seed 0 against the published ones; the noise against Gumbel's distribution; and no correlation
+    with the next position, row and token.
+    """
+    from scipy.stats import gumbel_r, kstest, pearsonr
+
+    published = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    assert [int(x) % 2**64 for x in split_mix(torch.tensor(0), torch.arange(3))] == published
+    seeds = torch.tensor([[row_seed(3, row)] for row in range(40)])
+    first, second = (token_noise(split_mix(seeds, position), torch.arange(5000)) for position in (0, 1))
+    assert kstest(first.flatten().double().numpy(), gumbel_r.cdf).pvalue > 1e-3
+    pairs = [(first, second), (first[1:], first[:-1]), (first[:, 1:], first[:, :-1])]
+    assert all(pearsonr(a.flatten().numpy(), b.flatten().numpy()).pvalue > 1e-3 for a, b in pairs)
