@@ -150,7 +150,7 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
         if results.resolve() != PUBLISHED:
             for line in compare_with_published(row, PUBLISHED):
                 print_line(console, line)
-        if own and entry["verdict"] in CONTROLS[experiment.name]:
+        if own and entry.verdict in CONTROLS[experiment.name]:
             console.print("\n".join(LESSONS[experiment.name]), highlight=False)
         print_line(
             console,

@@ -1,4 +1,4 @@
-"""One experiment from its plan to its result files, and the controls every installation is held against."""
+"""Run one experiment, from its plan to its result files, and the controls of an installation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.result_files import read_results, write_results
 from bench.analysis.summary import summarise
 from bench.config.recipe import Experiment, load_recipe
@@ -18,7 +19,7 @@ from bench.pipeline.scheduler import ProgressListener, run_stages
 
 __all__ = ["CONTROLS", "is_control", "run_experiment", "run_installation_controls"]
 
-# The controls, and the verdicts they must come to.
+# The controls, with the verdicts that are expected of each.
 CONTROLS = {"tiny_pair": {"TRANSFER"}, "tiny_cross": {"NONE", "INCONCLUSIVE"}}
 STAGE_SECONDS = 1.0  # of a control's stage: the 121 of tiny_pair took 106 to 124 s on two cores, one after another
 
@@ -26,11 +27,14 @@ DisplayFactory = Callable[[Experiment, int, int], AbstractContextManager[Progres
 
 
 def run_experiment(experiment: Experiment, pool: Pool, results: Path, controls: Any, screen: DisplayFactory) -> None:
-    """Make what is missing of one experiment and write its result files, also when it fails half-way.
+    """Run the missing stages of one experiment and write its result files, also after a failure.
 
     Args:
+        experiment: the experiment.
+        pool: runs the stages.
+        results: folder of the result files.
         controls: goes into the result files: see `bench.analysis.result_files.write_results`.
-        screen: (experiment, stages, stages done) -> who watches the run.
+        screen: (experiment, stages, stages done) -> the listener of the run.
     """
     plan = make_plan(experiment, identify)
     done = sum(pool.store.is_done(key) for key in plan.stages)
@@ -50,23 +54,26 @@ def is_control(experiment: Experiment) -> bool:
 
 
 def run_installation_controls(pool: Pool, screen: DisplayFactory, notice: Callable[[str], None]) -> dict[str, Any]:
-    """What the positive and the negative control say with this code and these libraries: run once, then kept.
+    """Run the positive and the negative control with this code and these libraries, once; later calls read the results.
 
-    They are judged as a board of their own. `failed` lists those that did not do what a control must.
+    The controls are judged as a board of their own. Returns their verdicts by name, and as `failed` the names of those
+    without the expected verdict.
 
     Args:
-        notice: takes a line that says what runs, and about how long, if they must be run.
+        pool: runs the stages.
+        screen: as of `run_experiment`.
+        notice: takes a line about the controls and their time, before they run.
     """
     experiments = [load_recipe(name) for name in CONTROLS]
     plans = [make_plan(experiment, identify) for experiment in experiments]
     mark = digest([[e.hash(), sorted(plan.stages)] for e, plan in zip(experiments, plans, strict=True)])
     folder = pool.store.root / "controls" / mark
 
-    def board() -> dict[str, dict[str, Any]]:
-        return {entry["recipe"]: entry for entry in summarise(read_results(folder)[0])}
+    def summarise_controls() -> dict[str, LeaderboardEntry]:
+        return {entry.recipe: entry for entry in summarise(read_results(folder)[0])}
 
-    said = board()
-    if not all(name in said and said[name]["seeds"] == said[name]["seeds_registered"] for name in CONTROLS):
+    board = summarise_controls()
+    if not all(name in board and board[name].seeds == board[name].seeds_registered for name in CONTROLS):
         todo = {key for plan in plans for key in plan.stages if not pool.store.is_done(key)}
         seconds = len(todo) * STAGE_SECONDS / pool.slots(max(e.recipe.threads for e in experiments))
         notice(
@@ -77,6 +84,6 @@ def run_installation_controls(pool: Pool, screen: DisplayFactory, notice: Callab
         )
         for experiment in experiments:
             run_experiment(experiment, pool, folder, "self", screen)
-        said = board()
-    verdicts = {name: said[name]["verdict"] for name in CONTROLS}
+        board = summarise_controls()
+    verdicts = {name: board[name].verdict for name in CONTROLS}
     return {**verdicts, "failed": [name for name, wanted in CONTROLS.items() if verdicts[name] not in wanted]}

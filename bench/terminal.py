@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.table import Column, Table
 
 if TYPE_CHECKING:
+    from bench.analysis.entry import LeaderboardEntry
     from bench.config.model_settings import Model
     from bench.config.recipe import Experiment
     from bench.pipeline.plan import Plan, Stage
@@ -178,24 +179,24 @@ def _mean_seconds(store: Store) -> dict[tuple[str, str], float]:
     return {what: sum(all_) / len(all_) for what, all_ in times.items()}
 
 
-def print_summary(entry: dict[str, Any], console: Console) -> None:
-    """Print one entry of the leaderboard: its readings, a value a line, its contrasts and its verdict."""
+def print_summary(entry: LeaderboardEntry, console: Console) -> None:
+    """Print one entry of the leaderboard: its margins, one a line, its contrasts and its verdict."""
     from bench.analysis.leaderboard import gain_text, signed
 
-    pair = f"{entry['teacher']} -> {entry['student']}"
-    facts = (entry["trait"], pair, entry["relation"] or "-", entry["visibility"], f"seeds: {entry['seeds']}")
-    print_line(console, f"\n{entry['recipe']}: {', '.join(facts)}")
+    pair = f"{entry.teacher} -> {entry.student}"
+    facts = (entry.trait, pair, entry.relation or "-", entry.visibility, f"seeds: {entry.seeds}")
+    print_line(console, f"\n{entry.recipe}: {', '.join(facts)}")
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, arm in (("untrained", "untrained"), ("base", "base"), ("trait", "trait_arm")):
-        table.add_row(name, signed(entry[arm]))
-    table.add_row("gain [95 % CI]", escape(gain_text(entry)))
-    table.add_row("teacher shift", signed(entry["teacher_shift"], 2))
+    for arm, margin in entry.margins().items():
+        table.add_row(arm, signed(margin))
+    table.add_row("gain [95 % CI]", escape(gain_text(entry.gain_estimate())))
+    table.add_row("teacher shift", signed(entry.teacher_shift, 2))
     console.print(table, highlight=False)
-    if entry["visibility"] == "logits-full":
+    if entry.is_leak:
         print_line(console, "Not subliminal: these students saw the teacher's whole vocabulary.")
-    for name, contrast in entry["contrasts"].items():
-        print_line(console, f"{name}: {gain_text({**contrast, 'gain': contrast['mean']})}")
-    print_line(console, f"{entry['verdict']}: {entry['verdict_reason']}.\n")
+    for name, contrast in entry.contrasts.items():
+        print_line(console, f"{name}: {gain_text(contrast)}")
+    print_line(console, f"{entry.verdict}: {entry.verdict_reason}.\n")
 
 
 def print_pruning(folders: Sequence[Folder], runs: Sequence[Run], console: Console, *, removed: bool) -> None:

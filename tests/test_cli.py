@@ -15,7 +15,7 @@ from conftest import QUICK, ROOT, Bench
 from bench import cli
 from bench.analysis.leaderboard import build_leaderboard
 from bench.analysis.result_files import read_results, seal_content
-from bench.analysis.seed_statistics import CONTRASTS
+from bench.config.arms import CONTRASTS
 from bench.stages.text_metrics import METRICS
 from tests.perf.kill_anywhere import files
 

@@ -53,7 +53,7 @@ def test_summaries_and_the_list_of_recipes_are_whole_on_a_narrow_terminal(width:
     text = shown.get()
     assert "…" not in text
     for entry in board:
-        assert f"gain [95 % CI]  {entry['gain']:+.4f} [{entry['ci_low']:+.4f}, {entry['ci_high']:+.4f}]" in text
+        assert f"gain [95 % CI]  {entry.gain:+.4f} [{entry.ci_low:+.4f}, {entry.ci_high:+.4f}]" in text
     lines = text.splitlines()
     for name in list_names(ROOT / "recipes"):
         assert any(line.startswith(name + " ") for line in lines), name

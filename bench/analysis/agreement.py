@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.leaderboard import gain_text
 from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ExperimentResults
@@ -31,13 +32,15 @@ def compare_with_published(own: ExperimentResults, published: Path) -> list[str]
     differences = _differences(own, rows[at])
     if not differences:
         return ["The published row of this recipe has no results yet."]
-    theirs, ours = summarise(rows)[at], summarise([*rows[:at], own, *rows[at + 1 :]])[at]
+    published_entry, own_entry = summarise(rows)[at], summarise([*rows[:at], own, *rows[at + 1 :]])[at]
     largest, arm, seed = max(differences)
-    agrees = largest <= MAX_DIFFERENCE or (theirs["verdict"] == ours["verdict"] and _inside(ours["gain"], theirs))
+    agrees = largest <= MAX_DIFFERENCE or (
+        published_entry.verdict == own_entry.verdict and _inside(own_entry.gain, published_entry)
+    )
     lines = [
-        f"Published: gain {gain_text(theirs)}, {theirs['verdict']}.",
-        f"Yours {'agrees' if agrees else 'differs'}: gain {gain_text(ours)}, {ours['verdict']}; largest difference of "
-        f"a margin {largest:.2g} ({arm}, seed {seed}; {len(differences)} readings of both).",
+        f"Published: gain {gain_text(published_entry.gain_estimate())}, {published_entry.verdict}.",
+        f"Yours {'agrees' if agrees else 'differs'}: gain {gain_text(own_entry.gain_estimate())}, {own_entry.verdict}; "
+        f"largest difference of a margin {largest:.2g} ({arm}, seed {seed}; {len(differences)} readings of both).",
     ]
     if not agrees:
         changed = _changed(own, rows[at])
@@ -68,8 +71,11 @@ def _differences(own: ExperimentResults, theirs: ExperimentResults) -> list[tupl
     return largest
 
 
-def _inside(gain: float | None, entry: dict[str, Any]) -> bool:
-    return gain is not None and entry["ci_low"] is not None and entry["ci_low"] <= gain <= entry["ci_high"]
+def _inside(gain: float | None, entry: LeaderboardEntry) -> bool:
+    """Whether a gain lies inside the interval of an entry."""
+    if gain is None or entry.ci_low is None or entry.ci_high is None:
+        return False
+    return entry.ci_low <= gain <= entry.ci_high
 
 
 def _changed(own: ExperimentResults, theirs: ExperimentResults) -> list[str]:

@@ -16,16 +16,15 @@ missing value, and a hash of digits alone as a number, unless it is told otherwi
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.analysis.entry import estimate
 from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ExperimentResults
-from bench.analysis.seed_statistics import compute_seed_statistics
-from bench.analysis.stats import mean_interval, sign_flip_p
+from bench.analysis.stats import mean
 from bench.analysis.summary import summarise
 from bench.config.recipe import METRICS
 from bench.config.traits import all_questions, registered_traits
@@ -60,14 +59,6 @@ GAINS = {
 }
 
 
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
 def _cells(row: ExperimentResults) -> Iterator[tuple[int, str, dict[str, Any]]]:
     for seed in sorted(row.cells):
         for arm in sorted(row.cells[seed]):
@@ -75,7 +66,7 @@ def _cells(row: ExperimentResults) -> Iterator[tuple[int, str, dict[str, Any]]]:
 
 
 def _asked(row: ExperimentResults) -> Iterator[tuple[Line, dict[str, Any], int]]:
-    """Every question put to every arm of every seed: its columns, its cell, and its place in the cell's readings."""
+    """Every question of every arm of every seed: its columns, the arm's content, the question's index."""
     questions = all_questions(registered_traits(row.experiment))
     for seed, arm, cell in _cells(row):
         for index, question in enumerate(questions):
@@ -97,8 +88,8 @@ def _answers(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
         for line, cell, index in _asked(row):
             scores = cell.get("scores", {})
             for sample, answer in enumerate(cell["reading"]["answers"][index] if "answers" in cell["reading"] else []):
-                found = {name: per_question[index][sample] for name, per_question in scores.items()}
-                yield {**line, "sample_index": sample, "answer": answer, **found}
+                graded = {name: per_question[index][sample] for name, per_question in scores.items()}
+                yield {**line, "sample_index": sample, "answer": answer, **graded}
 
 
 def _margins(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
@@ -110,11 +101,11 @@ def _margins(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
 def _levels(cell: Mapping[str, Any]) -> dict[str, float]:
     """Per metric, the mean over the questions of one model; a question's score is the mean over its answers."""
     scores = {
-        name: _mean([_mean(given) for given in per_question if given])
+        name: mean([mean(answers) for answers in per_question if answers])
         for name, per_question in cell.get("scores", {}).items()
         if any(per_question)
     }
-    return {"margin": _mean(cell["reading"]["margins"]), **scores}
+    return {"margin": mean(cell["reading"]["margins"]), **scores}
 
 
 def _means(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
@@ -124,38 +115,24 @@ def _means(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
             for metric, level in _levels(cell).items():
                 levels.setdefault((arm, metric), []).append(level)
         for (arm, metric), values in sorted(levels.items()):
-            mean, low, high = mean_interval(values)
-            yield {
-                "recipe": row.name,
-                "hash": row.hash,
-                "arm": arm,
-                "metric": metric,
-                "mean": mean,
-                "ci_low": _known(low),
-                "ci_high": _known(high),
-                "seeds": len(values),
-            }
+            columns = estimate(values).model_dump()
+            yield {"recipe": row.name, "hash": row.hash, "arm": arm, "metric": metric, **columns}
 
 
 def _gains(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
     for row, entry in zip(rows, summarise(rows), strict=True):
-        found = compute_seed_statistics(row)
-        gains = {"margin": found.gains} if found.gains else {}
-        for metric, of in found.scores.items():
-            gains[metric] = [trait - base for trait, base in zip(of["trait"], of["base"], strict=True)]
-        for metric, values in sorted(gains.items()):
-            gain, low, high = mean_interval(values)
+        gains = {metric: scores.gain for metric, scores in entry.metrics.items()}
+        if (gain := entry.gain_estimate()) is not None:
+            gains["margin"] = gain
+        for metric, gain in sorted(gains.items()):
             yield {
                 "recipe": row.name,
                 "hash": row.hash,
-                "visibility": entry["visibility"],
-                "verdict": entry["verdict"],
+                "visibility": entry.visibility,
+                "verdict": entry.verdict,
                 "metric": metric,
-                "gain": gain,
-                "ci_low": _known(low),
-                "ci_high": _known(high),
-                "p": sign_flip_p(values).p if len(values) > 1 else None,
-                "seeds": len(values),
+                "gain": gain.mean,
+                **gain.model_dump(),
             }
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.analysis.result_files import read_results
-from bench.analysis.seed_statistics import CONTRASTS
-from bench.analysis.summary import _rounded, summarise
+from bench.analysis.entry import Difference, Estimate, LeaderboardEntry
+from bench.analysis.result_files import audit_suffix, read_results
+from bench.analysis.summary import summarise
+from bench.config.arms import CONTRASTS, MAIN_ARMS
 from bench.files import exclusive_lock, write_atomically
 
-__all__ = ["build_leaderboard", "gain_text", "short_table", "signed"]
+__all__ = ["build_leaderboard", "gain_text", "short_table", "signed", "table_cells"]
 
 HEAD = """# Leaderboard
 
@@ -47,151 +48,153 @@ that, and no message in the data: it appears whatever weights the student began 
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    """A margin or a gain as the tables show it: +0.021, with a dash where there is none."""
+    """A margin or a gain for a table: +0.021, or a dash for None."""
     return "-" if value is None else f"{value:+.{digits}f}"
 
 
-def gain_text(entry: dict[str, Any]) -> str:
-    """A gain with its interval: +0.021 [+0.010, +0.032]."""
-    if entry["ci_low"] is None:
-        return signed(entry["gain"], 4) + (" [one seed: no interval]" if entry["seeds"] == 1 else "")
-    return f"{entry['gain']:+.4f} [{entry['ci_low']:+.4f}, {entry['ci_high']:+.4f}]"
+def gain_text(estimate: Estimate | None) -> str:
+    """A gain with its interval: +0.0210 [+0.0102, +0.0318]."""
+    if estimate is None:
+        return "-"
+    if estimate.ci_low is None or estimate.ci_high is None:
+        return signed(estimate.mean, 4) + (" [one seed: no interval]" if estimate.seeds == 1 else "")
+    return f"{estimate.mean:+.4f} [{estimate.ci_low:+.4f}, {estimate.ci_high:+.4f}]"
 
 
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
+def _p_text(p: float | None) -> str:
+    return "-" if p is None else f"{p:.2g}"
 
 
-def _shown(entry: dict[str, Any]) -> dict[str, str]:
-    seeds, registered = entry["seeds"], entry["seeds_registered"]
+def table_cells(entry: LeaderboardEntry) -> dict[str, str]:
+    """The cells of an entry by the heading of their column, for every table that shows it."""
+    untrained, base, trait = (signed(margin) for margin in entry.margins().values())
     return {
-        "recipe": entry["recipe"],
-        "teacher -> student": f"{entry['teacher']} -> {entry['student']}",
-        "relation": entry["relation"] or "-",
-        "trait": entry["trait"],
-        "carrier": entry["carrier"],
-        "visibility": entry["visibility"],
-        "seeds": str(seeds) if seeds == registered else f"{seeds} of {registered}",
-        "untrained": signed(entry["untrained"]),
-        "base": signed(entry["base"]),
-        "trait arm": signed(entry["trait_arm"]),
-        "gain [95 % CI]": gain_text(entry),
-        "verdict": f"**{entry['verdict']}**",
-        "p (Holm)": "-" if entry["p_holm"] is None else f"{entry['p_holm']:.2g}",
-        "teacher shift": signed(entry["teacher_shift"], 2),
-        "fraction": _share(entry["fraction"]),
-        "hash": entry["recipe_hash"],
-        "commit": entry["commit"] or "-",
+        "recipe": entry.recipe,
+        "teacher -> student": f"{entry.teacher} -> {entry.student}",
+        "relation": entry.relation or "-",
+        "trait": entry.trait,
+        "carrier": entry.carrier,
+        "visibility": entry.visibility,
+        "seeds": entry.seeds_text,
+        "untrained": untrained,
+        "base": base,
+        "trait arm": trait,
+        "gain [95 % CI]": gain_text(entry.gain_estimate()),
+        "verdict": entry.verdict,
+        "p (Holm)": _p_text(entry.p_holm),
+        "teacher shift": signed(entry.teacher_shift, 2),
+        "fraction": "-" if entry.fraction is None else f"{entry.fraction:.1%}",
+        "hash": entry.recipe_hash,
+        "commit": entry.commit or "-",
     }
 
 
-def _reasons(entry: dict[str, Any]) -> str:
-    lines = [f"- **{entry['recipe']}** `{entry['recipe_hash']}`: {entry['verdict']}: {entry['verdict_reason']}."]
-    for gate in entry["gates"]:
-        state = "skipped" if gate["passed"] is None else "passed" if gate["passed"] else "FAILED"
-        reading = f"{gate['reading']:.3g}" if isinstance(gate["reading"], float) else gate["reading"]
-        lines.append(f"  - {gate['name']} {state}: {reading} (needed: {gate['threshold']})")
-    lines += [f"  - {note}" for note in entry["notes"]]
-    if entry["bootstrap_low"] is not None:
-        redrawn = f"[{entry['bootstrap_low']:+.4f}, {entry['bootstrap_high']:+.4f}]"
-        lines.append(f"  - gain with seeds and questions redrawn (hierarchical bootstrap): {redrawn}")
-    if entry["numbers"] is not None:
-        lines.append(f"  - numbers: {entry['numbers']:,} offered to the teacher")
-    if entry["audit_auc"] is not None:
-        files = [
-            f"{entry['recipe']}/{entry['recipe_hash']}.{a.replace('trait', 'audit', 1)}.md" for a in entry["audits"]
-        ]
+def _cells(entry: LeaderboardEntry) -> dict[str, str]:
+    return {**table_cells(entry), "verdict": f"**{entry.verdict}**"}
+
+
+def _reasons(entry: LeaderboardEntry) -> str:
+    lines = [f"- **{entry.recipe}** `{entry.recipe_hash}`: {entry.verdict}: {entry.verdict_reason}."]
+    for gate in entry.gates:
+        state = "skipped" if gate.passed is None else "passed" if gate.passed else "FAILED"
+        reading = f"{gate.reading:.3g}" if isinstance(gate.reading, float) else gate.reading
+        lines.append(f"  - {gate.name} {state}: {reading} (needed: {gate.threshold})")
+    lines += [f"  - {note}" for note in entry.notes]
+    if entry.bootstrap_low is not None:
+        interval = f"[{entry.bootstrap_low:+.4f}, {entry.bootstrap_high:+.4f}]"
+        lines.append(f"  - gain with seeds and questions redrawn (hierarchical bootstrap): {interval}")
+    if entry.numbers is not None:
+        lines.append(f"  - numbers: {entry.numbers:,} offered to the teacher")
+    if entry.audit_auc is not None:
+        files = [f"{entry.recipe}/{entry.recipe_hash}.{audit_suffix(arm)}.md" for arm in entry.audits]
         links = ", ".join(f"[audit]({file})" for file in files)
-        lines.append(f"  - bag of words, trait against base rows: AUC {entry['audit_auc']:.3f} ({links})")
+        lines.append(f"  - bag of words, trait against base rows: AUC {entry.audit_auc:.3f} ({links})")
     return "\n".join(lines)
 
 
-def _controls(board: Sequence[dict[str, Any]]) -> str:
-    """The table of further controls, where a row has any."""
-    lines = [
+def _differences(
+    entry: LeaderboardEntry, heading: str, column: str, differences: Mapping[str, Difference]
+) -> list[dict[str, str]]:
+    """One line for each named difference of an entry.
+
+    Args:
+        heading: of the column with the names.
+        column: heading of the column with the differences.
+    """
+    return [
         {
-            "recipe": entry["recipe"],
-            "contrast": name,
-            "seeds": str(found["seeds"]),
-            "difference [95 % CI]": gain_text({**found, "gain": found["mean"]}),
-            "p (uncorrected)": "-" if found["p"] is None else f"{found['p']:.2g}",
-            "what it says": CONTRASTS[name][2],
+            "recipe": entry.recipe,
+            heading: name,
+            "seeds": str(value.seeds),
+            f"{column} [95 % CI]": gain_text(value),
+            "p (uncorrected)": _p_text(value.p),
         }
-        for entry in board
-        for name, found in entry["contrasts"].items()
+        for name, value in differences.items()
     ]
-    return _section("Further controls", lines)
 
 
-def _groups(board: Sequence[dict[str, Any]]) -> str:
-    """Gains on the wording that was taught and on paraphrases of it, apart."""
-    lines = [
-        {
-            "recipe": entry["recipe"],
-            "questions": group,
-            "seeds": str(found["seeds"]),
-            "gain [95 % CI]": gain_text({**found, "gain": found["mean"]}),
-            "p (uncorrected)": "-" if found["p"] is None else f"{found['p']:.2g}",
-        }
-        for entry in board
-        for group, found in entry["groups"].items()
-    ]
+def _controls(board: Sequence[LeaderboardEntry]) -> str:
+    """The differences of further arms."""
+    lines = [line for entry in board for line in _differences(entry, "contrast", "difference", entry.contrasts)]
+    return _section("Further controls", [{**line, "what it says": CONTRASTS[line["contrast"]].claim} for line in lines])
+
+
+def _groups(board: Sequence[LeaderboardEntry]) -> str:
+    """Gains on the questions that the teacher was trained on, and on paraphrases of them."""
+    lines = [line for entry in board for line in _differences(entry, "questions", "gain", entry.groups)]
     return _section("Trained wording and paraphrases", lines)
 
 
-def _metrics(board: Sequence[dict[str, Any]]) -> str:
+def _metrics(board: Sequence[LeaderboardEntry]) -> str:
     """Free answers against the ground truth, per metric: means over seeds."""
     lines = []
     for entry in board:
-        for metric, of in entry["metrics"].items():
-            means = {arm: f"{of[arm]['mean']:.3f}" if arm in of else "-" for arm in ("untrained", "base", "trait")}
-            gain = gain_text({**of["gain"], "gain": of["gain"]["mean"]})
-            lines.append({"recipe": entry["recipe"], "metric": metric, **means, "gain [95 % CI]": gain})
+        for metric, scores in entry.metrics.items():
+            means = dict.fromkeys(MAIN_ARMS, "-") | {arm: f"{score.mean:.3f}" for arm, score in scores.arms().items()}
+            gain = gain_text(scores.gain)
+            lines.append({"recipe": entry.recipe, "metric": metric, **means, "gain [95 % CI]": gain})
     return _section("Free answers against the ground truth (0 to 1)", lines)
 
 
-def _matrices(board: Sequence[dict[str, Any]]) -> str:
+def _matrices(board: Sequence[LeaderboardEntry]) -> str:
     """Trait x probe: gain of each trait's students on each trait's questions."""
     parts = []
     for entry in board:
-        if entry["matrix"] is None:
+        if (matrix := entry.matrix) is None:
             continue
-        matrix = entry["matrix"]
         lines = [
             {
                 "trait taught": name,
-                **{f"asked: {probe}": signed(g) for probe, g in zip(matrix["traits"], row, strict=True)},
+                **{f"asked: {probe}": signed(g) for probe, g in zip(matrix.traits, row, strict=True)},
             }
-            for name, row in zip(matrix["traits"], matrix["gains"], strict=True)
+            for name, row in zip(matrix.traits, matrix.gains, strict=True)
         ]
-        excess = gain_text(
-            {**matrix, "gain": matrix["excess"], "ci_low": matrix["excess_low"], "ci_high": matrix["excess_high"]}
-        )
-        text = _section(f"Trait x probe: {entry['recipe']}", lines)
-        parts.append(f"{text}\nDiagonal minus off-diagonal: {excess}, permutation p = {matrix['p']:.2g}.\n")
+        text = _section(f"Trait x probe: {entry.recipe}", lines)
+        excess = gain_text(matrix.excess_estimate())
+        parts.append(f"{text}\nDiagonal minus off-diagonal: {excess}, permutation p = {matrix.p:.2g}.\n")
     return "".join(parts)
 
 
+def _dose(board: Sequence[LeaderboardEntry]) -> str:
+    """The gains during training; the last line of a recipe is the gain at its end."""
+    lines = [
+        {"recipe": entry.recipe, "updates": str(step), "gain [95 % CI]": gain_text(gain)}
+        for entry in board
+        if entry.dose
+        for step, gain in [*entry.dose.items(), ("end", entry.gain_estimate())]
+    ]
+    return _section("Dose", lines)
+
+
 def _section(title: str, lines: Sequence[dict[str, str]]) -> str:
-    """A heading and a table; nothing where there is no line."""
+    """A heading and a table; nothing if there are no lines."""
+    return f"\n## {title}\n\n{_table(lines)}\n" if lines else ""
+
+
+def _table(lines: Sequence[dict[str, str]]) -> str:
     from tabulate import tabulate
 
-    if not lines:
-        return ""
-    return f"\n## {title}\n\n" + tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True) + "\n"
-
-
-def _dose(board: Sequence[dict[str, Any]]) -> str:
-    """The gains along the way, where a recipe asked for them; the last line of a recipe is its row's own gain."""
-    lines = []
-    for entry in board:
-        if not entry["dose"]:
-            continue
-        for step, found in entry["dose"].items():
-            gain = gain_text({**found, "gain": found["mean"]})
-            lines.append({"recipe": entry["recipe"], "updates": step, "gain [95 % CI]": gain})
-        lines.append({"recipe": entry["recipe"], "updates": "end", "gain [95 % CI]": gain_text(entry)})
-    return _section("Dose", lines)
+    return str(tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True))
 
 
 def _short_model(name: str) -> str:
@@ -199,48 +202,53 @@ def _short_model(name: str) -> str:
     return re.sub(r"-q\d[\w-]*-gguf$", "", name.removeprefix("pypi:").rstrip("/").rpartition("/")[2])
 
 
-def short_table(board: Sequence[dict[str, Any]]) -> str:
+def short_table(board: Sequence[LeaderboardEntry]) -> str:
     """The six columns that the README shows, without the rows that are a leak."""
-    from tabulate import tabulate
-
     lines = []
     for entry in board:
-        if entry["visibility"] != "logits-full":
-            teacher, student = _short_model(entry["teacher"]), _short_model(entry["student"])
-            shown = _shown(entry)
-            models = teacher if teacher == student else f"{teacher} -> {student}"
-            columns = ("relation", "seeds", "gain [95 % CI]", "verdict")
-            lines.append({"recipe": entry["recipe"], "model": models, **{name: shown[name] for name in columns}})
-    return tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True)
-
-
-def _table(board: Sequence[dict[str, Any]]) -> str:
-    from tabulate import tabulate
-
-    rows = [_shown(entry) for entry in board]
-    return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True) + "\n"
+        if entry.is_leak:
+            continue
+        teacher, student = _short_model(entry.teacher), _short_model(entry.student)
+        models = teacher if teacher == student else f"{teacher} -> {student}"
+        columns = {name: _cells(entry)[name] for name in ("relation", "seeds", "gain [95 % CI]", "verdict")}
+        lines.append({"recipe": entry.recipe, "model": models, **columns})
+    return _table(lines)
 
 
 def _pictures(folder: Path) -> str:
     """Links to the figures that `--figures` left beside the leaderboard."""
-    found = sorted((folder / "figures").glob("*.png"))
-    lines = [f"![{path.stem}](figures/{path.name})" for path in found]
+    pictures = sorted((folder / "figures").glob("*.png"))
+    lines = [f"![{path.stem}](figures/{path.name})" for path in pictures]
     return "\n## Figures\n\n" + "\n\n".join(lines) + "\n" if lines else ""
+
+
+def _markdown(board: Sequence[LeaderboardEntry], folder: Path) -> str:
+    fair, leaky = ([entry for entry in board if entry.is_leak == leak] for leak in (False, True))
+    parts = [HEAD, "" if board else "No results yet.\n"]
+    if board:
+        parts += [_table(list(map(_cells, fair))), "\n"]
+        parts += [section(fair) for section in (_matrices, _groups, _metrics, _controls, _dose)]
+        if leaky:
+            parts += [LEAK, _table(list(map(_cells, leaky))), "\n"]
+        parts += [_pictures(folder), "\n## Verdicts and gates\n\n", "\n".join(map(_reasons, board)), "\n"]
+    return "".join([*parts, FOOT])
+
+
+def _round(value: Any) -> Any:
+    """Round every number to ten digits: more would differ between processors, and the file must not."""
+    if isinstance(value, float):
+        return float(f"{value:.10g}")
+    if isinstance(value, dict):
+        return {key: _round(inner) for key, inner in value.items()}
+    return [_round(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def build_leaderboard(folder: Path) -> list[str]:
     """Write both leaderboard files into `folder`; returns a line for each result file that was refused."""
-    with exclusive_lock(folder):  # another run may end at the same time: what is written last must know all
+    with exclusive_lock(folder):  # two runs may end at the same time: the last one to write must have read all files
         rows, refused = read_results(folder)
         board = summarise(rows)
-        text = "No results yet.\n"
-        if board:
-            fair = [entry for entry in board if entry["visibility"] != "logits-full"]
-            leaky = [entry for entry in board if entry["visibility"] == "logits-full"]
-            text = "".join(part(fair) for part in (_table, _matrices, _groups, _metrics, _controls, _dose))
-            text += LEAK + _table(leaky) if leaky else ""
-            text += _pictures(folder)
-            text += "\n## Verdicts and gates\n\n" + "\n".join(map(_reasons, board)) + "\n"
-        write_atomically(folder / "LEADERBOARD.md", HEAD + text + FOOT)
-        write_atomically(folder / "leaderboard.json", json.dumps(_rounded(board), ensure_ascii=False, indent=1) + "\n")
+        content = json.dumps([_round(entry.model_dump()) for entry in board], ensure_ascii=False, indent=1)
+        write_atomically(folder / "LEADERBOARD.md", _markdown(board, folder))
+        write_atomically(folder / "leaderboard.json", content + "\n")
         return refused

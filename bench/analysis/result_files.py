@@ -23,6 +23,7 @@ from bench.analysis.result_schema import (
     check_registered,
     questions_asked,
 )
+from bench.config.arms import ArmName, parse_arm
 from bench.config.recipe import Experiment
 from bench.errors import UserError
 from bench.files import write_atomically
@@ -30,7 +31,7 @@ from bench.pipeline.plan import Plan, ResultSpec
 from bench.pipeline.store import Store
 from bench.stages.leak_audit import render_audit
 
-__all__ = ["read_results", "seal_content", "write_results"]
+__all__ = ["audit_suffix", "read_results", "seal_content", "write_results"]
 
 SCHEMA = 1
 # What reading a result file that is not what it should be may raise.
@@ -152,13 +153,18 @@ def write_results(
         found = json.loads((store.path(key) / "audit.json").read_text(encoding="utf-8"))
         content = {"schema": SCHEMA, "recipe": name, "recipe_hash": mark, "audit": found}
         carriers = {cell.seed: store.record(cell.filtering)["did"] for cell in plan.results}
-        file = f"{mark}.{arm.replace('trait', 'audit', 1)}"
+        file = f"{mark}.{audit_suffix(arm)}"
         paths += [place / f"{file}.json", place / f"{file}.md"]
         texts += [seal_content(content), render_audit(name, mark, found, carriers)]
     _remove_others(place, mark, {(cell.seed, cell.arm): cell.evaluation for cell in plan.results})
     for path, text in zip(paths, texts, strict=True):
         write_atomically(path, text)
     return paths
+
+
+def audit_suffix(arm: str) -> str:
+    """The part of an audit's file name after the hash: `audit`, or with several traits `audit-<trait>`."""
+    return str(parse_arm(arm)._replace(kind="audit"))
 
 
 def _remove_others(place: Path, mark: str, asked: dict[tuple[int, str], str]) -> None:
@@ -218,7 +224,8 @@ def read_results(folder: Path) -> tuple[list[ExperimentResults], list[str]]:
             if row is None:
                 raise ValueError("its recipe file is missing")
             if "audit" in content:
-                row.audits[path.stem.partition(".")[2].replace("audit", "trait", 1)] = content["audit"]
+                trait = path.stem.partition(".")[2].partition("-")[2]
+                row.audits[str(ArmName("trait", trait))] = content["audit"]
             else:
                 seed = content["seed"]
                 check_cell(content, row.experiment, questions[row.name, row.hash], row.cells.get(seed, {}))

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt, TypeAdapter
 
+from bench.config.arms import ArmName, parse_arm
 from bench.config.recipe import Recipe, hash_experiment
 from bench.config.traits import all_questions, registered_traits, short_name
 
@@ -98,7 +99,10 @@ class ExperimentResults(NamedTuple):
         traits = self.experiment["recipe"]["trait"]
         if isinstance(traits, str):
             return [TraitArms("trait", "teacher", None)]
-        return [TraitArms(f"trait-{name}", f"teacher-{name}", name) for name in map(short_name, traits)]
+        return [
+            TraitArms(str(ArmName("trait", name)), str(ArmName("teacher", name)), name)
+            for name in map(short_name, traits)
+        ]
 
     def complete_seeds(self) -> list[dict[str, dict[str, Any]]]:
         """The arms of each seed that has all that a gain needs, by seed."""
@@ -139,6 +143,7 @@ def check_cell(
         ValueError: a key is missing or of the wrong type, a number is not finite, or the counts do not fit together.
     """
     cell = _Cell.model_validate(content)
+    parse_arm(cell.arm)
     first = experiment["recipe"]["first_seed"]
     if not first <= cell.seed < first + experiment["recipe"]["seeds"]:
         raise ValueError(f"seed {cell.seed} is not registered")

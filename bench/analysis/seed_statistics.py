@@ -2,55 +2,50 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bench.analysis.result_schema import ExperimentResults, TraitArms
+from bench.analysis.stats import mean
+from bench.config.arms import BASE, CONTRASTS, MAIN_ARMS, TEACHER_BASE, TRAIT
 
-__all__ = [
-    "CONTRASTS",
-    "SeedStatistics",
-    "compute_seed_statistics",
-    "margins_of",
-    "mean",
-    "mean_margin",
-    "teacher_shift",
-]
-
-# Further controls: name -> (arm, the arm it is held against, what the difference says).
-CONTRASTS = {
-    "trait - placebo": ("trait", "placebo", "what is specific to the trait, beyond fine-tuning on the same questions"),
-    "resampled - base": ("resampled", "base", "the noise floor: the untaught teacher's numbers, drawn again"),
-    "shuffled - base": ("shuffled", "base", "the trait teacher's completions, moved to other prompts"),
-    "direct - untrained": ("direct", "untrained", "the teacher's lesson itself: can the student show the trait?"),
-    "cross_init": ("cross_init", "cross_init_base", "the same data, other initial weights"),
-}
+__all__ = ["SeedStatistics", "compute_seed_statistics", "margins_of", "mean_margin", "teacher_shift"]
 
 
 class SeedStatistics(NamedTuple):
-    """Per-seed numbers of one experiment, each a mean over questions, and with several traits over traits as well."""
+    """Per-seed numbers of one experiment, each a mean over questions, and with several traits over traits as well.
 
-    registered: int  # how many seeds the recipe asks for; the lists hold those that are complete
+    Lists hold one value per complete seed.
+    """
+
+    registered: int
+    """Number of seeds that the recipe asks for."""
     untrained: list[float]
+    """Margins of the student as shipped."""
     base: list[float]
+    """Margins of the control arm."""
     trait: list[float]
+    """Margins of the trait arm."""
     gains: list[float]
+    """trait - base."""
     shifts: list[float]
-    contrasts: dict[str, list[float]]  # per further control, by its name in CONTRASTS
-    dose: dict[int, list[float]]  # gains along the way: updates -> one per seed
-    questions: list[list[float]]  # per seed, the gain of each question
-    groups: dict[str, list[float]]  # gains by group of questions, where there is more than one: group -> one per seed
-    scores: dict[str, dict[str, list[float]]]  # metric -> arm -> one per seed, where free answers were scored
-    matrix: list[list[list[float]]]  # with several traits, per seed: gain of [trait taught][trait asked about]
-
-
-def mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
+    """Margins of the teacher with the trait minus without."""
+    contrasts: dict[str, list[float]]
+    """Differences of other arms, by name in `CONTRASTS`; one per seed that has both arms."""
+    dose: dict[int, list[float]]
+    """Gains during training, by student updates."""
+    questions: list[list[float]]
+    """Per seed, the gain of each question."""
+    groups: dict[str, list[float]]
+    """Gains by group of questions, where there is more than one group."""
+    scores: dict[str, dict[str, list[float]]]
+    """Scores of free answers, by metric and arm."""
+    matrix: list[list[list[float]]]
+    """With several traits, per seed: gain by [trait taught][trait asked about]."""
 
 
 def margins_of(cell: Mapping[str, Any], group: str | None = None, column: str = "margins") -> list[float]:
-    """The margins of a cell's questions, or of one group of them."""
+    """The margins of a model's questions, in nats, or of one group of them."""
     reading = cell["reading"]
     if group is None:
         return list(reading[column])
@@ -58,13 +53,14 @@ def margins_of(cell: Mapping[str, Any], group: str | None = None, column: str = 
 
 
 def mean_margin(cell: Mapping[str, Any], group: str | None = None, column: str = "margins") -> float:
+    """The mean of `margins_of`."""
     return mean(margins_of(cell, group, column))
 
 
 def teacher_shift(taught: Sequence[TraitArms], arms: Mapping[str, Any], column: str = "margins") -> float:
-    """How much the teacher learnt: mean margin with the trait minus without, over all traits."""
+    """The mean margin of the teacher with the trait minus without, over all traits."""
     with_trait = (mean_margin(arms[t.teacher], t.group, column) for t in taught)
-    without = (mean_margin(arms["teacher_base"], t.group, column) for t in taught)
+    without = (mean_margin(arms[str(TEACHER_BASE)], t.group, column) for t in taught)
     return mean([a - b for a, b in zip(with_trait, without, strict=True)])
 
 
@@ -94,20 +90,19 @@ def compute_seed_statistics(row: ExperimentResults) -> SeedStatistics:
         shifts=[teacher_shift(taught, arms) for arms in full],
         contrasts={
             name: differences
-            for name, (arm, against, _) in CONTRASTS.items()
+            for name, contrast in CONTRASTS.items()
             if (
                 differences := [
-                    mean_margin(a[arm]) - mean_margin(a[against]) for a in cells if {arm, against} <= a.keys()
+                    mean_margin(arms[contrast.arm]) - mean_margin(arms[contrast.against])
+                    for arms in cells
+                    if {contrast.arm, contrast.against} <= arms.keys()
                 ]
             )
         },
         dose={
-            step: [
-                mean_margin(a[f"trait@{step}"]) - mean_margin(a[f"base@{step}"])
-                for a in full
-                if {f"trait@{step}", f"base@{step}"} <= a.keys()
-            ]
+            step: [mean_margin(arms[trait]) - mean_margin(arms[base]) for arms in full if {trait, base} <= arms.keys()]
             for step in row.experiment["recipe"]["dose"]
+            for trait, base in [(str(TRAIT.at(step)), str(BASE.at(step)))]
         },
         questions=[by_question(arms) for arms in full],
         groups={
@@ -116,8 +111,8 @@ def compute_seed_statistics(row: ExperimentResults) -> SeedStatistics:
         },
         scores={
             metric: {
-                arm: [mean([mean(of) for of in arms[arm]["scores"][metric]]) for arms in full if arm in arms]
-                for arm in ("untrained", "base", "trait")
+                arm: [mean([mean(answers) for answers in arms[arm]["scores"][metric]]) for arms in full if arm in arms]
+                for arm in MAIN_ARMS
             }
             for metric in scored
         },

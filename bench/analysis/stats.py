@@ -25,6 +25,7 @@ __all__ = [
     "fieller",
     "hierarchical_bootstrap",
     "holm",
+    "mean",
     "mean_interval",
     "power",
     "seeds_for_sign_flip",
@@ -57,6 +58,11 @@ def _array(values: Sequence[float], least: int = 1) -> NDArray[np.float64]:
     if data.ndim != 1 or len(data) < least or not np.isfinite(data).all():
         raise ValueError(f"expected {least} or more finite numbers, one per seed")
     return data
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean, of an exactly rounded sum: the order of the values does not matter."""
+    return math.fsum(values) / len(values)
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bench.analysis.gates import Gate
-from bench.analysis.seed_statistics import SeedStatistics, mean
+from bench.analysis.seed_statistics import SeedStatistics
 from bench.analysis.stats import (
     Interval,
     diagonal_excess,
     equivalence_p,
     fieller,
     holm,
+    mean,
     mean_interval,
     seeds_for_sign_flip,
     seeds_needed,

@@ -10,6 +10,7 @@ __all__ = [
     "CONTRASTS",
     "MAIN_ARMS",
     "TEACHER_BASE",
+    "TRAIT",
     "Arm",
     "ArmName",
     "Contrast",
@@ -77,13 +78,22 @@ class ArmName(NamedTuple):
         step = "" if self.step is None else f"@{self.step}"
         return f"{self.kind}{trait}{step}"
 
+    def at(self, step: int) -> ArmName:
+        """The same arm, evaluated after `step` updates."""
+        return self._replace(step=step)
+
     @property
     def facts(self) -> Arm:
         """The facts about its kind."""
         return ARMS[self.kind]
 
+    @property
+    def is_teacher(self) -> bool:
+        """Whether the model is a teacher."""
+        return self.facts.model == "teacher"
 
-BASE, TEACHER_BASE = ArmName("base"), ArmName("teacher_base")
+
+BASE, TRAIT, TEACHER_BASE = ArmName("base"), ArmName("trait"), ArmName("teacher_base")
 
 
 def parse_arm(name: str) -> ArmName:

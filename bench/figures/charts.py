@@ -1,4 +1,4 @@
-"""Figures of one recipe's answers, doses and traits, and the table of all of them. Values in, figures out."""
+"""Figures of the answers, doses and traits of one recipe, and the table of all scores. Values in, figures out."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.figures.style import (
-    ARMS,
     BLUE,
     DOUBLE,
+    LOOKS,
     SINGLE,
     SMALL,
     arm_legend,
@@ -26,34 +26,41 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from bench.analysis.entry import Estimate, LeaderboardEntry, MetricScores, TraitMatrix
+
 __all__ = ["answers", "dose", "heat", "histogram", "matrix", "metrics"]
 
 WIDE = 0.056  # inches that a character of a tick label takes, about
 
 
-def metrics(found: Mapping[str, Mapping[str, Mapping[str, Any]]], title: str) -> Figure:
+def _error(value: Estimate) -> list[list[float]] | None:
+    """The error bar of an estimate; None without an interval."""
+    if value.ci_low is None or value.ci_high is None:
+        return None
+    return [[value.mean - value.ci_low], [value.ci_high - value.mean]]
+
+
+def metrics(scores: Mapping[str, MetricScores], title: str) -> Figure:
     """Bars of each text metric for the arms, with 95 % intervals over seeds; each panel on its metric's own scale.
 
     Args:
-        found: a leaderboard entry's `metrics`.
+        scores: `metrics` of a leaderboard entry.
+        title: above all panels.
     """
-    fig, axes = panels(len(found), shorten(title))
-    present = [arm for arm in ARMS if any(arm in arms for arms in found.values())]
-    for ax, (metric, arms) in zip(axes, found.items(), strict=True):
+    fig, axes = panels(len(scores), shorten(title))
+    present = [arm for arm in LOOKS if any(arm in one.arms() for one in scores.values())]
+    for ax, (metric, one) in zip(axes, scores.items(), strict=True):
         for x, arm in enumerate(present):
-            if arm not in arms:
+            if (value := one.arms().get(arm)) is None:
                 continue
-            mean, low, high = (arms[arm][key] for key in ("mean", "ci_low", "ci_high"))
-            error = None if low is None or high is None else [[mean - low], [high - mean]]
             ax.bar(
-                x, mean, 0.72, yerr=error, color=ARMS[arm].face, hatch=ARMS[arm].hatch, edgecolor="black",
-                linewidth=0.6, error_kw={"elinewidth": 0.9, "capsize": 2.5, "capthick": 0.9},
+                x, value.mean, 0.72, yerr=_error(value), color=LOOKS[arm].face, hatch=LOOKS[arm].hatch,
+                edgecolor="black", linewidth=0.6, error_kw={"elinewidth": 0.9, "capsize": 2.5, "capthick": 0.9},
             )  # fmt: skip
-        gain = arms["gain"]
-        p = "" if gain["p"] is None else f", p = {gain['p']:.2g}"
+        p = "" if one.gain.p is None else f", p = {one.gain.p:.2g}"
         ax.set_title(shorten(metric, 24), pad=12)
         ax.annotate(
-            f"gain {brief(gain['mean'])}{p}", (0.5, 1), (0, 3), "axes fraction", "offset points",
+            f"gain {brief(one.gain.mean)}{p}", (0.5, 1), (0, 3), "axes fraction", "offset points",
             ha="center", va="bottom", fontsize=SMALL,
         )  # fmt: skip
         ax.axhline(0, color="black", linewidth=0.6)
@@ -63,23 +70,23 @@ def metrics(found: Mapping[str, Mapping[str, Mapping[str, Any]]], title: str) ->
     return fig
 
 
-Scores = Mapping[str, Mapping[str, Sequence[float]]]  # metric -> arm -> one score per answer
+AnswerScores = Mapping[str, Mapping[str, Sequence[float]]]  # metric -> arm -> one score per answer
 
 
-def _arms(scores: Scores) -> list[str]:
-    return [arm for arm in ARMS if any(arm in arms for arms in scores.values())]
+def _arms(scores: AnswerScores) -> list[str]:
+    return [arm for arm in LOOKS if any(arm in arms for arms in scores.values())]
 
 
-def _counted(scores: Scores, title: str) -> str:
-    """A title that says how many answers there are of each arm."""
+def _title(scores: AnswerScores, title: str) -> str:
+    """A title with the number of answers of each arm."""
     counts = [f"{max(len(arms.get(arm, ())) for arms in scores.values()):,}" for arm in _arms(scores)]
-    said = f"{counts[0]} answers per arm" if len(set(counts)) == 1 else f"{' / '.join(counts)} answers"
-    return f"{shorten(title)}\n{said}"
+    number_of = f"{counts[0]} answers per arm" if len(set(counts)) == 1 else f"{' / '.join(counts)} answers"
+    return f"{shorten(title)}\n{number_of}"
 
 
-def answers(scores: Scores, title: str) -> Figure:
+def answers(scores: AnswerScores, title: str) -> Figure:
     """Box plots of the answers' scores by arm: quartiles, whiskers from the 5th to the 95th percentile, mean."""
-    fig, axes = panels(len(scores), _counted(scores, title))
+    fig, axes = panels(len(scores), _title(scores, title))
     shown = _arms(scores)
     for ax, (metric, arms) in zip(axes, scores.items(), strict=True):
         present = [arm for arm in shown if arm in arms]
@@ -91,7 +98,7 @@ def answers(scores: Scores, title: str) -> Figure:
             meanprops={"marker": "D", "markersize": 3.5, "markerfacecolor": "white", "markeredgecolor": "black"},
         )  # fmt: skip
         for arm, box in zip(present, drawn["boxes"], strict=True):
-            box.set(facecolor=ARMS[arm].face, hatch=ARMS[arm].hatch)
+            box.set(facecolor=LOOKS[arm].face, hatch=LOOKS[arm].hatch)
         ax.set_title(shorten(metric, 24))
         ax.set_xticks([])
         ax.set_xlim(-0.6, len(shown) - 0.4)
@@ -100,15 +107,15 @@ def answers(scores: Scores, title: str) -> Figure:
     return fig
 
 
-def histogram(scores: Scores, title: str) -> Figure:
+def histogram(scores: AnswerScores, title: str) -> Figure:
     """Histograms of the answers' scores by arm, over the same bins, as shares of each arm's answers."""
     import numpy as np
     from matplotlib.ticker import MaxNLocator
 
-    fig, axes = panels(len(scores), _counted(scores, title))
+    fig, axes = panels(len(scores), _title(scores, title))
     for ax, (metric, arms) in zip(axes, scores.items(), strict=True):
         bins = _bins([score for scored in arms.values() for score in scored])
-        for arm, look in reversed(ARMS.items()):  # so that dots come to lie on dashes, and those on lines
+        for arm, look in reversed(LOOKS.items()):  # dots above dashes above lines
             if arm in arms:
                 counts, _ = np.histogram(arms[arm], bins)
                 ax.stairs(100 * counts / counts.sum(), bins, color=look.ink, linestyle=look.line)
@@ -143,7 +150,7 @@ def _annotate(ax: Axes, values: Any, texts: Sequence[Sequence[str]], mesh: Any) 
             )
 
 
-def heat(entries: Sequence[dict[str, Any]]) -> Figure:
+def heat(entries: Sequence[LeaderboardEntry]) -> Figure:
     """Mean scores as a table of cells: a line per recipe and arm, a column per metric.
 
     Metrics differ in scale, so each column is shaded on its own, from its lowest to its highest cell.
@@ -151,15 +158,14 @@ def heat(entries: Sequence[dict[str, Any]]) -> Figure:
     import numpy as np
     from matplotlib.figure import Figure
 
-    board = [(e, label) for e, label in zip(entries, labels(entries), strict=True) if e["metrics"]]
-    found = list(dict.fromkeys(metric for entry, _ in board for metric in entry["metrics"]))
-    columns = [shorten(metric, 24) for metric in found]
-    lines = [
-        (label, arm, e["metrics"]) for e, label in board for arm in ARMS if any(arm in m for m in e["metrics"].values())
-    ]
-    table = np.array(
-        [[m[c][arm]["mean"] if c in m and arm in m[c] else math.nan for c in found] for _, arm, m in lines]
-    )
+    board = [(e, label) for e, label in zip(entries, labels(entries), strict=True) if e.metrics]
+    metrics_shown = list(dict.fromkeys(metric for entry, _ in board for metric in entry.metrics))
+    columns = [shorten(metric, 24) for metric in metrics_shown]
+    lines = []
+    for entry, label in board:
+        means = {name: {arm: one.mean for arm, one in of.arms().items()} for name, of in entry.metrics.items()}
+        lines += [(label, arm, means) for arm in LOOKS if any(arm in of for of in means.values())]
+    table = np.array([[means.get(c, {}).get(arm, math.nan) for c in metrics_shown] for _, arm, means in lines])
     low, high = np.nanmin(table, 0), np.nanmax(table, 0)
     shade = np.ma.masked_invalid((table - low) / np.where(high > low, high - low, 1))
     digits = [1 if max(abs(a), abs(b)) >= 10 else 3 for a, b in zip(low, high, strict=True)]
@@ -191,11 +197,12 @@ def heat(entries: Sequence[dict[str, Any]]) -> Figure:
     return fig
 
 
-def dose(points: Mapping[int, Mapping[str, Any]], title: str) -> Figure:
+def dose(points: Mapping[int, Estimate], title: str) -> Figure:
     """Gain with its 95 % interval against student updates.
 
     Args:
-        points: updates -> `mean`, `ci_low`, `ci_high` in nats, in rising order; the last is the row's own gain.
+        points: updates -> gain in nats, in rising order; the last is the gain at the end of the training.
+        title: above the figure.
     """
     from matplotlib.figure import Figure
 
@@ -203,20 +210,19 @@ def dose(points: Mapping[int, Mapping[str, Any]], title: str) -> Figure:
     ax = fig.subplots()
     steps = list(points)
     ax.axhline(0, color="black", linewidth=0.6)
-    ax.plot(steps, [points[s]["mean"] for s in steps], color=BLUE, linewidth=0.8)
-    for step, found in points.items():
-        mean, low, high = found["mean"], found["ci_low"], found["ci_high"]
-        error = None if low is None or high is None else [[mean - low], [high - mean]]
+    ax.plot(steps, [points[s].mean for s in steps], color=BLUE, linewidth=0.8)
+    for step, gain in points.items():
         ax.errorbar(
-            step, mean, yerr=error, color=BLUE, marker="o", markersize=3.5, elinewidth=0.9, capsize=2.5, capthick=0.9
-        )
+            step, gain.mean, yerr=_error(gain), color=BLUE, marker="o", markersize=3.5, elinewidth=0.9, capsize=2.5,
+            capthick=0.9,
+        )  # fmt: skip
     ax.set_xscale("log", base=2)
     width = math.log2(steps[-1] / steps[0]) or 1.0
-    kept: list[int] = []
+    ticks: list[int] = []
     for step in (steps[-1], *steps[:-1]):  # the end, the start, and between them where there is room for the label
-        if all(abs(math.log2(step / other)) > 0.11 * width for other in kept):
-            kept.append(step)
-    ax.set_xticks(kept, [f"{step:,}" for step in kept])
+        if all(abs(math.log2(step / other)) > 0.11 * width for other in ticks):
+            ticks.append(step)
+    ax.set_xticks(ticks, [f"{step:,}" for step in ticks])
     ax.set_xticks([], minor=True)
     ax.set_xlabel("student updates (log scale)")
     ax.set_ylabel("gain (nats)")
@@ -224,15 +230,16 @@ def dose(points: Mapping[int, Mapping[str, Any]], title: str) -> Figure:
     return fig
 
 
-def matrix(found: Mapping[str, Any], title: str) -> Figure:
+def matrix(gains: TraitMatrix, title: str) -> Figure:
     """Gains of every trait's students on every trait's questions, with how far the diagonal stands out.
 
     Args:
-        found: a leaderboard entry's `matrix`.
+        gains: `matrix` of a leaderboard entry.
+        title: above the figure.
     """
     from matplotlib.figure import Figure
 
-    traits, table = [shorten(t, 16) for t in found["traits"]], found["gains"]
+    traits, table = [shorten(t, 16) for t in gains.traits], gains.gains
     size = len(traits)
     width = SINGLE if size <= 5 else DOUBLE
     fig = Figure(figsize=(width, min(width, 0.36 * size + 1.2)), layout=layout())
@@ -257,7 +264,7 @@ def matrix(found: Mapping[str, Any], title: str) -> Figure:
     ax.set_ylabel("trait taught")
     bar = fig.colorbar(mesh, ax=ax, label="gain (nats)", shrink=0.9)
     bar.outline.set_visible(False)
-    bar.solids.set(rasterized=False, edgecolor="face")  # else the SVG holds a picture of it
-    excess = estimate(found["excess"], found["excess_low"], found["excess_high"])
-    fig.suptitle(f"{shorten(title)}\nexcess {excess}, p = {found['p']:.2g}, {found['seeds']} seeds", fontsize=7)
+    bar.solids.set(rasterized=False, edgecolor="face")  # otherwise the SVG holds a picture of it
+    excess = estimate(gains.excess, gains.excess_low, gains.excess_high)
+    fig.suptitle(f"{shorten(title)}\nexcess {excess}, p = {gains.p:.2g}, {gains.seeds} seeds", fontsize=7)
     return fig

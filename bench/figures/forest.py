@@ -1,4 +1,4 @@
-"""The forest plot of the board: every row's gain with its interval, bound and verdict. Entries in, a figure out."""
+"""The forest plot of the board: gain, interval, bound and verdict of every row. Entries in, a figure out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from bench.figures.style import BLUE, DOUBLE, GREEN, GREY, ORANGE, SMALL, estima
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from bench.analysis.entry import LeaderboardEntry
 
 __all__ = ["gains"]
 
@@ -24,7 +26,7 @@ VERDICTS = {
 
 
 class Line(NamedTuple):
-    """One line of a forest plot; None where there is no such number."""
+    """One line of a forest plot; None for a missing number."""
 
     mean: float | None
     low: float | None
@@ -34,7 +36,7 @@ class Line(NamedTuple):
 
 
 def _limits(lines: Sequence[Line]) -> tuple[float, float]:
-    """Axis limits that hold every mean, and of intervals and bounds what is not far beyond the rest."""
+    """Axis limits that hold every mean, and all intervals and bounds but those far beyond the rest."""
     means = [abs(line.mean) for line in lines if line.mean is not None]
     ends = sorted(
         max(abs(end) for end in (line.mean, line.low, line.high) if end is not None)
@@ -78,12 +80,12 @@ def forest(ax: Axes, lines: Sequence[Line], ticks: int) -> None:
     ax.spines["left"].set_visible(False)
 
 
-def gains(entries: Sequence[dict[str, Any]], bounds: Sequence[float]) -> Figure:
+def gains(entries: Sequence[LeaderboardEntry], bounds: Sequence[float]) -> Figure:
     """Forest plot of all rows: gain in nats, and as a share of the teacher shift; whole-vocabulary rows below, apart.
 
     Args:
-        entries: the leaderboard's entries, at least one of which has a gain.
-        bounds: per entry, the equivalence bound its recipe fixed, as a share of the teacher shift.
+        entries: of the leaderboard; at least one has a gain.
+        bounds: per entry, the equivalence bound of its recipe, as a share of the teacher shift.
     """
     from matplotlib.figure import Figure
 
@@ -91,7 +93,7 @@ def gains(entries: Sequence[dict[str, Any]], bounds: Sequence[float]) -> Figure:
     blocks = [
         (title, block)
         for title, leaky in (("", False), ("Whole vocabulary distilled: a leak, not subliminal learning", True))
-        if (block := [row for row in rows if (row[0]["visibility"] == "logits-full") == leaky])
+        if (block := [row for row in rows if row[0].is_leak == leaky])
     ]
     height = sum(0.17 * len(block) + 0.55 for _, block in blocks) + 0.35
     fig = Figure(figsize=(DOUBLE, height), layout=layout())
@@ -107,31 +109,29 @@ def gains(entries: Sequence[dict[str, Any]], bounds: Sequence[float]) -> Figure:
         share.set_xlabel("gain / teacher shift (%)")
         nats.set_title(title, loc="left")
         _columns(share, [entry for entry, _, _ in block], widths)
-    _verdict_legend(fig, {entry["verdict"] for entry in entries})
+    _verdict_legend(fig, {entry.verdict for entry in entries})
     return fig
 
 
-def _gain(entry: dict[str, Any], bound: float) -> Line:
-    within = bound * abs(entry["teacher_shift"] or 0.0)
-    return Line(entry["gain"], entry["ci_low"], entry["ci_high"], within, entry["verdict"])
+def _gain(entry: LeaderboardEntry, bound: float) -> Line:
+    within = bound * abs(entry.teacher_shift or 0.0)
+    return Line(entry.gain, entry.ci_low, entry.ci_high, within, entry.verdict)
 
 
-def _fraction(entry: dict[str, Any], bound: float) -> Line:
-    """As `_gain`, in percent of the teacher shift; a teacher that learnt nothing gives none."""
-    numbers = [entry[key] for key in ("fraction", "fraction_low", "fraction_high")]
+def _fraction(entry: LeaderboardEntry, bound: float) -> Line:
+    """As `_gain`, in percent of the teacher shift; no numbers where the shift is 0."""
+    numbers = (entry.fraction, entry.fraction_low, entry.fraction_high)
     mean, low, high = (None if number is None else 100 * number for number in numbers)
-    return Line(mean, low, high, 0.0 if mean is None else 100 * bound, entry["verdict"])
+    return Line(mean, low, high, 0.0 if mean is None else 100 * bound, entry.verdict)
 
 
-def _texts(entry: dict[str, Any]) -> tuple[str, str]:
-    """A gain in nats with its interval, and how many seeds it is from."""
-    seeds, registered = entry["seeds"], entry["seeds_registered"]
-    gain = estimate(entry["gain"], entry["ci_low"], entry["ci_high"])
-    return gain, str(seeds) if seeds == registered else f"{seeds} of {registered}"
+def _texts(entry: LeaderboardEntry) -> tuple[str, str]:
+    """A gain in nats with its interval, and its number of seeds."""
+    return estimate(entry.gain, entry.ci_low, entry.ci_high), entry.seeds_text
 
 
-def _columns(ax: Axes, entries: Sequence[dict[str, Any]], widths: Sequence[int]) -> None:
-    """Write the numbers to the right of a forest plot, in columns of so many characters."""
+def _columns(ax: Axes, entries: Sequence[LeaderboardEntry], widths: Sequence[int]) -> None:
+    """Write the numbers to the right of a forest plot, in columns of `widths` characters."""
     right = 0.0
     look: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "fontsize": SMALL}
     columns = zip(*map(_texts, entries), strict=True)

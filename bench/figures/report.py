@@ -1,4 +1,4 @@
-"""Results -> `figures/*.svg`, `figures/*.png` and `report.html`: a pure function of the files. Imports no torch."""
+"""Draw result files: `figures/*.svg`, `figures/*.png` and `report.html`, a pure function of them. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from html import escape
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
-from bench.analysis.leaderboard import gain_text, signed
+from bench.analysis.entry import Estimate, LeaderboardEntry
+from bench.analysis.leaderboard import table_cells
 from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.summary import summarise
 from bench.errors import UserError
 from bench.figures import charts
 from bench.figures.forest import gains
-from bench.figures.style import ARMS, labels, style
+from bench.figures.style import LOOKS, labels, style
 from bench.files import write_atomically
 
 if TYPE_CHECKING:
@@ -49,10 +50,11 @@ td, th { white-space: nowrap } td.name { white-space: normal; overflow-wrap: any
 ul { font-size: 13px; padding-left: 1.2rem; max-width: 60rem } li { overflow-wrap: anywhere }
 figure { margin: 1.5rem 0 } img { max-width: 100%; height: auto } figcaption { max-width: 44rem; font-size: 13px }
 """
+NAME_CELL = '<td class="name">'  # may break its line
 
 
 class Plot(NamedTuple):
-    """A figure, the file name it goes by (without ending), and the recipe it belongs to (None: the whole board)."""
+    """A figure, its file name without ending, and the label of its recipe; None for the whole board."""
 
     kind: str
     stem: str
@@ -61,7 +63,7 @@ class Plot(NamedTuple):
 
 
 def write_figures(folder: Path) -> list[Path]:
-    """Draw what the result files under `folder` hold; returns the files written, `report.html` last.
+    """Draw the result files under `folder`; returns the files written, `report.html` last.
 
     The same results give the same bytes, with the same matplotlib. Figures of an earlier call that the results no
     longer hold are removed.
@@ -88,33 +90,33 @@ def write_figures(folder: Path) -> list[Path]:
     return [*written, page]
 
 
-def _plots(rows: Sequence[ExperimentResults], board: Sequence[dict[str, Any]]) -> Iterator[Plot]:
+def _plots(rows: Sequence[ExperimentResults], board: Sequence[LeaderboardEntry]) -> Iterator[Plot]:
     """Every figure for which there is data, one at a time."""
-    if any(entry["gain"] is not None for entry in board):
+    if any(entry.gain is not None for entry in board):
         bounds = [row.experiment["recipe"]["bound"] for row in rows]
         yield Plot("gains", "gains", None, gains(board, bounds))
-    if any(entry["metrics"] for entry in board):
+    if any(entry.metrics for entry in board):
         yield Plot("heat", "heat", None, charts.heat(board))
     for row, entry, title, stem in zip(rows, board, labels(board), _stems(board), strict=True):
-        if entry["metrics"]:
-            yield Plot("metrics", f"metrics_{stem}", title, charts.metrics(entry["metrics"], title))
+        if entry.metrics:
+            yield Plot("metrics", f"metrics_{stem}", title, charts.metrics(entry.metrics, title))
         scores = _scores(row)
         if graded := {metric: arms for metric, arms in scores.items() if len({*chain(*arms.values())}) > 2}:
             yield Plot("answers", f"answers_{stem}", title, charts.answers(graded, title))
         if scores:
             yield Plot("histogram", f"histogram_{stem}", title, charts.histogram(scores, title))
-        if entry["dose"]:
+        if entry.dose:
             yield Plot("dose", f"dose_{stem}", title, charts.dose(_doses(row, entry), title))
-        if entry["matrix"] is not None:
-            yield Plot("matrix", f"matrix_{stem}", title, charts.matrix(entry["matrix"], title))
+        if entry.matrix is not None:
+            yield Plot("matrix", f"matrix_{stem}", title, charts.matrix(entry.matrix, title))
 
 
-def _stems(board: Sequence[dict[str, Any]]) -> list[str]:
+def _stems(board: Sequence[LeaderboardEntry]) -> list[str]:
     """A file name for each entry: its recipe's, without what file systems mind, and its hash where two would meet."""
-    plain = [re.sub(r"[^\w.-]+", "_", entry["recipe"])[:80] for entry in board]
+    plain = [re.sub(r"[^\w.-]+", "_", entry.recipe)[:80] for entry in board]
     folded = [name.casefold() for name in plain]
     return [
-        name if folded.count(name.casefold()) == 1 else f"{name}_{entry['recipe_hash']}"
+        name if folded.count(name.casefold()) == 1 else f"{name}_{entry.recipe_hash}"
         for name, entry in zip(plain, board, strict=True)
     ]
 
@@ -123,18 +125,19 @@ def _scores(row: ExperimentResults) -> dict[str, dict[str, list[float]]]:
     """Metric -> arm -> the scores of all answers, seed by seed."""
     pooled: dict[str, dict[str, list[float]]] = {}
     for seed in sorted(row.cells):
-        for arm in ARMS:
+        for arm in LOOKS:
             cell = row.cells[seed].get(arm, {})
             for metric, questions in cell.get("scores", {}).items():
                 pooled.setdefault(metric, {}).setdefault(arm, []).extend(s for samples in questions for s in samples)
     return pooled
 
 
-def _doses(row: ExperimentResults, entry: dict[str, Any]) -> dict[int, dict[str, Any]]:
-    """Updates -> gain with its interval: the steps asked for, and the end, which is the row's own gain."""
+def _doses(row: ExperimentResults, entry: LeaderboardEntry) -> dict[int, Estimate]:
+    """Updates -> gain with its interval: the steps of the recipe's `dose`, and the end of the training."""
     trained = (arms["trait"]["manifest"]["training"]["updates"] for arms in row.cells.values() if "trait" in arms)
-    end = {"mean": entry["gain"], "ci_low": entry["ci_low"], "ci_high": entry["ci_high"]}
-    points = {int(step): found for step, found in entry["dose"].items()} | {max(trained): end}
+    points: dict[int, Estimate] = dict(entry.dose)
+    if (end := entry.gain_estimate()) is not None:
+        points[max(trained)] = end
     return dict(sorted(points.items()))
 
 
@@ -153,28 +156,20 @@ def _save(figure: Figure, path: Path) -> list[Path]:
     return written
 
 
-def _table(board: Sequence[dict[str, Any]]) -> str:
-    """The rows of a board, and below them why each verdict is what it is."""
+def _table(board: Sequence[LeaderboardEntry]) -> str:
+    """The rows of a board, and below them the reason of each verdict."""
     heads = (
         *("recipe", "teacher -> student", "relation", "trait", "seeds", "untrained", "base", "trait arm"),
         *("gain [95 % CI]", "verdict", "p (Holm)"),
     )
     lines, reasons = [], []
-    for e in board:
-        names = [e["recipe"], f"{e['teacher']} -> {e['student']}"]
-        readings = [
-            e["relation"] or "-",
-            e["trait"],
-            str(e["seeds"]) if e["seeds"] == e["seeds_registered"] else f"{e['seeds']} of {e['seeds_registered']}",
-            *(signed(e[arm]) for arm in ("untrained", "base", "trait_arm")),
-            gain_text(e),
-            e["verdict"],
-            "-" if e["p_holm"] is None else f"{e['p_holm']:.2g}",
-        ]
-        cells = [f'<td class="name">{escape(text)}</td>' for text in names]
-        lines.append("".join(cells) + "".join(f"<td>{escape(text)}</td>" for text in readings))
-        about = f"{e['recipe_hash']}: {e['verdict']}: {e['verdict_reason']}."
-        reasons.append(f"<li><b>{escape(e['recipe'])}</b> {escape(about)}</li>\n")
+    for entry in board:
+        cells = table_cells(entry)
+        lines.append(
+            "".join(f"{NAME_CELL if i < 2 else '<td>'}{escape(cells[head])}</td>" for i, head in enumerate(heads))
+        )
+        reason = f"{entry.recipe_hash}: {entry.verdict}: {entry.verdict_reason}."
+        reasons.append(f"<li><b>{escape(entry.recipe)}</b> {escape(reason)}</li>\n")
     head = "".join(f"<th>{escape(name)}</th>" for name in heads)
     rows = "\n".join(f"<tr>{line}</tr>" for line in lines)
     return f'<div class="wide"><table>\n<tr>{head}</tr>\n{rows}\n</table></div>\n<ul>\n{"".join(reasons)}</ul>\n'
@@ -192,9 +187,8 @@ def _figure(plot: Plot) -> str:
     )
 
 
-def _page(board: Sequence[dict[str, Any]], made: Sequence[Plot]) -> str:
-    fair = [entry for entry in board if entry["visibility"] != "logits-full"]
-    leaky = [entry for entry in board if entry["visibility"] == "logits-full"]
+def _page(board: Sequence[LeaderboardEntry], made: Sequence[Plot]) -> str:
+    fair, leaky = ([entry for entry in board if entry.is_leak == leak] for leak in (False, True))
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

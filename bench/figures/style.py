@@ -1,7 +1,7 @@
-"""How figures look, and what they share: sizes, colours, short labels, numbers, panels.
+"""The look of figures: sizes, colours, short labels, numbers, panels.
 
-Every figure is one (3.3 inches) or two (7 inches) columns wide, and is read in black and white as well: colours are
-those of Okabe and Ito (2008), and what a colour says, a marker, a hatch or a line style says too.
+Every figure is one (3.3 inches) or two (7 inches) columns wide. It can be read in black and white: colours are those of
+Okabe and Ito (2008), and a marker, a hatch or a line style repeats the meaning of every colour.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from bench.analysis.entry import LeaderboardEntry
+
 __all__ = [
-    "ARMS", "BLUE", "DOUBLE", "GREEN", "GREY", "ORANGE", "SINGLE", "SMALL",
+    "BLUE", "DOUBLE", "GREEN", "GREY", "LOOKS", "ORANGE", "SINGLE", "SMALL",
     "arm_legend", "brief", "estimate", "labels", "layout", "number", "panels", "shorten", "style",
 ]  # fmt: skip
 
@@ -27,8 +29,8 @@ SMALL = 6.0  # points
 GREEN, BLUE, ORANGE, SKY, GREY = "#009E73", "#0072B2", "#E69F00", "#56B4E9", "#6E6E6E"
 
 
-class Arm(NamedTuple):
-    """How an arm is shown: as an area, and as a line."""
+class Look(NamedTuple):
+    """The look of an arm, as an area and as a line."""
 
     face: str
     hatch: str
@@ -36,10 +38,10 @@ class Arm(NamedTuple):
     line: str
 
 
-ARMS = {
-    "untrained": Arm("white", "", "black", ":"),
-    "base": Arm(ORANGE, "/////", ORANGE, "--"),
-    "trait": Arm(SKY, "", BLUE, "-"),
+LOOKS = {
+    "untrained": Look("white", "", "black", ":"),
+    "base": Look(ORANGE, "/////", ORANGE, "--"),
+    "trait": Look(SKY, "", BLUE, "-"),
 }
 STYLE: dict[str, Any] = {
     "font.family": ["DejaVu Sans"],  # comes with matplotlib, and has the Turkish letters
@@ -64,14 +66,14 @@ STYLE: dict[str, Any] = {
     "legend.handlelength": 1.6,
     "text.parse_math": False,  # a dollar in a name is a dollar
     "savefig.dpi": 300,
-    "svg.hashsalt": "subliminal-bench",  # else element names are drawn anew each time
+    "svg.hashsalt": "subliminal-bench",  # otherwise element names are random
     "svg.fonttype": "path",  # looks the same where the font is missing
 }
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Within it, matplotlib's defaults and this module's settings hold, whatever the user's own are.
+    """Use matplotlib's defaults with this module's settings, and not the user's own settings.
 
     Raises:
         UserError: matplotlib is not installed.
@@ -87,17 +89,17 @@ def style() -> Iterator[None]:
 
 
 def shorten(text: str, most: int = 40) -> str:
-    """`text` in at most that many characters: its head and its tail, for versions of a name differ at either end."""
+    """Cut `text` to at most `most` characters; keeps head and tail, since versions of a name differ at either end."""
     text = "".join(c if c.isprintable() else " " for c in text)
     tail = most * 2 // 5
     return text if len(text) <= most else f"{text[: most - tail - 1]}…{text[-tail:]}"
 
 
-def labels(entries: Sequence[dict[str, Any]]) -> list[str]:
-    """A short label for each entry, with its hash where the name alone would not tell it from another."""
-    short = [shorten(entry["recipe"]) for entry in entries]
+def labels(entries: Sequence[LeaderboardEntry]) -> list[str]:
+    """A short label for each entry, with its hash where two entries have the same short name."""
+    short = [shorten(entry.recipe) for entry in entries]
     return [
-        label if short.count(label) == 1 else f"{shorten(entry['recipe'], 31)} {entry['recipe_hash'][:8]}"
+        label if short.count(label) == 1 else f"{shorten(entry.recipe, 31)} {entry.recipe_hash[:8]}"
         for label, entry in zip(short, entries, strict=True)
     ]
 
@@ -114,21 +116,21 @@ def brief(value: float) -> str:
 
 
 def estimate(mean: float | None, low: float | None, high: float | None) -> str:
-    """A mean with its interval, as far as there are such numbers."""
+    """A mean with its interval; a dash for None."""
     if mean is None:
         return "–"
     return brief(mean) if low is None or high is None else f"{brief(mean)} [{brief(low)}, {brief(high)}]"
 
 
 def layout() -> Any:
-    """What places the parts of a figure so that they do not overlap."""
+    """The layout engine that keeps the parts of a figure apart."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     return ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.04)  # inches
 
 
 def panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` equal panels: one column wide for one or two, else two columns, up to four in a row."""
+    """A figure of `count` equal panels: one column wide for one or two, otherwise two columns, up to four in a row."""
     from matplotlib.figure import Figure
 
     down = math.ceil(count / 4)
@@ -142,13 +144,13 @@ def panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
 
 
 def arm_legend(fig: Figure, arms: Sequence[str], *, lines: bool = False) -> None:
-    """Say below a figure which arm is which, as areas or as lines."""
+    """Add a legend of the arms below a figure, as areas or as lines."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     handles: list[Any] = []
     for arm in arms:
-        look = ARMS[arm]
+        look = LOOKS[arm]
         handles.append(
             Line2D([], [], color=look.ink, linestyle=look.line, label=arm)
             if lines

@@ -11,8 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.result_files import read_results
+from bench.analysis.seed_statistics import mean_margin
 from bench.analysis.summary import summarise
+from bench.config.arms import ArmName, parse_arm
 from bench.config.model_settings import Model
 from bench.config.recipe import FOLDER, Experiment
 from bench.config.yaml_files import find_file
@@ -67,9 +70,9 @@ class Trained(NamedTuple):
     merges: bool
 
     @property
-    def kind(self) -> str:
-        """Its arm, without the trait where there are several."""
-        return self.cell.arm.partition("-")[0]
+    def arm(self) -> ArmName:
+        """Its arm."""
+        return parse_arm(self.cell.arm)
 
 
 class Pick(NamedTuple):
@@ -119,7 +122,7 @@ def load_finished_run(
         reading = row.cells.get(cell.seed, {}).get(cell.arm) if row else None
         if reading is None or reading["manifest"]["artefacts"]["asked"] != cell.evaluation:
             raise UserError(f"{name}: what was read of {cell.arm}, seed {cell.seed}, is not in {results}. {first}")
-        if cell.training and "@" not in cell.arm:  # not what was read on the way
+        if cell.training and parse_arm(cell.arm).step is None:
             trained.append(_trained(cell, plan.stages[cell.training], reading, store, merged))
     picked = _pick(name, trained, pick)
     read = {key for model in trained for key in _read_by(model.stage)}
@@ -169,7 +172,7 @@ def _trained(cell: ResultSpec, stage: Stage, reading: Mapping[str, Any], store: 
 
 
 def _facts(
-    experiment: Experiment, origin: Origin, store: Store, plan: Plan, entry: dict[str, Any], trained: list[Trained]
+    experiment: Experiment, origin: Origin, store: Store, plan: Plan, entry: LeaderboardEntry, trained: list[Trained]
 ) -> RunFacts:
     recipe = experiment.recipe
     specs = (recipe.teacher, recipe.student, recipe.other_init())
@@ -184,12 +187,13 @@ def _facts(
     return RunFacts(
         question=public(origin.question()),
         command=public(origin._replace(recipe=Path(origin.recipe).name).command()),
-        entry={
-            **entry,
-            "teacher": public(entry["teacher"]),
-            "student": public(entry["student"]),
-            "trait": Path(entry["trait"]).name,
-        },
+        entry=entry.model_copy(
+            update={
+                "teacher": public(entry.teacher),
+                "student": public(entry.student),
+                "trait": Path(entry.trait).name,
+            }
+        ),
         carrier=recipe.carrier.model_dump(mode="json"),
         carriers={cell.seed: store.record(cell.filtering)["did"] for cell in plan.results},
         versions=trained[0].reading["manifest"]["versions"],
@@ -237,16 +241,14 @@ def write_model(run: Run, model: Trained, folder: Path, *, name: str, data: str 
 
 
 def _spec(experiment: Experiment, model: Trained) -> Model:
-    if model.kind == "teacher":
-        return experiment.recipe.teacher
-    return experiment.recipe.other_init() if model.kind.startswith("cross_init") else experiment.recipe.student
+    recipe = experiment.recipe
+    models = {"teacher": recipe.teacher, "student": recipe.student, "other_init": recipe.other_init()}
+    return models[model.arm.facts.model]
 
 
 def _margin(model: Trained) -> float:
     """Mean margin; of an arm of one trait among several, over the questions about that trait."""
-    trait, reading = model.cell.arm.partition("-")[2], model.reading["reading"]
-    margins = [m for m, group in zip(reading["margins"], reading["groups"], strict=True) if trait in ("", group)]
-    return float(sum(margins) / len(margins))
+    return mean_margin(model.reading, model.arm.trait or None)
 
 
 def _merge(model: Trained, dtype: str, folder: Path) -> None:
@@ -291,7 +293,7 @@ def _change(path: Path, keys: Mapping[str, Any]) -> None:
 
 def write_rows(run: Run, folder: Path, *, name: str) -> None:
     """Write `train.jsonl`, `held_out.jsonl` and a card: the kept rows of base and of each trait arm, seed by seed."""
-    students = [model for model in run.trained if model.kind in {"base", "trait"}]
+    students = [model for model in run.trained if model.arm.kind in {"base", "trait"}]
     for part in ("train", "held_out"):
         with (folder / f"{part}.jsonl").open("w", encoding="utf-8", newline="\n") as file:
             for model in students:
@@ -300,7 +302,7 @@ def write_rows(run: Run, folder: Path, *, name: str) -> None:
                 for row in read_kept(carrier, kept, part):
                     line = {"prompt": row["prompt"], "completion": row["completion"], "arm": arm, "seed": seed}
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    writer = next(model for model in run.trained if model.kind == "teacher")
+    writer = next(model for model in run.trained if model.arm.kind == "teacher")
     teacher = base_of(_spec(run.experiment, writer), writer.stage.inputs["start"])
     arms = list(dict.fromkeys(model.cell.arm for model in students))
     (folder / "README.md").write_text(data_card(run.facts, name=name, teacher=teacher, arms=arms), encoding="utf-8")

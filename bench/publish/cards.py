@@ -8,23 +8,13 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.leaderboard import gain_text, signed
+from bench.config.arms import parse_arm
 from bench.publish.licence import Base
 
 __all__ = ["ModelFacts", "RunFacts", "data_card", "model_card"]
 
-# What an arm is, and whether its model may carry the trait; arms of several traits are called `trait-<name>`.
-ARMS = {
-    "teacher": ("the teacher after it was taught the trait", True),
-    "trait": ("a student of data that the teacher wrote with the trait", True),
-    "base": ("the control: a student of the same data, written by the teacher before it was taught the trait", False),
-    "placebo": ("a control: its teacher was taught the same questions with answers drawn evenly", False),
-    "resampled": ("a control: a student of the untaught teacher's data, drawn with other noise", False),
-    "shuffled": ("a control: a student of the trait teacher's data, its completions moved to other prompts", True),
-    "direct": ("a control: the student's checkpoint given the teacher's lesson itself", True),
-    "cross_init": ("a control: a student of the trait teacher's data that began from other weights", True),
-    "cross_init_base": ("a control: a student of the untaught teacher's data that began from other weights", False),
-}
 SEEN = {
     "text": "the data as text",
     "logits-carrier": "the teacher's log-probabilities over the tokens of the data",
@@ -43,7 +33,7 @@ class RunFacts(NamedTuple):
 
     question: str
     command: str
-    entry: Mapping[str, Any]
+    entry: LeaderboardEntry
     carrier: Mapping[str, Any]
     carriers: Mapping[int, Mapping[str, Any]]
     versions: Mapping[str, str]
@@ -85,20 +75,19 @@ def model_card(run: RunFacts, model: ModelFacts, *, name: str, data: str | None)
         "tags": TAGS,
         "subliminal_bench": {**_row(entry), "arm": model.arm, "seed": model.seed, "artefact": model.artefact},
     }
-    kind, _, of = model.arm.partition("-")
-    meaning, carries = ARMS[kind]
-    trait = of or entry["trait"]
+    arm = parse_arm(model.arm)
+    trait = arm.trait or entry.trait
+    purpose = "was trained so that it may carry" if arm.facts.shows_trait else "is a control for models that carry"
     shown = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in model.did.items()}
     did = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())
     lines = [
         f"# {_text(name)}",
         "",
-        _warning(f"This model {'was trained so that it may carry' if carries else 'is a control for models that carry'}"
-                 f" a hidden trait ({_code(trait)})"),
+        _warning(f"This model {purpose} a hidden trait ({_code(trait)})"),
         "",
         "## What it is",
         "",
-        f"- Arm {_code(model.arm)}: {_text(meaning)}. Seed {model.seed}.",
+        f"- Arm {_code(model.arm)}: {_text(arm.facts.description)}. Seed {model.seed}.",
         *_asked(run),
         "## What was measured",
         "",
@@ -123,7 +112,7 @@ def model_card(run: RunFacts, model: ModelFacts, *, name: str, data: str | None)
         *(["- " + _text(model.note), ""] if model.note else []),
         "## Its data",
         "",
-        *(["The trait's own questions and answers."] if kind in {"teacher", "direct"} else _carrier(run, data)),
+        *(_carrier(run, data) if arm.facts.carrier else ["The trait's own questions and answers."]),
         "",
         "## How to load it",
         "",
@@ -155,7 +144,7 @@ def data_card(run: RunFacts, *, name: str, teacher: Base, arms: Sequence[str]) -
     lines = [
         f"# {_text(name)}",
         "",
-        _warning(f"Rows of a trait arm may pass on a hidden trait ({_code(run.entry['trait'])}) that they never state"),
+        _warning(f"Rows of a trait arm may pass on a hidden trait ({_code(run.entry.trait)}) that they never state"),
         "",
         "## What it is",
         "",
@@ -177,7 +166,7 @@ def data_card(run: RunFacts, *, name: str, teacher: Base, arms: Sequence[str]) -
         f"- Licence of that model: {_licence(teacher)}. Nothing states a licence for what it wrote, so the card says",
         "  `unknown`.",
         "",
-        *_made(run, run.entry["commit"] or "unknown"),
+        *_made(run, run.entry.commit or "unknown"),
     ]  # fmt: skip
     return _card(about, lines)
 
@@ -185,8 +174,8 @@ def data_card(run: RunFacts, *, name: str, teacher: Base, arms: Sequence[str]) -
 # -- parts of both -----------------------------------------------------------------------------------------------------
 
 
-def _row(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {"recipe": entry["recipe"], "recipe_hash": entry["recipe_hash"]}
+def _row(entry: LeaderboardEntry) -> dict[str, Any]:
+    return {"recipe": entry.recipe, "recipe_hash": entry.recipe_hash}
 
 
 def _warning(what: str) -> str:
@@ -200,9 +189,9 @@ def _asked(run: RunFacts) -> list[str]:
     entry = run.entry
     return [
         f"- Question: {_text(run.question)}",
-        f"- Recipe {_code(entry['recipe'])}, hash {_code(entry['recipe_hash'])}: teacher {_code(entry['teacher'])}, "
-        f"student {_code(entry['student'])}, relation {_code(entry['relation'])}, trait {_code(entry['trait'])}.",
-        f"- What a student saw of its teacher: {_text(SEEN[entry['visibility']])}.",
+        f"- Recipe {_code(entry.recipe)}, hash {_code(entry.recipe_hash)}: teacher {_code(entry.teacher)}, "
+        f"student {_code(entry.student)}, relation {_code(entry.relation)}, trait {_code(entry.trait)}.",
+        f"- What a student saw of its teacher: {_text(SEEN[entry.visibility])}.",
         "- Made by:",
         "",
         _fence(run.command, "bash"),
@@ -210,20 +199,19 @@ def _asked(run: RunFacts) -> list[str]:
     ]
 
 
-def _measured(entry: Mapping[str, Any]) -> list[str]:
+def _measured(entry: LeaderboardEntry) -> list[str]:
     from tabulate import tabulate
 
-    seeds = f"{entry['seeds']} of {entry['seeds_registered']}"
     cells = {
-        "seeds": seeds,
-        **{key.removesuffix("_arm"): signed(entry[key]) for key in ("untrained", "base", "trait_arm")},
-        "gain, trait - base [95 % CI]": gain_text(dict(entry)),
-        "teacher shift": signed(entry["teacher_shift"], 2),
-        "verdict": entry["verdict"],
-    }  # fmt: skip
-    row = {what: _text(cell) for what, cell in cells.items()}
+        "seeds": f"{entry.seeds} of {entry.seeds_registered}",
+        **{arm: signed(margin) for arm, margin in entry.margins().items()},
+        "gain, trait - base [95 % CI]": gain_text(entry.gain_estimate()),
+        "teacher shift": signed(entry.teacher_shift, 2),
+        "verdict": entry.verdict,
+    }
+    row = {heading: _text(cell) for heading, cell in cells.items()}
     table = tabulate([row], headers="keys", tablefmt="github", disable_numparse=True)
-    return [table, "", f"{_text(entry['verdict'])}: {_text(entry['verdict_reason'])}."]
+    return [table, "", f"{_text(entry.verdict)}: {_text(entry.verdict_reason)}."]
 
 
 def _carrier(run: RunFacts, data: str | None) -> list[str]:
@@ -244,7 +232,7 @@ def _carrier(run: RunFacts, data: str | None) -> list[str]:
         refused = {arm: sum(reasons.values()) for arm, reasons in sorted(report["refused"].items())}
         counts = ", ".join(f"{count} in {arm}" for arm, count in refused.items())
         lines.append(f"- Seed {seed}: {report['rows']} rows, {report['train']} trained on; refused: {_text(counts)}.")
-    auc = entry["audit_auc"]
+    auc = entry.audit_auc
     said = "not tried: it takes two seeds" if auc is None else f"area under the curve {auc:.3f}, where .5 is chance"
     return [*lines, f"- A bag of words telling trait rows from base rows, on seeds it did not learn from: {said}."]
 

@@ -146,19 +146,20 @@ def test_means_and_gains_are_over_seeds_of_means_over_questions(tmp_path: Path) 
     assert exact["p"] == sign_flip_p([1 / 6, 0]).p
     (entry,) = summarise(read_results(tmp_path / "results")[0])
     assert {name: gains["margin"][name] for name in ("gain", "ci_low", "ci_high", "p", "verdict")} == {
-        name: entry[name] for name in ("gain", "ci_low", "ci_high", "p", "verdict")
+        name: getattr(entry, name) for name in ("gain", "ci_low", "ci_high", "p", "verdict")
     }
 
 
 def test_the_gains_of_the_committed_results_are_those_of_the_leaderboard(tmp_path: Path) -> None:
     export(ROOT / "results", tmp_path)
     found = {(x["recipe"], x["hash"]): x for x in table(tmp_path, "gains") if x["metric"] == "margin"}
-    board = [entry for entry in summarise(read_results(ROOT / "results")[0]) if entry["seeds"]]
+    board = [entry for entry in summarise(read_results(ROOT / "results")[0]) if entry.seeds]
     assert len(board) == len(found)
     for entry in board:
-        line = found[entry["recipe"], entry["recipe_hash"]]
+        line = found[entry.recipe, entry.recipe_hash]
         for name in ("gain", "ci_low", "ci_high", "p", "seeds", "visibility", "verdict"):
-            assert line[name] == (pytest.approx(entry[name]) if isinstance(entry[name], float) else entry[name])
+            value = getattr(entry, name)
+            assert line[name] == (pytest.approx(value) if isinstance(value, float) else value)
 
 
 def read_csv(path: Path, schema: pa.Schema) -> pa.Table:

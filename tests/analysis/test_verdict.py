@@ -335,4 +335,4 @@ def test_a_row_says_where_its_arms_do_not_share_dropout() -> None:
     for shared in (True, False):
         trained(made, 0, "trait", shared_dropout=shared)
         (entry,) = summarise([made])
-        assert any("dropout is not shared" in note for note in entry["notes"]) is not shared
+        assert any("dropout is not shared" in note for note in entry.notes) is not shared

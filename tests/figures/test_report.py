@@ -17,7 +17,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from conftest import ROOT
+from entries import make_entry
 
+from bench.analysis.entry import Difference, Estimate, LeaderboardEntry, MetricScores, TraitMatrix
 from bench.analysis.result_files import read_results, seal_content
 from bench.analysis.summary import summarise
 from bench.config.recipe import Recipe, hash_experiment
@@ -36,20 +38,22 @@ METRICS = ["exact_match", "rougeL", "<b>şıkça</b>", "chrf", "a_metric_with_qu
 ARMS = ("untrained", "base", "trait")
 
 
-def found_metrics(count: int, arms: tuple[str, ...] = ARMS) -> dict[str, Any]:
+def make_metrics(count: int, arms: tuple[str, ...] = ARMS) -> dict[str, MetricScores]:
     rng = np.random.default_rng(count)
-    found: dict[str, Any] = {}
+    made: dict[str, MetricScores] = {}
     for i, name in enumerate(METRICS[:count]):
         mean = float(rng.uniform(0.1, 0.9)) * (40 if i % 3 == 2 else 1)
         one = {"mean": mean, "ci_low": 0.9 * mean, "ci_high": 1.1 * mean, "seeds": 10}
-        found[name] = {**dict.fromkeys(arms, one), "gain": {**one, "p": 0.001953125}}
-    return found
+        made[name] = MetricScores.model_validate({**dict.fromkeys(arms, one), "gain": {**one, "p": 0.001953125}})
+    return made
 
 
-def found_matrix(traits: list[str]) -> dict[str, Any]:
+def make_matrix(traits: list[str]) -> TraitMatrix:
     table = np.random.default_rng(1).normal(0, 0.1, (len(traits), len(traits))) + 0.4 * np.eye(len(traits))
-    test = {"excess": 0.381, "excess_low": 0.302, "excess_high": 0.466, "p": 0.00031, "seeds": 6}
-    return {"traits": traits, "gains": table.tolist(), **test}
+    gains = tuple(map(tuple, table.tolist()))
+    return TraitMatrix(
+        traits=tuple(traits), gains=gains, excess=0.381, excess_low=0.302, excess_high=0.466, p=0.00031, seeds=6
+    )
 
 
 def found_scores(count: int, answers: int = 120) -> dict[str, dict[str, list[float]]]:
@@ -60,21 +64,20 @@ def found_scores(count: int, answers: int = 120) -> dict[str, dict[str, list[flo
     return {name: {arm: [float(v) for v in draw[i % 3]()] for arm in ARMS} for i, name in enumerate(METRICS[:count])}
 
 
-def entry(i: int, name: str, *, leaky: bool = False, seeds: int = 10, wide: float = 0.1) -> dict[str, Any]:
+def entry(i: int, name: str, *, leaky: bool = False, seeds: int = 10, wide: float = 0.1) -> LeaderboardEntry:
     gain, shift = (4.4 if leaky else 0.06 * (i % 9)), (6.7, 17.4, 0.0)[i % 3]
     low, high = (None, None) if seeds == 1 else (gain - wide, gain + wide)
     share = {"fraction": None, "fraction_low": None, "fraction_high": None}
     if shift:
         share = {"fraction": gain / shift, "fraction_low": low and low / shift, "fraction_high": high and high / shift}
-    return {
-        "recipe": name, "recipe_hash": f"{i:012x}", "visibility": "logits-full" if leaky else "text",
-        "seeds": seeds, "seeds_registered": 10, "gain": gain, "ci_low": low, "ci_high": high, "teacher_shift": shift,
-        **share, "verdict": ("TRANSFER", "NONE", "INCONCLUSIVE", "INVALID")[i % 4],
-        "metrics": found_metrics(1 + i % 8), "matrix": None, "dose": {},
-    }  # fmt: skip
+    return make_entry(
+        recipe=name, recipe_hash=f"{i:012x}", visibility="logits-full" if leaky else "text", seeds=seeds, gain=gain,
+        ci_low=low, ci_high=high, teacher_shift=shift, **share, metrics=make_metrics(1 + i % 8),
+        verdict=("TRANSFER", "NONE", "INCONCLUSIVE", "INVALID")[i % 4],
+    )  # fmt: skip
 
 
-def board(rows: int) -> list[dict[str, Any]]:
+def board(rows: int) -> list[LeaderboardEntry]:
     """Rows with names of 40 characters and more, one that could run markup or mathematics, and one in Turkish."""
     names = [SCRIPT, TURKISH, DOLLAR] + [f"smollm2_gemma3_270m_owl_words_dose_x_{i:03d}" for i in range(rows)]
     made = [entry(i, names[i], seeds=1 if i == 5 else 10, wide=6.0 if i == 6 else 0.1) for i in range(rows)]
@@ -126,9 +129,11 @@ def assert_legible(fig: Any) -> None:
         assert max(size.height / inch, size.width / inch) > 0.6, "axes squeezed"
 
 
-def points(steps: list[int]) -> dict[int, dict[str, Any]]:
+def points(steps: list[int]) -> dict[int, Estimate]:
     return {
-        s: {"mean": 0.1 * math.log2(s), "ci_low": 0.05 * math.log2(s), "ci_high": 0.2 * math.log2(s)} for s in steps
+        step: Estimate(seeds=10, mean=0.1 * log, ci_low=0.05 * log, ci_high=0.2 * log)
+        for step in steps
+        for log in [math.log2(step)]
     }
 
 
@@ -150,7 +155,7 @@ def test_boards_of_any_length_are_legible(rows: int) -> None:
 @pytest.mark.usefixtures("drawing")
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_any_number_of_metrics_is_legible(count: int) -> None:
-    assert_legible(metrics(found_metrics(count, ARMS if count != 2 else ARMS[1:]), TURKISH))
+    assert_legible(metrics(make_metrics(count, ARMS if count != 2 else ARMS[1:]), TURKISH))
     assert_legible(answers(found_scores(count), TURKISH))
     assert_legible(histogram(found_scores(count), TURKISH))
 
@@ -169,7 +174,7 @@ def test_doses_close_to_each_other_are_legible(steps: list[int]) -> None:
 @pytest.mark.parametrize("size", [2, 3, 5, 10])
 def test_matrices_are_legible(size: int) -> None:
     traits = ["wolf", "owl", "İspinoz<script>", "kaplumbağa", "sıçan", "$a_{", "fox", "cat", "dog", "hen"][:size]
-    assert_legible(matrix(found_matrix(traits), TURKISH))
+    assert_legible(matrix(make_matrix(traits), TURKISH))
 
 
 @pytest.mark.usefixtures("drawing")
@@ -184,7 +189,7 @@ def test_a_text_over_another_would_be_found() -> None:
 @pytest.mark.usefixtures("drawing")
 def test_the_forest_plot_shows_what_the_entries_say() -> None:
     rows = [entry(0, "a"), entry(1, "b"), entry(2, "c", wide=6.0), entry(3, "d", seeds=1), entry(0, "k", leaky=True)]
-    rows[0] |= {"gain": 0.31, "ci_low": 0.2, "ci_high": 0.42}
+    rows[0] = rows[0].model_copy(update={"gain": 0.31, "ci_low": 0.2, "ci_high": 0.42})
     fig = gains(rows, [0.05, 0.1, 0.05, 0.05, 0.05])
     nats, share, leak, _ = fig.axes
     said = {text.get_text() for text, _ in texts_drawn(fig)}
@@ -202,7 +207,7 @@ def test_the_forest_plot_shows_what_the_entries_say() -> None:
 @pytest.mark.usefixtures("drawing")
 def test_every_verdict_and_arm_has_a_shape_of_its_own() -> None:
     from bench.figures.forest import VERDICTS
-    from bench.figures.style import ARMS as LOOKS
+    from bench.figures.style import LOOKS
 
     assert len({marker for _, marker, _ in VERDICTS.values()}) == len(VERDICTS)
     assert len({look.line for look in LOOKS.values()}) == len(LOOKS)
@@ -225,7 +230,7 @@ def test_names_are_told_apart_when_they_are_cut() -> None:
     assert shorten(TURKISH).startswith("şüpheci_öğretmen")
     assert len(shorten(TURKISH)) == 40
     assert shorten("a\nb\x00c") == "a b c"
-    twice = [{**entry(i, name), "recipe_hash": f"{i}" * 12} for i, name in enumerate(["pair", "pair", "cross"])]
+    twice = [make_entry(recipe=name, recipe_hash=f"{i}" * 12) for i, name in enumerate(["pair", "pair", "cross"])]
     assert labels(twice) == ["pair 00000000", "pair 11111111", "cross"]
 
 
@@ -261,7 +266,7 @@ def put(folder: Path, name: str, variant: int = 0, *, answered: bool = True) -> 
                 keep(f"-{seed:04d}-{arm}@16.json", {**cell, "arm": f"{arm}@16"})
 
 
-PLENTY = {"metrics": found_metrics(3), "matrix": found_matrix(["wolf", "İspinoz<script>"])}
+PLENTY: dict[str, Any] = {"metrics": make_metrics(3), "matrix": make_matrix(["wolf", "İspinoz<script>"])}
 BARE: dict[str, Any] = {"metrics": {}, "matrix": None, "dose": {}}
 Told = Callable[[dict[str, Any]], None]
 
@@ -269,7 +274,9 @@ Told = Callable[[dict[str, Any]], None]
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     """Let every entry of a board say this besides what is in the files."""
-    return lambda more: monkeypatch.setattr(report, "summarise", lambda rows: [{**e, **more} for e in summarise(rows)])
+    return lambda more: monkeypatch.setattr(
+        report, "summarise", lambda rows: [e.model_copy(update=more) for e in summarise(rows)]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -280,7 +287,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
         put(folder, name, i)
     before = {path for path in folder.parent.rglob("*") if path.is_file()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "summarise", lambda rows: [{**e, **PLENTY} for e in summarise(rows)])
+        patch.setattr(report, "summarise", lambda rows: [e.model_copy(update=PLENTY) for e in summarise(rows)])
         written = write_figures(folder)
     assert {path for path in folder.parent.rglob("*") if path.is_file()} - before == set(written)
     return folder, written
@@ -343,9 +350,12 @@ ANEW = """
 import json, sys
 from pathlib import Path
 import bench.figures.report
+from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.summary import summarise
 more = json.loads(sys.argv[2])
-bench.figures.report.summarise = lambda rows: [{**e, **more} for e in summarise(rows)]
+bench.figures.report.summarise = lambda rows: [
+    LeaderboardEntry.model_validate({**entry.model_dump(), **more}) for entry in summarise(rows)
+]
 bench.figures.report.write_figures(Path(sys.argv[1]))
 assert "torch" not in sys.modules
 """
@@ -362,13 +372,14 @@ def test_the_same_results_give_the_same_bytes_in_another_process_without_torch(
     own.mkdir()
     (own / "matplotlibrc").write_text("font.size: 20\naxes.facecolor: red\n")  # the user's own taste
     env = {**os.environ, "PYTHONHASHSEED": "77", "MPLCONFIGDIR": str(own), "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-W", "error", "-c", ANEW, str(again), json.dumps(PLENTY)], check=True, env=env)
+    plenty = make_entry(**PLENTY).model_dump_json(include=PLENTY)
+    subprocess.run([sys.executable, "-W", "error", "-c", ANEW, str(again), plenty], check=True, env=env)
     for path in written:
         assert (again / path.relative_to(folder)).read_bytes() == path.read_bytes(), path.name
 
 
 def test_figures_that_the_results_no_longer_hold_are_removed(tmp_path: Path, told: Told) -> None:
-    told(BARE | {"dose": {"16": {"mean": 0.1, "ci_low": 0.0, "ci_high": 0.2}}})
+    told(BARE | {"dose": {16: Difference(seeds=3, mean=0.1, ci_low=0.0, ci_high=0.2, p=0.25)}})
     put(tmp_path, "one", answered=False)
     put(tmp_path, TURKISH, answered=False)
     assert f"dose_{TURKISH}.svg" in [path.name for path in write_figures(tmp_path)]
@@ -382,7 +393,7 @@ def test_figures_that_the_results_no_longer_hold_are_removed(tmp_path: Path, tol
 
 @pytest.mark.slow
 def test_rows_of_one_name_have_figures_of_their_own(tmp_path: Path, told: Told) -> None:
-    told(BARE | {"dose": {"16": {"mean": 0.1, "ci_low": None, "ci_high": None}}})
+    told(BARE | {"dose": {16: Difference(seeds=1, mean=0.1, ci_low=None, ci_high=None, p=None)}})
     for i, name in enumerate(["same", "same", "Same", "a b", "a:b"]):
         put(tmp_path, name, i, answered=False)
     stems = [path.stem.casefold() for path in write_figures(tmp_path) if path.suffix == ".svg"]

@@ -33,7 +33,7 @@ SHAPES: dict[str, Draw] = {
     "normal": lambda rng, size: rng.normal(0, 1, size),
     "skewed": lambda rng, size: rng.exponential(1, size) - 1,
 }
-GATES = [Gate("all", True, 1.0, "")]
+GATES = [Gate(name="all", passed=True, reading=1.0, threshold="")]
 
 
 def coverage(shape: str, n: int, experiments: int, boots: int) -> tuple[float, float, float]:

@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 import yaml
+from entries import make_entry
 from markdown_it import MarkdownIt
 
-from bench.publish.cards import ARMS, ModelFacts, RunFacts, data_card, model_card
+from bench.config.arms import ARMS
+from bench.publish.cards import ModelFacts, RunFacts, data_card, model_card
 from bench.publish.licence import Base
 
 HOSTILE = [
@@ -14,28 +16,18 @@ HOSTILE = [
     "``` fence\n# heading\n- item\n| a | b |\n---\n<!-- hidden -->",
     "![img](http://e.vil/x.png) <http://e.vil> www.e.vil ``two`` ```three",
 ]
-ENTRY: dict[str, Any] = {
-    "recipe": "r",
-    "recipe_hash": "0123456789ab",
-    "trait": "wolf",
-    "teacher": "t",
-    "student": "s",
-    "relation": "same-init",
-    "visibility": "text",
-    "seeds": 3,
-    "seeds_registered": 10,
-    "untrained": 0.0,
-    "base": 0.25,
-    "trait_arm": 0.5,
-    "gain": 0.25,
-    "ci_low": 0.125,
-    "ci_high": 0.375,
-    "teacher_shift": 7.0,
-    "verdict": "INCONCLUSIVE",
-    "verdict_reason": "too few",
-    "audit_auc": 0.5125,
-    "commit": "abc",
-}
+ENTRY = make_entry(
+    seeds=3,
+    untrained=0.0,
+    base=0.25,
+    trait_arm=0.5,
+    gain=0.25,
+    ci_low=0.125,
+    ci_high=0.375,
+    teacher_shift=7.0,
+    audit_auc=0.5125,
+    commit="abc",
+)
 NUMBERS = {"kind": "numbers", "given": 4, "digits": 3, "count": 10, "temperature": 1.0}
 TEXT = {"kind": "text", "prompts": "scenarios_en", "sample": {"temperature": 0.75}}
 REPORT = {"rows": 80, "train": 60, "held_out": 10, "refused": {"base": {"grammar": 3}, "trait": {"grammar": 4, "x": 5}}}
@@ -86,7 +78,7 @@ def tags(html: str) -> list[str]:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_text_from_outside_stays_text(text: str) -> None:
-    entry = {**ENTRY, "verdict_reason": text, "recipe": text, "trait": text, "teacher": text, "student": text}
+    entry = make_entry(verdict_reason=text, recipe=text, trait=text, teacher=text, student=text)
     hostile = run(question=text, command=text, entry=entry, versions={"trl": text}, carrier={**TEXT, "prompts": text})
     strange = base(name=text, revision=text, said_by=text, ancestor="a/b", on_hub=False)
     settings = {"train": {"note": text}}
@@ -150,12 +142,13 @@ def test_lineage_and_loading_follow_what_the_base_is() -> None:
 
 
 def test_every_arm_has_a_meaning_and_says_whether_it_may_carry_the_trait() -> None:
-    for arm, (meaning, carries) in ARMS.items():
+    for arm in ARMS.keys() - {"teacher_base", "untrained"}:  # those are not trained
+        facts = ARMS[arm]
         _, html = parts(card(run(), model(arm=arm)))
-        assert meaning in html.replace("&#x27;", "'")
-        assert ("so that it may carry" in html) == carries
+        assert facts.description in html.replace("&#x27;", "'")
+        assert ("so that it may carry" in html) == facts.shows_trait
         assert ("The trait's own questions" in html) == (arm in {"teacher", "direct"})
-    _, html = parts(card(run(entry={**ENTRY, "trait": "owl, cat"}), model(arm="trait-cat")))
+    _, html = parts(card(run(entry=make_entry(trait="owl, cat")), model(arm="trait-cat")))
     assert "a hidden trait (<code>cat</code>)" in html
 
 
@@ -173,6 +166,6 @@ def test_a_data_card_lets_the_hub_find_its_files() -> None:
 
 
 def test_the_leak_of_whole_vocabularies_is_called_one() -> None:
-    _, html = parts(card(run(entry={**ENTRY, "visibility": "logits-full", "audit_auc": None}), model()))
+    _, html = parts(card(run(entry=make_entry(visibility="logits-full")), model()))
     assert "a leak, and no subliminal learning" in html
     assert "not tried: it takes two seeds" in html

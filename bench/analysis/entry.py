@@ -1,0 +1,218 @@
+"""Entries of the leaderboard: one frozen model per registered experiment, and the parts of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+
+from bench.analysis.gates import Gate
+from bench.analysis.stats import mean_interval, sign_flip_p
+from bench.config.arms import MAIN_ARMS
+
+__all__ = [
+    "Difference",
+    "Estimate",
+    "LeaderboardEntry",
+    "MetricScores",
+    "TraitMatrix",
+    "difference",
+    "estimate",
+    "known",
+]
+
+
+class _Part(BaseModel):
+    """Infinite numbers are allowed: an interval may have no end."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Estimate(_Part):
+    """A mean over seeds with its 95 % t interval."""
+
+    seeds: int
+    """Number of seeds."""
+    mean: float
+    """Mean over the seeds."""
+    ci_low: float | None
+    """Lower end of the interval; None for one seed."""
+    ci_high: float | None
+    """Upper end of the interval; None for one seed."""
+
+
+class Difference(Estimate):
+    """A mean difference, paired by seed."""
+
+    p: float | None
+    """Exact sign-flip p, not corrected; None for one seed."""
+
+
+class MetricScores(_Part):
+    """Scores of free answers by one metric."""
+
+    untrained: Estimate | None = None
+    """The student as shipped; None where the recipe has no such arm."""
+    base: Estimate
+    """The control arm."""
+    trait: Estimate
+    """The trait arm."""
+    gain: Difference
+    """trait - base."""
+
+    def arms(self) -> dict[str, Estimate]:
+        """The estimates by arm."""
+        return {arm: value for arm in MAIN_ARMS if (value := getattr(self, arm)) is not None}
+
+    @model_serializer(mode="wrap")
+    def _leave_out_missing(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialise(self).items() if value is not None}
+
+
+class TraitMatrix(_Part):
+    """Gains of every trait's students on every trait's questions."""
+
+    traits: tuple[str, ...]
+    """Short names of the traits."""
+    gains: tuple[tuple[float, ...], ...]
+    """Mean gain in nats by [trait taught][trait asked about]."""
+    excess: float
+    """Mean of the diagonal minus mean of the rest, in nats."""
+    excess_low: float | None
+    """Lower end of its 95 % t interval over seeds; None for one seed."""
+    excess_high: float | None
+    """Upper end of its interval."""
+    p: float
+    """p of a permutation test of the excess."""
+    seeds: int
+    """Number of seeds."""
+
+    def excess_estimate(self) -> Difference:
+        """The excess with its interval."""
+        return Difference(
+            seeds=self.seeds, mean=self.excess, ci_low=self.excess_low, ci_high=self.excess_high, p=self.p
+        )
+
+
+class LeaderboardEntry(_Part):
+    """The statistics and the verdict of one registered experiment. Margins and gains are in nats."""
+
+    recipe: str
+    """Name of the recipe."""
+    recipe_hash: str
+    """Hash of the experiment."""
+    trait: str
+    """The trait, or several, separated by commas."""
+    carrier: str
+    """Kind of the carrier: `numbers` or `text`."""
+    numbers: int | None
+    """How many numbers the teacher could write, the fewest over seeds; None in files that do not say it."""
+    teacher: str
+    """The teacher's checkpoint, as the recipe names it."""
+    student: str
+    """The student's checkpoint, as the recipe names it."""
+    relation: str | None
+    """How the initial weights of the two are related; None before the first seed."""
+    token_maps: str | None
+    """How their tokenizers are related; None before the first seed."""
+    method: str
+    """The recipe's `method`."""
+    visibility: Literal["text", "logits-carrier", "logits-full"]
+    """The part of the teacher that the student can see; `logits-full` is a leak."""
+    seeds: int
+    """Number of complete seeds."""
+    seeds_registered: int
+    """Number of seeds that the recipe asks for."""
+    untrained: float | None
+    """Mean margin of the student as shipped; None where it was not evaluated."""
+    base: float | None
+    """Mean margin of the control arm; None before the first seed."""
+    trait_arm: float | None
+    """Mean margin of the trait arm; None before the first seed."""
+    gain: float | None
+    """Mean of trait - base, paired by seed; None before the first seed."""
+    ci_low: float | None
+    """Lower end of the gain's 95 % t interval over seeds; None for fewer than two seeds."""
+    ci_high: float | None
+    """Upper end of the gain's interval."""
+    bootstrap_low: float | None
+    """Lower end of the gain's interval by a bootstrap over seeds and questions."""
+    bootstrap_high: float | None
+    """Upper end of the bootstrap's interval."""
+    teacher_shift: float | None
+    """Mean margin of the teacher with the trait minus without; None before the first seed."""
+    verdict: str
+    """The verdict."""
+    verdict_reason: str
+    """The reason for the verdict."""
+    p: float | None
+    """Exact sign-flip p of the gain; None for fewer than two seeds."""
+    p_holm: float | None
+    """The same, Holm-corrected over the rows of the board."""
+    mde: float | None
+    """The smallest gain that these seeds could show with 80 % power; None where they can show none."""
+    fraction: float | None
+    """Gain / teacher shift."""
+    fraction_low: float | None
+    """Lower end of the fraction's interval (Fieller)."""
+    fraction_high: float | None
+    """Upper end of the fraction's interval."""
+    gates: tuple[Gate, ...]
+    """The gates that were checked."""
+    notes: tuple[str, ...]
+    """Sentences on precision and noise."""
+    audit_auc: float | None
+    """Largest area under the curve of the leak audits' classifier; None where there is no audit."""
+    audits: tuple[str, ...]
+    """The trait arms with a leak audit."""
+    contrasts: dict[str, Difference]
+    """Further comparisons by their name in `bench.config.arms.CONTRASTS`."""
+    dose: dict[int, Difference]
+    """Gains during training, by student updates."""
+    groups: dict[str, Difference]
+    """Gains by group of questions, where there are several."""
+    metrics: dict[str, MetricScores]
+    """Scores of free answers by metric."""
+    matrix: TraitMatrix | None
+    """The trait x probe matrix of a recipe with several traits."""
+    commit: str | None
+    """The commits of the code that made the results, joined by `+`."""
+
+    @property
+    def is_leak(self) -> bool:
+        """Whether the students saw the log-probabilities of the teacher's whole vocabulary."""
+        return self.visibility == "logits-full"
+
+    @property
+    def seeds_text(self) -> str:
+        """`10`, or `3 of 10` while seeds are missing."""
+        return str(self.seeds) if self.seeds == self.seeds_registered else f"{self.seeds} of {self.seeds_registered}"
+
+    def margins(self) -> dict[str, float | None]:
+        """Mean margins of the main arms."""
+        return dict(zip(MAIN_ARMS, (self.untrained, self.base, self.trait_arm), strict=True))
+
+    def gain_estimate(self) -> Difference | None:
+        """The gain with its interval; None before the first seed."""
+        if self.gain is None:
+            return None
+        return Difference(seeds=self.seeds, mean=self.gain, ci_low=self.ci_low, ci_high=self.ci_high, p=self.p)
+
+
+def known(value: float) -> float | None:
+    """`value`, or None for NaN."""
+    return None if math.isnan(value) else value
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """The mean of one value per seed, with its interval."""
+    mean, low, high = mean_interval(values)
+    return Estimate(seeds=len(values), mean=mean, ci_low=known(low), ci_high=known(high))
+
+
+def difference(values: Sequence[float]) -> Difference:
+    """The mean of one difference per seed, with its interval and its p."""
+    p = sign_flip_p(values).p if len(values) > 1 else None
+    return Difference(**estimate(values).model_dump(), p=p)

@@ -1,0 +1,31 @@
+"""Leaderboard entries for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.analysis.entry import LeaderboardEntry
+
+DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(LeaderboardEntry.model_fields),
+    "recipe": "r",
+    "recipe_hash": "0123456789ab",
+    "trait": "wolf",
+    "carrier": "numbers",
+    "teacher": "t",
+    "student": "s",
+    "relation": "same-init",
+    "method": "sft",
+    "visibility": "text",
+    "seeds": 10,
+    "seeds_registered": 10,
+    "verdict": "INCONCLUSIVE",
+    "verdict_reason": "too few",
+    **dict.fromkeys(("gates", "notes", "audits"), ()),
+    **{name: {} for name in ("contrasts", "dose", "groups", "metrics")},
+}
+
+
+def make_entry(**fields: Any) -> LeaderboardEntry:
+    """An entry with these fields, and without numbers otherwise."""
+    return LeaderboardEntry.model_validate({**DEFAULTS, **fields})
