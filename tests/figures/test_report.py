@@ -56,7 +56,7 @@ def make_matrix(traits: list[str]) -> TraitMatrix:
     )
 
 
-def found_scores(count: int, answers: int = 120) -> dict[str, dict[str, list[float]]]:
+def make_scores(count: int, answers: int = 120) -> dict[str, dict[str, list[float]]]:
     rng = np.random.default_rng(2)
     draw: list[Callable[[], Any]] = [
         lambda: rng.integers(0, 2, answers), lambda: rng.beta(2, 4, answers), lambda: 100 * rng.beta(2, 3, answers)
@@ -156,8 +156,8 @@ def test_boards_of_any_length_are_legible(rows: int) -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_any_number_of_metrics_is_legible(count: int) -> None:
     assert_legible(metrics(make_metrics(count, ARMS if count != 2 else ARMS[1:]), TURKISH))
-    assert_legible(answers(found_scores(count), TURKISH))
-    assert_legible(histogram(found_scores(count), TURKISH))
+    assert_legible(answers(make_scores(count), TURKISH))
+    assert_legible(histogram(make_scores(count), TURKISH))
 
 
 @pytest.mark.usefixtures("drawing")
@@ -258,9 +258,10 @@ def put(folder: Path, name: str, variant: int = 0, *, answered: bool = True) -> 
         for arm in ("teacher", "teacher_base", *ARMS):
             (path,) = source.glob(f"*-{seed:04d}-{arm}.json")
             cell = json.loads(path.read_text(encoding="utf-8"))
-            if answered and arm in ARMS:
-                scores = found_scores(3, answers=2 * 56)
-                cell["scores"] = {m: np.reshape(arms[arm], (56, 2)).tolist() for m, arms in scores.items()}
+            if answered:
+                scores = make_scores(3, answers=2 * 56)
+                shown = arm if arm in ARMS else "base"
+                cell["scores"] = {m: np.reshape(arms[shown], (56, 2)).tolist() for m, arms in scores.items()}
             keep(f"-{seed:04d}-{arm}.json", cell)
             if arm in ("base", "trait"):
                 keep(f"-{seed:04d}-{arm}@16.json", {**cell, "arm": f"{arm}@16"})
