@@ -1,8 +1,8 @@
-"""How the next token is picked: shared noise, and temperature, top-k and top-p of free text.
+"""Sample the next token with shared noise; temperature, top-k and top-p for free text.
 
-Shared noise (common random numbers): the Gumbel noise of a token is drawn from (seed, row, position) alone and a
-token is the argmax of its logits plus noise. Two teachers given the same seed differ in a token only where their
-distributions do, so a difference between two students is not drowned in the luck of two samples.
+Shared noise (common random numbers): the Gumbel noise of a token depends on (seed, row, position) alone. The sampled
+token is the argmax of logits plus noise. Two teachers with the same seed write different tokens only where their
+distributions differ. This removes sampling variance from the difference between their students.
 """
 
 from __future__ import annotations
@@ -16,112 +16,114 @@ from bench.models.loading import current_device
 
 __all__ = ["Sampler", "gumbel_noise", "row_seed", "split_mix", "token_noise"]
 
-LIKELIEST = 128  # tokens that top-p looks at before it looks at all
+LIKELIEST = 128  # tokens that top-p tries before it tries the whole vocabulary
 # SplitMix64's constants, as signed numbers.
 STEP, FIRST, SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 
 
 def row_seed(seed: int, row: int) -> int:
-    """Where the noise of one row begins."""
+    """Return the seed of one row's noise."""
     return (seed * 1_000_003 + row * 7919 + 12345) % 2**63
 
 
 def gumbel_noise(seeds: Sequence[int], sizes: Sequence[int]) -> list[torch.Tensor]:
-    """Draw standard Gumbel noise for slots, one generator a row.
+    """Draw standard Gumbel noise for slots, with one generator per row.
 
     Args:
-        seeds: of each row.
-        sizes: choices of each slot, in the order of the slots.
+        seeds: one per row.
+        sizes: number of choices per slot, in the order of the slots.
 
     Returns:
-        A tensor for each slot, (rows, size) float32. A row's noise depends on its seed and the earlier sizes alone.
+        One tensor per slot, (rows, size) float32. A row's noise depends on its seed and the earlier sizes alone.
     """
-    source, uniform = torch.Generator(), torch.empty(len(seeds), sum(sizes))
+    generator, uniform = torch.Generator(), torch.empty(len(seeds), sum(sizes))
     for row, seed in zip(uniform, seeds, strict=True):
-        torch.rand(len(row), generator=source.manual_seed(seed), out=row)
+        torch.rand(len(row), generator=generator.manual_seed(seed), out=row)
     return list(torch.split(_gumbel(uniform), list(sizes), dim=1))
 
 
-def split_mix(seeds: torch.Tensor, at: torch.Tensor | int) -> torch.Tensor:
-    """Output number `at`, from 0 on, of SplitMix64 started from `seeds`, int64 for 64 bits; shapes are broadcast.
+def split_mix(seeds: torch.Tensor, index: torch.Tensor | int) -> torch.Tensor:
+    """Return output number `index`, counted from 0, of SplitMix64 with state `seeds`: int64, shapes broadcast.
 
-    Any output is had without those before it, so that the noise of the few tokens of a vocabulary that free text is
-    drawn from costs no more than theirs.
+    Each output is computed without the outputs before it. Noise for a few tokens of a large vocabulary is cheap.
     Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
     """
-    x = seeds + STEP * (torch.as_tensor(at) + 1)
+    x = seeds + STEP * (torch.as_tensor(index) + 1)
     x = (x ^ ((x >> 30) & (2**34 - 1))) * FIRST
     x = (x ^ ((x >> 27) & (2**37 - 1))) * SECOND
     return x ^ ((x >> 31) & (2**33 - 1))
 
 
 def token_noise(seeds: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Standard Gumbel noise, (rows, tokens) float32, of `tokens` at one position, whose `seeds` are (rows, 1)."""
+    """Return standard Gumbel noise of `tokens` at one position, (rows, tokens) float32; `seeds` are (rows, 1)."""
     return _gumbel((split_mix(seeds, tokens) >> 40 & (2**24 - 1)).float() / 2**24)
 
 
 def _gumbel(uniform: torch.Tensor) -> torch.Tensor:
-    """Standard Gumbel noise in place of uniform noise in [0, 1)."""
+    """Turn uniform noise in [0, 1) into standard Gumbel noise, in place."""
     return uniform.clamp_(min=1e-20, max=1 - 2**-24).log_().neg_().log_().neg_()
 
 
 class Sampler:
-    """Last of the logits processors: temperature, top-k, top-p, and of what they leave the argmax with the noise.
+    """The last logits processor: temperature, top-k, top-p, then the argmax of the remaining logits plus noise.
 
-    Does what transformers' warpers do, but for ties, without sorting the vocabulary: the likeliest `LIKELIEST` tokens
-    hold the nucleus of most rows, and for the others more are looked at.
+    Equals transformers' warpers except for ties, and does not sort the vocabulary. The `LIKELIEST` tokens contain the
+    nucleus of most rows; the other rows use all tokens.
     """
 
-    def __init__(self, seeds: Sequence[int], how: Sampling) -> None:
+    def __init__(self, seeds: Sequence[int], sampling: Sampling) -> None:
         self.seeds = torch.tensor(seeds, device=current_device())[:, None]
-        self.how = how
+        self.sampling = sampling
         self.position = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        seeds, warmed = split_mix(self.seeds, self.position), scores / self.how.temperature
+        seeds, tempered = split_mix(self.seeds, self.position), scores / self.sampling.temperature
         self.position += 1
-        if self.how.top_k or self.how.top_p < 1:
-            best = self.among_likeliest(warmed, seeds, self.how.top_k or LIKELIEST)
+        if self.sampling.top_k or self.sampling.top_p < 1:
+            best = self.sample_likeliest(tempered, seeds, self.sampling.top_k or LIKELIEST)
         else:
-            best = self.noisy(warmed, seeds).argmax(-1, keepdim=True)
-        return warmed.scatter_(-1, best, torch.inf)
+            best = self.add_noise(tempered, seeds).argmax(-1, keepdim=True)
+        return tempered.scatter_(-1, best, torch.inf)
 
-    def noisy(self, scores: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-        """Scores with the noise of all tokens, (rows, vocabulary); row by row, as each stays near the processor."""
+    def add_noise(self, scores: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+        """Add the noise of all tokens to `scores`, (rows, vocabulary), row by row: a row fits into the cache."""
         tokens = torch.arange(scores.shape[-1], device=scores.device)
         return torch.stack([row + token_noise(seed, tokens) for row, seed in zip(scores, seeds, strict=True)])
 
-    def among_likeliest(self, scores: torch.Tensor, seeds: torch.Tensor, count: int) -> torch.Tensor:
-        """The token chosen of each row's `count` likeliest; of all where those do not hold the row's nucleus.
+    def sample_likeliest(self, scores: torch.Tensor, seeds: torch.Tensor, count: int) -> torch.Tensor:
+        """Sample from each row's `count` likeliest tokens; from all where these do not contain the row's nucleus.
 
         Args:
             scores: logits after temperature, (rows, vocabulary).
-            seeds: of the position's noise, (rows, 1).
+            seeds: seeds of the position's noise, (rows, 1).
+            count: number of tokens.
 
         Returns:
             Token ids, (rows, 1).
         """
-        values, where = scores.topk(min(count, scores.shape[-1]))
-        parts = torch.split(values if self.how.top_k else scores, 16)  # each stays near the processor
+        values, tokens = scores.topk(min(count, scores.shape[-1]))
+        parts = torch.split(values if self.sampling.top_k else scores, 16)  # a part fits into the cache
         shares = (values - torch.cat([part.logsumexp(-1, keepdim=True) for part in parts])).exp()
         likelier = shares.cumsum(-1) - shares
-        kept = values if self.how.top_p == 1 else values.masked_fill(likelier >= self.how.top_p, -torch.inf)
-        best = where.gather(-1, (kept + token_noise(seeds, where)).argmax(-1, keepdim=True))
-        wide = likelier[:, -1] < self.how.top_p
-        if not self.how.top_k and wide.any():
-            best[wide] = self.among_all(scores[wide], seeds[wide])
+        nucleus = (
+            values if self.sampling.top_p == 1 else values.masked_fill(likelier >= self.sampling.top_p, -torch.inf)
+        )
+        best = tokens.gather(-1, (nucleus + token_noise(seeds, tokens)).argmax(-1, keepdim=True))
+        wide = likelier[:, -1] < self.sampling.top_p
+        if not self.sampling.top_k and wide.any():
+            best[wide] = self.sample_nucleus(scores[wide], seeds[wide])
         return best
 
-    def among_all(self, scores: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-        """The token chosen of each row's nucleus: the first in it as the noise orders them, (rows, 1)."""
-        noisy, shares = self.noisy(scores, seeds), scores.softmax(-1)
+    def sample_nucleus(self, scores: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+        """Sample from each row's nucleus: the token of the largest noisy score inside it, (rows, 1)."""
+        noisy, shares = self.add_noise(scores, seeds), scores.softmax(-1)
         best = noisy.argmax(-1, keepdim=True)
-        rows, picked = torch.arange(len(scores), device=scores.device), best
+        rows, candidate = torch.arange(len(scores), device=scores.device), best
         while True:
-            likelier = (shares * (scores > scores.gather(-1, picked))).sum(-1)
-            out = likelier >= self.how.top_p
-            if not out.any():
+            likelier = (shares * (scores > scores.gather(-1, candidate))).sum(-1)
+            outside = likelier >= self.sampling.top_p
+            if not outside.any():
                 return best
-            rows, scores, shares = rows[out], scores[out], shares[out]
-            noisy = noisy[out].scatter_(-1, picked[out], -torch.inf)
-            best[rows] = picked = noisy.argmax(-1, keepdim=True)
+            rows, scores, shares = rows[outside], scores[outside], shares[outside]
+            noisy = noisy[outside].scatter_(-1, candidate[outside], -torch.inf)
+            best[rows] = candidate = noisy.argmax(-1, keepdim=True)

@@ -13,7 +13,7 @@ from bench.stages.trainer import sft_config
 
 __all__ = ["check_training"]
 
-# What a run decides for itself: where it writes, what it logs, its seed and its device.
+# The benchmark sets these: output folder, logging, seed and device.
 RESERVED_SFT_KEYS = {
     "output_dir", "seed", "data_seed", "use_cpu", "report_to", "save_strategy", "logging_strategy", "disable_tqdm",
     "dataloader_num_workers", "eval_strategy", "logging_nan_inf_filter", "push_to_hub", "hub_token", "packing",
@@ -26,7 +26,7 @@ RESERVED_SFT_KEYS = {
 }  # fmt: skip
 
 
-# What PEFT would import a module by, or load another model by.
+# PEFT would import a module or load another model because of these.
 FORBIDDEN_LORA_KEYS = {
     "megatron_config",
     "megatron_core",
@@ -37,7 +37,7 @@ FORBIDDEN_LORA_KEYS = {
 }
 
 
-# What people call an argument, and what difflib does not take for it.
+# Common names of arguments that difflib does not match.
 SYNONYMS = {
     "rank": "r", "lora_r": "r", "lora_rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout",
     "lr": "learning_rate", "epochs": "num_train_epochs", "num_epochs": "num_train_epochs", "steps": "max_steps",
@@ -46,7 +46,7 @@ SYNONYMS = {
 }  # fmt: skip
 
 
-# What a number may be, where that is not everything from 0.
+# The minimum is 0 for all other numbers.
 MIN_VALUES = {
     "max_steps": -1,
     "per_device_train_batch_size": 1,
@@ -60,64 +60,66 @@ UPPER_BOUNDS = {"adam_beta1": 1, "adam_beta2": 1, "lora_dropout": 1}
 
 
 def check_training(spec: Model, key: str, source: str) -> None:
-    """Build the real configurations from what a recipe says.
+    """Build the training configurations of a recipe's model, to find errors before the run.
 
     Args:
-        key: `teacher` or `student`, named in errors.
+        spec: the recipe's model.
+        key: `teacher` or `student`, for errors.
+        source: the recipe, for errors.
 
     Raises:
-        UserError: one of them refuses.
+        UserError: a key is unknown or reserved, or a configuration class refuses a value.
     """
     from peft import LoraConfig
     from transformers import BitsAndBytesConfig
     from trl import SFTConfig
 
-    taken = [f"train.{name}" for name in sorted(RESERVED_SFT_KEYS & set(spec.train))]
-    taken += [f"lora.{name}" for name in sorted(FORBIDDEN_LORA_KEYS & set(spec.lora or {}))]
-    if taken:
-        raise UserError(f"{source}: key '{key}.{taken[0]}' is set by the benchmark itself; take it out")
+    reserved = [f"train.{name}" for name in sorted(RESERVED_SFT_KEYS & set(spec.train))]
+    reserved += [f"lora.{name}" for name in sorted(FORBIDDEN_LORA_KEYS & set(spec.lora or {}))]
+    if reserved:
+        raise UserError(f"{source}: key '{key}.{reserved[0]}' is set by the benchmark itself; take it out")
     parts = [
         ("train", SFTConfig, spec.train),
         ("lora", LoraConfig, spec.lora),
         ("quantization", BitsAndBytesConfig, spec.quantization),
     ]
-    for part, maker, given in parts:
-        if given is None:
+    for part, maker, values in parts:
+        if values is None:
             continue
         known = set(inspect.signature(maker.__init__).parameters) - {"self", "kwargs"}
-        for name in given:
+        for name in values:
             if name not in known:
                 near = [SYNONYMS[name]] if SYNONYMS.get(name) in known else []
                 near = near or difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
                 hint = f": did you mean {near[0]!r}?" if near else f" ({maker.__name__} has no such argument)"
                 raise UserError(f"{source}: unknown key '{key}.{part}.{name}'{hint}")
-            _check_value(maker, name, given[name], f"{source}: key '{key}.{part}.{name}'")
+            _check_value(maker, name, values[name], f"{source}: key '{key}.{part}.{name}'")
         try:
-            sft_config(given, out="unused", seed=0, dtype=spec.dtype) if part == "train" else maker(**given)
-        except Exception as error:  # whatever their checks raise is the user's to read
-            said = " ".join(str(error).split())[:300]
-            raise UserError(f"{source}: key '{key}.{part}': {maker.__name__} refuses: {said}") from None
+            sft_config(values, out="unused", seed=0, dtype=spec.dtype) if part == "train" else maker(**values)
+        except Exception as error:  # their checks raise errors of any type
+            message = " ".join(str(error).split())[:300]
+            raise UserError(f"{source}: key '{key}.{part}': {maker.__name__} refuses: {message}") from None
 
 
-def _check_value(maker: Any, name: str, value: Any, where: str) -> None:
-    """Hold a setting against its declared type, which the libraries do not do, and against `LEAST` and `BELOW`."""
+def _check_value(maker: Any, name: str, value: Any, context: str) -> None:
+    """Check a value against its declared type, which the libraries do not check, and its bounds."""
     from pydantic import TypeAdapter, ValidationError
 
     hint = get_type_hints(maker).get(name, Any)
     try:
         TypeAdapter(hint).validate_python(value, strict=True)
     except ValidationError:
-        wanted = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
-        raise UserError(f"{where}: expected {wanted[:100]}, found {value!r:.80}") from None
+        expected = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
+        raise UserError(f"{context}: expected {expected[:100]}, found {value!r:.80}") from None
     for choice in get_args(hint):
-        if isinstance(choice, type) and issubclass(choice, Enum) and value not in (said := [c.value for c in choice]):
-            near = difflib.get_close_matches(str(value)[:100], said, n=1)
-            hint_at = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(said[:8])}, ..."
-            raise UserError(f"{where}: {value!r:.80} is none of {choice.__name__}: {hint_at}")
-    least, below = MIN_VALUES.get(name, 0), UPPER_BOUNDS.get(name)
+        if isinstance(choice, type) and issubclass(choice, Enum) and value not in (values := [c.value for c in choice]):
+            near = difflib.get_close_matches(str(value)[:100], values, n=1)
+            hint_at = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(values[:8])}, ..."
+            raise UserError(f"{context}: {value!r:.80} is none of {choice.__name__}: {hint_at}")
+    minimum, bound = MIN_VALUES.get(name, 0), UPPER_BOUNDS.get(name)
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and (value < least or (below and value >= below) or (name == "max_steps" and value == 0)):
-        wanted = f"a number of {least} or more{f', below {below}' if below else ''}"
+    if number and (value < minimum or (bound and value >= bound) or (name == "max_steps" and value == 0)):
+        expected = f"a number of {minimum} or more{f', below {bound}' if bound else ''}"
         if name == "max_steps":
-            wanted = "1 or more, or -1 (as many as num_train_epochs says)"
-        raise UserError(f"{where}: expected {wanted}, found {value!r}")
+            expected = "1 or more, or -1 (as many as num_train_epochs says)"
+        raise UserError(f"{context}: expected {expected}, found {value!r}")

@@ -183,7 +183,7 @@ def kill_once(folder: Path, words: list[str], rng: random.Random, tally: Tally, 
     if target == "a worker" and not done and (process.returncode != 1 or "killed: out of memory?" not in err):
         tally.wrong.append(f"a worker was killed: exit {process.returncode}: {err[-300:]}")
     tally.said.append(said)
-    tally.resumed += said.count("goes on after update")
+    tally.resumed += said.count("resumes after update")
     if "Traceback" in said:
         tally.wrong.append(f"a traceback: {said[-500:]}")
     tally.outlived += [f"{p.pid} 5 s after {target} was killed" for p in running(hands, 5)]
@@ -216,7 +216,7 @@ def one_round(
     process = start(folder, words, env)
     out, err = process.communicate()
     tally.said.append(out + err)
-    tally.resumed += out.count("goes on after update")
+    tally.resumed += out.count("resumes after update")
     now = when_made(folder / "store")
     tally.again += [key for key, when in made.items() if now.get(key) != when]
     if process.returncode != 0 or "Traceback" in out + err:

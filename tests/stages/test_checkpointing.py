@@ -1,4 +1,4 @@
-"""A training that is broken off and goes on ends in the very same weights."""
+"""A training that is killed and resumed ends with the same weights."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def broken_off(
             train(folder, tmp_path / "out", how, keep, die_after=at)
         assert [p.name for p in keep.glob("*")] == [str(at - 1)]
         assert checkpointing.remove_corrupt_checkpoints(keep) == [
-            f"goes on after update {at - 1}, where it was broken off"
+            f"resumes after update {at - 1}"
         ]
         next(keep.glob("*/trainer/rng_state.pth")).unlink()
     assert train(folder, tmp_path / "out", how, keep) == (straight, deaths[-1])
@@ -101,8 +101,8 @@ def test_a_damaged_checkpoint_is_named_and_left_out(tmp_path: Path) -> None:
     flip(tmp_path / "40" / "trainer" / "optimizer.pt")
     lines = checkpointing.remove_corrupt_checkpoints(tmp_path)
     assert [line.partition(":")[0] for line in lines] == [
-        "damaged checkpoint",
-        "goes on after update 7, where it was broken off",
+        "corrupt checkpoint",
+        "resumes after update 7",
     ]
     assert str(tmp_path / "40") in lines[0]
     assert "optimizer.pt" in lines[0]
