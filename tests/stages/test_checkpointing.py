@@ -53,9 +53,7 @@ def broken_off(
         with pytest.raises(Killed):
             train(folder, tmp_path / "out", how, keep, die_after=at)
         assert [p.name for p in keep.glob("*")] == [str(at - 1)]
-        assert checkpointing.remove_corrupt_checkpoints(keep) == [
-            f"resumes after update {at - 1}"
-        ]
+        assert checkpointing.remove_corrupt_checkpoints(keep) == [f"resumes after update {at - 1}"]
         next(keep.glob("*/trainer/rng_state.pth")).unlink()
     assert train(folder, tmp_path / "out", how, keep) == (straight, deaths[-1])
     for place in (".", "step-2", "step-5"):
