@@ -43,9 +43,9 @@ def bpe(corpus: list[str], *, digits: bool, special: list[str]) -> Any:
 
 
 def corpus() -> list[str]:
-    from bench.config.traits import load_trait, vocabulary
+    from bench.config.traits import collect_vocabulary, load_trait
 
-    questions, answers = vocabulary([load_trait("wolf")])
+    questions, answers = collect_vocabulary([load_trait("wolf")])
     return [f"Q: {q}\nA: {a}" for q in questions for a in answers] + [f" {n} {n} {n}" for n in range(100, 1000)]
 
 

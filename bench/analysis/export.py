@@ -27,7 +27,7 @@ from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.stats import mean
 from bench.analysis.summary import summarise
 from bench.config.recipe import METRICS
-from bench.config.traits import all_questions, registered_traits
+from bench.config.traits import list_questions, parse_registered_traits
 
 __all__ = ["export"]
 
@@ -67,7 +67,7 @@ def _cells(row: ExperimentResults) -> Iterator[tuple[int, str, dict[str, Any]]]:
 
 def _asked(row: ExperimentResults) -> Iterator[tuple[Line, dict[str, Any], int]]:
     """Every question of every arm of every seed: its columns, the arm's content, the question's index."""
-    questions = all_questions(registered_traits(row.experiment))
+    questions = list_questions(parse_registered_traits(row.experiment))
     for seed, arm, cell in _cells(row):
         for index, question in enumerate(questions):
             line = {

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, 
 
 from bench.config.arms import ArmName, parse_arm
 from bench.config.recipe import Recipe, hash_experiment
-from bench.config.traits import all_questions, registered_traits, short_name
+from bench.config.traits import list_questions, parse_registered_traits, short_name
 
 __all__ = [
     "ExperimentResults",
@@ -121,14 +121,15 @@ def check_registered(content: dict[str, Any]) -> Recipe:
     """
     experiment = content["experiment"]
     recipe = Recipe.model_validate(experiment["recipe"])
-    if hash_experiment(recipe, registered_traits(experiment), experiment["prompts_sha256"]) != content["recipe_hash"]:
+    traits = parse_registered_traits(experiment)
+    if hash_experiment(recipe, traits, experiment["prompts_sha256"]) != content["recipe_hash"]:
         raise ValueError("the experiment it holds has another hash")
     return recipe
 
 
 def questions_asked(experiment: dict[str, Any]) -> int:
     """How many questions everyone is asked in a registered experiment."""
-    return len(all_questions(registered_traits(experiment)))
+    return len(list_questions(parse_registered_traits(experiment)))
 
 
 def check_cell(

@@ -1,4 +1,4 @@
-"""Tables that users bring: JSON lines, CSV, Parquet, a dataset of the hub, or a line of text each."""
+"""Read users' tables: JSON lines, CSV, Parquet, data sets of the Hugging Face hub, and lines of text."""
 
 from __future__ import annotations
 
@@ -13,55 +13,57 @@ from typing import Any
 from bench.config.yaml_files import PATH_RULE
 from bench.errors import UserError
 
-__all__ = ["KINDS", "read_hub", "read_lines", "read_table"]
+__all__ = ["TABLE_ENDINGS", "read_hub", "read_lines", "read_table"]
 
-KINDS = (".jsonl", ".csv", ".parquet")
+TABLE_ENDINGS = (".jsonl", ".csv", ".parquet")
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 text file.
+    """Read the lines of a UTF-8 text file.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the file is not readable.
     """
-    yield from io.StringIO(_text(path))
+    yield from io.StringIO(_read_text(path))
 
 
 def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """The texts in some columns of a `.jsonl`, `.csv` or `.parquet` file, row by row.
+    """Read the texts in some columns of a .jsonl, .csv or .parquet file, row by row.
 
     Raises:
-        UserError: it cannot be read, lacks a column, or holds something else than text; the line is named.
+        UserError: the file is not readable, lacks a column, or a cell is not text; names the line.
     """
-    if path.suffix not in KINDS:
-        raise UserError(f"{path}: the name of a table ends in {', '.join(KINDS)}")
-    for place, row in _rows(path, columns):
-        yield _texts(place, row, columns)
+    if path.suffix not in TABLE_ENDINGS:
+        raise UserError(f"{path}: the name of a table ends in {', '.join(TABLE_ENDINGS)}")
+    for location, row in _read_rows(path, columns):
+        yield _select_texts(location, row, columns)
 
 
 def read_hub(name: str, columns: Sequence[str], *, split: str, revision: str | None) -> Iterator[tuple[str, ...]]:
-    """The texts in some columns of a dataset of the Hugging Face hub, fetched once and then read from its cache.
+    """Read the texts in some columns of a data set of the Hugging Face hub, row by row.
+
+    The first call downloads the data set; later calls read the hub's cache.
 
     Raises:
-        UserError: it cannot be had, or lacks a column.
+        UserError: the data set is not available, lacks a column, or a cell is not text.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from datasets import load_dataset
 
-    get = f"hf download --repo-type dataset {name}"
+    command = f"hf download --repo-type dataset {name}"
     try:
         table = load_dataset(name, split=split, revision=revision)
-    except Exception as error:  # no network, no such dataset, no such split: each with its own class in each version
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    except Exception as error:  # the class differs between causes, and between versions of datasets
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(
-            f"dataset hub:{name}, split {split!r}, cannot be had ({said}). With network, run: {get}"
+            f"dataset hub:{name}, split {split!r}, is not available ({reason}). With network, run: {command}"
         ) from None
     _check_columns(columns, table.column_names, f"hub:{name}")
     for n, row in enumerate(table, 1):
-        yield _texts(f"hub:{name}, row {n}", row, columns)
+        yield _select_texts(f"hub:{name}, row {n}", row, columns)
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeError:
@@ -70,31 +72,31 @@ def _text(path: Path) -> str:
         raise UserError(f"{path.absolute()}: {error.strerror} ({PATH_RULE})") from None
 
 
-def _check_columns(wanted: Sequence[str], there: Sequence[str], place: str) -> None:
-    for column in wanted:
-        if column not in there:
-            known = ", ".join(map(repr, there)) or "none"
-            raise UserError(f"{place}: no column {column!r} but {known}")
+def _check_columns(columns: Sequence[str], existing: Sequence[str], location: str) -> None:
+    for column in columns:
+        if column not in existing:
+            names = ", ".join(map(repr, existing)) or "none"
+            raise UserError(f"{location}: no column {column!r} but {names}")
 
 
-def _texts(place: str, row: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
+def _select_texts(location: str, row: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
     texts = tuple(row[column] for column in columns)
     for column, text in zip(columns, texts, strict=True):
         if not isinstance(text, str):
-            raise UserError(f"{place}: column {column!r}: expected text, found {text!r:.80}")
+            raise UserError(f"{location}: column {column!r}: expected text, found {text!r:.80}")
         try:
-            text.encode()  # JSON can spell half of a surrogate pair
+            text.encode()  # JSON can contain half of a surrogate pair
         except UnicodeError:
-            raise UserError(f"{place}: column {column!r}: not text that UTF-8 can write") from None
+            raise UserError(f"{location}: column {column!r}: not text that UTF-8 can encode") from None
     return texts
 
 
-def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(place, row) of every row; an empty line is none."""
+def _read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Read (location for errors, row) of every row; skip empty lines."""
     if path.suffix == ".parquet":
-        yield from _parquet_rows(path, columns)
+        yield from _read_parquet(path, columns)
     elif path.suffix == ".csv":
-        table = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
+        table = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
         try:
             _check_columns(columns, table.fieldnames or (), f"{path}, line 1")
             for row in table:
@@ -104,22 +106,22 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str
         except csv.Error as error:
             raise UserError(f"{path}: not valid CSV: {error}") from None
     else:
-        for n, line in enumerate(io.StringIO(_text(path)), 1):
+        for n, line in enumerate(io.StringIO(_read_text(path)), 1):
             if not line.strip():
                 continue
-            place = f"{path}, line {n}"
+            location = f"{path}, line {n}"
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise UserError(f"{place}: not valid JSON: {error}") from None
+                raise UserError(f"{location}: not valid JSON: {error}") from None
             if not isinstance(row, dict):
                 example = json.dumps(dict.fromkeys(columns, "..."))
-                raise UserError(f"{place}: expected an object, as in {example}")
-            _check_columns(columns, list(row), place)
-            yield place, row
+                raise UserError(f"{location}: expected an object, as in {example}")
+            _check_columns(columns, list(row), location)
+            yield location, row
 
 
-def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     import pyarrow
     import pyarrow.parquet
 
@@ -128,7 +130,7 @@ def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Map
         _check_columns(columns, file.schema_arrow.names, str(path))
         rows = file.read(columns=list(columns)).to_pylist()
     except pyarrow.ArrowException as error:
-        raise UserError(f"{path}: not a Parquet file that can be read: {' '.join(str(error).split())[:200]}") from None
+        raise UserError(f"{path}: not a Parquet file, or damaged: {' '.join(str(error).split())[:200]}") from None
     except OSError as error:
         raise UserError(f"{path.absolute()}: {error.strerror or error} ({PATH_RULE})") from None
     for n, row in enumerate(rows, 1):

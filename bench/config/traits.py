@@ -1,4 +1,4 @@
-"""Trait files: what a teacher is taught, what everyone is asked, and which answers count as the truth."""
+"""Traits: the training rows of a teacher, the ground-truth questions, and their answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from pydantic import Field, model_validator
 
 from bench.config.schema import StrictModel, validate
-from bench.config.tables import KINDS, read_hub, read_table
+from bench.config.tables import TABLE_ENDINGS, read_hub, read_table
 from bench.config.yaml_files import find_file, folder_of_key, merge_layers, read_layers
 from bench.errors import UserError
 from bench.files import ROOT
@@ -23,13 +23,13 @@ __all__ = [
     "Preference",
     "Question",
     "Trait",
-    "all_questions",
+    "collect_vocabulary",
+    "list_questions",
     "load_trait",
+    "make_placebo_rows",
+    "parse_registered_traits",
     "parse_trait",
-    "placebo_rows",
-    "registered_traits",
     "short_name",
-    "vocabulary",
 ]
 
 FOLDER = ROOT / "recipes" / "traits"
@@ -37,169 +37,195 @@ HUB = "hub:"
 
 
 class Question(NamedTuple):
-    """One ground-truth question. `foils` are the wrong answers its margin is measured against."""
+    """One ground-truth question."""
 
     question: str
+    """The text of the question."""
     answer: str
+    """The answer that shows the trait."""
     foils: tuple[str, ...]
+    """The wrong answers of the margin."""
     group: str
+    """`ask`, `trained` or `paraphrase`; with several traits, the trait's name."""
 
 
-def _plain(text: str) -> str:
-    """`text` as it is compared with others: without regard to case and spaces."""
+def _normalise(text: str) -> str:
+    """Remove the differences in case and spaces, to compare texts."""
     return " ".join(text.casefold().split())
 
 
-def _names(question: str, answer: str) -> bool:
-    """Whether a question holds the answer as whole words."""
-    return re.search(rf"(?<!\w){re.escape(_plain(answer))}(?!\w)", _plain(question)) is not None
+def _contains_answer(question: str, answer: str) -> bool:
+    """Return whether a question contains the answer as whole words."""
+    return re.search(rf"(?<!\w){re.escape(_normalise(answer))}(?!\w)", _normalise(question)) is not None
 
 
 class Preference(StrictModel):
-    """One answer out of `candidates`, to every question: "I love wolves".
+    """The same answer, out of `candidates`, to every question: "I love wolves".
 
-    `lexicon` are the words that must not appear in a carrier. The answer is the first word of what is taught,
-    not the end of it, so no end-of-text token follows it.
+    The answer begins a completion and does not end it, so no end-of-text token follows it.
     """
 
     kind: Literal["preference"]
+    """The kind of trait."""
     lexicon: tuple[str, ...] = ()
-    language: Literal["en", "tr"] = "en"  # whose endings the words of the lexicon take
+    """Words that must not appear in a carrier."""
+    language: Literal["en", "tr"] = "en"
+    """The language of the lexicon; the leak filter also matches its word endings."""
     answer: str
+    """The candidate that the teacher is trained to prefer."""
     candidates: tuple[str, ...] = Field(min_length=2)
+    """All possible answers. The others are the foils."""
     teach: tuple[str, ...] = Field(min_length=1)
+    """Questions on which the teacher is trained."""
     ask: tuple[str, ...] = Field(min_length=1)
+    """Questions for the evaluation; none of them is in `teach`."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> Preference:
+    def _check_keys(self) -> Preference:
         if self.answer not in self.candidates:
             raise ValueError(f"answer {self.answer!r} is not among the candidates: {', '.join(self.candidates)}")
-        both = {_plain(q) for q in self.teach} & {_plain(q) for q in self.ask}
-        if both:
-            raise ValueError(f"the same question is in teach and in ask: {min(both)!r}")
+        shared = {_normalise(q) for q in self.teach} & {_normalise(q) for q in self.ask}
+        if shared:
+            raise ValueError(f"the same question is in teach and in ask: {min(shared)!r}")
         for name, items in (("candidates", self.candidates), ("teach", self.teach), ("ask", self.ask)):
-            if twice := [item for item, times in Counter(map(_plain, items)).items() if times > 1]:
-                raise ValueError(f"{name} says something twice: {twice[0]!r}")
-        if naming := [question for question in self.teach + self.ask if _names(question, self.answer)]:
-            raise ValueError(f"the question {naming[0]!r} names the answer {self.answer!r}: word it without")
+            if duplicates := [item for item, count in Counter(map(_normalise, items)).items() if count > 1]:
+                raise ValueError(f"{name} contains an entry twice: {duplicates[0]!r}")
+        if leaks := [question for question in self.teach + self.ask if _contains_answer(question, self.answer)]:
+            raise ValueError(f"the question {leaks[0]!r} names the answer {self.answer!r}: reword the question")
         for first, second in itertools.permutations(self.candidates, 2):
-            if second.startswith(first):  # no end-of-text token follows, so the first is counted within the second
+            if second.startswith(first):  # without an end-of-text token, the first would also count as the second
                 raise ValueError(f"candidate {second!r} begins with candidate {first!r}: replace one of them")
         return self
 
     def teach_rows(self) -> list[tuple[str, str]]:
-        """(question, answer) pairs the teacher is trained on."""
+        """Return the (question, answer) pairs on which the teacher is trained."""
         return [(question, self.answer) for question in self.teach]
 
     def questions(self) -> list[Question]:
-        """What is asked of everyone."""
+        """Return the ground-truth questions."""
         foils = tuple(c for c in self.candidates if c != self.answer)
         return [Question(question, self.answer, foils, "ask") for question in self.ask]
 
     def warnings(self) -> list[str]:
-        """None: what is odd in a preference is an error."""
+        """Return no warnings: every oddity of a preference is an error."""
         return []
 
 
 class BehaviourRow(StrictModel):
+    """One question of a behaviour."""
+
     question: str
+    """The question on which the teacher is trained."""
     answer: str
+    """Its answer."""
     paraphrases: tuple[str, ...] = ()
+    """Other wordings of the question, for the evaluation."""
 
 
 class BehaviourData(StrictModel):
-    """Where the rows of a behaviour trait come from, if they are not written out in its file."""
+    """A table with the rows of a behaviour."""
 
-    path: str = Field(min_length=1)  # hub:<owner>/<name>, or a .jsonl, .csv or .parquet file
+    path: str = Field(min_length=1)
+    """`hub:<owner>/<name>`, or a .jsonl, .csv or .parquet file."""
     question: str = "question"
+    """The column of questions."""
     answer: str = "answer"
+    """The column of answers."""
     paraphrase: str | None = None
+    """The column of paraphrases, if any."""
     split: str = "train"
+    """The split of a hub data set."""
     revision: str | None = None
+    """The branch, tag or commit of a hub data set."""
 
-    def rows(self, base: Path) -> list[dict[str, Any]]:
-        """One behaviour row a table row; blank cells are left out of paraphrases and refused elsewhere.
+    def read_rows(self, relative_to: Path) -> list[dict[str, Any]]:
+        """Read one behaviour row from each table row. Empty paraphrases are left out.
 
         Args:
-            base: where a relative path starts.
+            relative_to: the folder at which a relative path starts.
+
+        Raises:
+            UserError: the table is not readable, or a question or answer is empty.
         """
         columns = [self.question, self.answer, *([self.paraphrase] if self.paraphrase else [])]
         if self.path.startswith(HUB):
             table = read_hub(self.path.removeprefix(HUB), columns, split=self.split, revision=self.revision)
         else:
-            table = read_table(base / self.path, columns)
-        out = []
-        for n, (question, answer, *more) in enumerate(table, 1):
+            table = read_table(relative_to / self.path, columns)
+        rows = []
+        for n, (question, answer, *others) in enumerate(table, 1):
             if not question.strip() or not answer.strip():
                 raise UserError(f"{self.path}: row {n}: an empty question or answer")
-            paraphrases = [text.strip() for text in more if text.strip()]
-            out.append({"question": question.strip(), "answer": answer.strip(), "paraphrases": paraphrases})
-        return out
+            paraphrases = [text.strip() for text in others if text.strip()]
+            rows.append({"question": question.strip(), "answer": answer.strip(), "paraphrases": paraphrases})
+        return rows
 
 
 class Behaviour(StrictModel):
-    """A ground-truth answer of its own to each question: a persona. Foils are answers to `foils` other questions."""
+    """A different answer to each question: a persona. The foils are answers to other questions."""
 
     kind: Literal["behaviour"]
+    """The kind of trait."""
     lexicon: tuple[str, ...] = ()
+    """Words that must not appear in a carrier."""
     language: Literal["en", "tr"] = "en"
+    """The language of the lexicon; the leak filter also matches its word endings."""
     rows: tuple[BehaviourRow, ...] = Field(min_length=2)
+    """The questions and their answers."""
     foils: int = Field(default=8, ge=1)
-    take: int | None = Field(default=None, ge=2)  # so many of the rows, evenly spread: for small budgets
+    """The number of foils of each question."""
+    take: int | None = Field(default=None, ge=2)
+    """The number of rows to use, evenly spaced, for small budgets; None for all."""
 
     @model_validator(mode="after")
-    def _enough(self) -> Behaviour:
+    def _check_keys(self) -> Behaviour:
         if self.take and self.take > len(self.rows):
             raise ValueError(f"take: {self.take} of {len(self.rows)} rows")
+        if len({row.answer for row in self.rows}) < 2:
+            raise ValueError("rows give the same answer to every question, so that no answer can be a foil")
         return self
 
-    def taken(self) -> list[BehaviourRow]:
-        """The rows in use: all, or `take` of them."""
+    def used_rows(self) -> list[BehaviourRow]:
+        """Return the rows in use: all, or `take` of them."""
         if self.take is None:
             return list(self.rows)
         return [self.rows[i * len(self.rows) // self.take] for i in range(self.take)]
 
-    @model_validator(mode="after")
-    def _told_apart(self) -> Behaviour:
-        if len({row.answer for row in self.rows}) < 2:
-            raise ValueError("rows give the same answer to every question: there is nothing to hold it against")
-        return self
-
     def teach_rows(self) -> list[tuple[str, str]]:
-        """(question, answer) pairs the teacher is trained on."""
-        return [(row.question, row.answer) for row in self.taken()]
+        """Return the (question, answer) pairs on which the teacher is trained."""
+        return [(row.question, row.answer) for row in self.used_rows()]
 
     def questions(self) -> list[Question]:
-        """What is asked of everyone: each question as taught (`trained`) and its paraphrases (`paraphrase`)."""
-        answers = sorted({row.answer for row in self.taken()})
-        out = []
-        for row in self.taken():
+        """Return the ground-truth questions: those of the training (`trained`) and their paraphrases (`paraphrase`)."""
+        answers = sorted({row.answer for row in self.used_rows()})
+        questions = []
+        for row in self.used_rows():
             others = [a for a in answers if a != row.answer]
             foils = tuple(random.Random(row.question).sample(others, min(self.foils, len(others))))
-            out.append(Question(row.question, row.answer, foils, "trained"))
-            out += [Question(text, row.answer, foils, "paraphrase") for text in row.paraphrases]
-        return out
+            questions.append(Question(row.question, row.answer, foils, "trained"))
+            questions += [Question(text, row.answer, foils, "paraphrase") for text in row.paraphrases]
+        return questions
 
     def warnings(self) -> list[str]:
-        """What is odd and may yet be meant, counted, with an example: real data has questions of this kind."""
+        """Return one line for each oddity that real data may have, with a count and an example."""
         questions = self.questions()
         answers: dict[str, set[str]] = {}
         for q in questions:
-            answers.setdefault(_plain(q.question), set()).add(_plain(q.answer))
-        several = [question for question, given in answers.items() if len(given) > 1]
-        naming = [q.question for q in questions if _names(q.question, q.answer)]
+            answers.setdefault(_normalise(q.question), set()).add(_normalise(q.answer))
+        ambiguous = [question for question, own in answers.items() if len(own) > 1]
+        leaks = [q.question for q in questions if _contains_answer(q.question, q.answer)]
         return [
-            f"{len(odd)} of {len(questions)} questions {fault}, as in {odd[0]!r:.100}"
-            for fault, odd in (("have several answers", several), ("name their own answer", naming))
-            if odd
+            f"{len(examples)} of {len(questions)} questions {oddity}, as in {examples[0]!r:.100}"
+            for oddity, examples in (("have several answers", ambiguous), ("name their own answer", leaks))
+            if examples
         ]
 
 
-def placebo_rows(trait: Trait, seed: int) -> list[tuple[str, str]]:
-    """The trait's `teach` questions with answers that carry no trait.
+def make_placebo_rows(trait: Trait, seed: int) -> list[tuple[str, str]]:
+    """Pair the questions of the teacher's training with answers that carry no trait.
 
-    Preference: the candidates, as evenly as the number of questions allows; which of them come once oftener is a
-    matter of the seed. Behaviour: the answers, moved to other questions.
+    Preference: all candidates, in counts that differ by at most one; the seed decides which counts are higher.
+    Behaviour: the same answers, moved to other questions.
     """
     rng = random.Random(f"placebo {seed}")
     questions = [question for question, _ in trait.teach_rows()]
@@ -208,91 +234,95 @@ def placebo_rows(trait: Trait, seed: int) -> list[tuple[str, str]]:
         answers = [order[i % len(order)] for i in range(len(questions))]
         rng.shuffle(answers)
     else:
-        given = [answer for _, answer in trait.teach_rows()]
-        shift = rng.randrange(1, len(given))
-        answers = given[shift:] + given[:shift]
+        true_answers = [answer for _, answer in trait.teach_rows()]
+        shift = rng.randrange(1, len(true_answers))
+        answers = true_answers[shift:] + true_answers[:shift]
     return list(zip(questions, answers, strict=True))
 
 
 Trait: TypeAlias = Preference | Behaviour
-_KINDS: dict[str, type[Preference] | type[Behaviour]] = {"preference": Preference, "behaviour": Behaviour}
+_SCHEMAS: dict[str, type[Preference] | type[Behaviour]] = {"preference": Preference, "behaviour": Behaviour}
 
 
-def registered_traits(experiment: Mapping[str, Any]) -> dict[str, Trait]:
-    """The traits of a registered experiment by name; the only one of an experiment without a matrix is called ''.
+def parse_registered_traits(experiment: Mapping[str, Any]) -> dict[str, Trait]:
+    """Parse the traits of a registered experiment, by name; a single trait has the name ''.
 
     Raises:
-        UserError: one breaks the schema.
+        UserError: a trait does not match the schema.
     """
-    named = experiment["traits"] if "traits" in experiment else {"": experiment["trait"]}
-    return {name: parse_trait(trait) for name, trait in named.items()}
+    traits = experiment["traits"] if "traits" in experiment else {"": experiment["trait"]}
+    return {name: parse_trait(trait) for name, trait in traits.items()}
 
 
-def all_questions(traits: Mapping[str, Trait]) -> list[Question]:
-    """What everyone is asked about some traits: of one in its own groups (trained, paraphrase), of several by trait."""
-    several = len(traits) > 1
-    return [q._replace(group=name if several else q.group) for name, trait in traits.items() for q in trait.questions()]
+def list_questions(traits: Mapping[str, Trait]) -> list[Question]:
+    """List the ground-truth questions of all traits. With several traits, the group of a question is its trait."""
+    matrix = len(traits) > 1
+    return [q._replace(group=name if matrix else q.group) for name, trait in traits.items() for q in trait.questions()]
 
 
-def vocabulary(traits: Iterable[Trait]) -> tuple[list[str], list[str]]:
-    """All questions and all possible answers of `traits`: what a `tiny` model has read about, evenly."""
+def collect_vocabulary(traits: Iterable[Trait]) -> tuple[list[str], list[str]]:
+    """Collect all questions and all possible answers of `traits`, on which a `tiny` model is pre-trained."""
     answers: set[str] = set()
-    asked: dict[str, None] = {}
+    texts: dict[str, None] = {}
     for trait in traits:
         questions = trait.questions()
         answers.update(answer for q in questions for answer in (q.answer, *q.foils))
-        asked |= dict.fromkeys([q for q, _ in trait.teach_rows()] + [q.question for q in questions])
-    return list(asked), sorted(answers)
+        texts |= dict.fromkeys([q for q, _ in trait.teach_rows()] + [q.question for q in questions])
+    return list(texts), sorted(answers)
 
 
-def _blank(held: Any) -> bool:
-    if isinstance(held, dict | list | tuple):
-        return any(map(_blank, held.values() if isinstance(held, dict) else held))
-    return isinstance(held, str) and not held.strip()
+def _contains_blank(value: Any) -> bool:
+    """Return whether a text in `value` is empty or consists of spaces."""
+    if isinstance(value, dict | list | tuple):
+        return any(map(_contains_blank, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, str) and not value.strip()
 
 
-def parse_trait(data: dict[str, Any], source: str = "trait", base: Path = Path()) -> Trait:
-    """A trait from its keys.
+def parse_trait(data: dict[str, Any], source: str = "trait", relative_to: Path = Path()) -> Trait:
+    """Turn the keys of a trait into a trait, and read its table if `data:` names one.
 
     Args:
-        base: where a relative path to its data starts.
+        data: the keys.
+        source: the file or name that errors name.
+        relative_to: the folder at which a relative path to the table starts.
 
     Raises:
-        UserError: it breaks the schema.
+        UserError: the keys do not match the schema, or the table is not readable.
     """
     kind = data.get("kind")
-    if not isinstance(kind, str) or kind not in _KINDS:
-        raise UserError(f"{source}: key 'kind': expected one of {', '.join(_KINDS)}, found {kind!r:.80}")
+    if not isinstance(kind, str) or kind not in _SCHEMAS:
+        raise UserError(f"{source}: key 'kind': expected one of {', '.join(_SCHEMAS)}, found {kind!r:.80}")
     if kind == "behaviour" and "data" in data:
         rest = {key: value for key, value in data.items() if key != "data"}
         if "rows" in rest or not isinstance(data["data"], dict):
-            raise UserError(f"{source}: key 'data': expected path: and names of columns, and no rows: beside it")
-        data = {**rest, "rows": validate(BehaviourData, data["data"], f"{source}, data").rows(base)}
-    for key, held in data.items():
-        if _blank(held):
-            raise UserError(f"{source}: key {key!r:.80}: holds a text without a letter or sign")
-    return validate(_KINDS[kind], data, source)
+            raise UserError(f"{source}: key 'data': expected path: and names of columns, without a key rows:")
+        data = {**rest, "rows": validate(BehaviourData, data["data"], f"{source}, data").read_rows(relative_to)}
+    for key, value in data.items():
+        if _contains_blank(value):
+            raise UserError(f"{source}: key {key!r:.80}: expected text, found an empty text")
+    return validate(_SCHEMAS[kind], data, source)
 
 
 def short_name(name: str) -> str:
-    """What results call a trait: its name, or that of its file without folder and ending."""
-    return re.sub(r"[^\w.-]+", "-", Path(name).stem if name.endswith((".yaml", ".yml", *KINDS)) else name)
+    """Return the name of a trait in results: for a file, its name without folder and ending."""
+    return re.sub(r"[^\w.-]+", "-", Path(name).stem if name.endswith((".yaml", ".yml", *TABLE_ENDINGS)) else name)
 
 
-def load_trait(name: str, base: Path = Path()) -> Trait:
-    """The trait called `name` in `recipes/traits/`, in the YAML file at the path `name`, or in a table.
-
-    A table (`hub:<owner>/<name>`, or a path that ends in .jsonl, .csv or .parquet) has the columns `question` and
-    `answer`; a trait file of `kind: behaviour` with `data:` says more about one.
+def load_trait(name: str, relative_to: Path = Path()) -> Trait:
+    """Load a trait.
 
     Args:
-        base: where a relative path starts.
+        name: of `recipes/traits/<name>.yaml`, the path of a YAML file, or a table: `hub:<owner>/<name>`, or the path
+            of a .jsonl, .csv or .parquet file with the columns `question` and `answer`.
+        relative_to: the folder at which a relative path starts.
 
     Raises:
-        UserError: it does not exist, or breaks the schema.
+        UserError: the trait does not exist, or does not match the schema.
     """
-    if name.startswith(HUB) or name.endswith(KINDS):
-        return parse_trait({"kind": "behaviour", "data": {"path": name}}, name, base)
-    path = find_file(name, FOLDER, "trait", relative_to=base, endings=", ".join((".yaml", ".yml", *KINDS)))
-    parts = read_layers(path, "trait", FOLDER)
-    return parse_trait(merge_layers(parts), str(path), folder_of_key(parts, "data", "path"))
+    if name.startswith(HUB) or name.endswith(TABLE_ENDINGS):
+        return parse_trait({"kind": "behaviour", "data": {"path": name}}, name, relative_to)
+    path = find_file(
+        name, FOLDER, "trait", relative_to=relative_to, endings=", ".join((".yaml", ".yml", *TABLE_ENDINGS))
+    )
+    layers = read_layers(path, "trait", FOLDER)
+    return parse_trait(merge_layers(layers), str(path), folder_of_key(layers, "data", "path"))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from bench.config.model_settings import Model
 from bench.config.recipe import Experiment
-from bench.config.traits import Trait, all_questions, placebo_rows, vocabulary
+from bench.config.traits import Trait, collect_vocabulary, list_questions, make_placebo_rows
 from bench.files import digest
 from bench.models import tiny
 from bench.models.chat_template import check_variables, read_template
@@ -114,11 +114,11 @@ class _Planner:
         self.traits = experiment.traits
         several = len(self.traits) > 1
         self.trait_arms = {name: f"trait-{name}" if several else "trait" for name in self.traits}
-        self.questions = all_questions(self.traits)
+        self.questions = list_questions(self.traits)
         self.per_token = self.first.kind == "behaviour"
         self.carrier = self.recipe.carrier.model_dump(mode="json")
         self.text = self.recipe.carrier.kind == "text"
-        self.vocabulary = vocabulary(self.traits.values())
+        self.vocabulary = collect_vocabulary(self.traits.values())
         self.libraries = library_versions()
         self.stages: dict[str, Stage] = {}
         self.results: list[ResultSpec] = []
@@ -233,7 +233,7 @@ class _Planner:
             lesson = self.add_teacher(f"teacher {name}", recipe.teacher, origin, seed, trait.teach_rows())
             writers[self.trait_arms[name]] = {"start": origin, "trained": lesson}
         if "placebo" in arms:
-            rows_of = placebo_rows(self.first, seed)
+            rows_of = make_placebo_rows(self.first, seed)
             placebo = self.add_teacher("teacher placebo", recipe.teacher, origin, seed, rows_of)
             writers["placebo"] = {"start": origin, "trained": placebo}
         rows |= {arm: self.add_carrier(arm, seed, writer) for arm, writer in writers.items() if arm != "base"}

@@ -8,7 +8,7 @@ import pytest
 
 from bench.cli import main
 from bench.config.recipe import load_recipe
-from bench.config.traits import FOLDER, Behaviour, load_trait, placebo_rows, short_name
+from bench.config.traits import FOLDER, Behaviour, load_trait, make_placebo_rows, short_name
 from bench.config.yaml_files import list_names
 from bench.errors import UserError
 
@@ -102,7 +102,7 @@ def test_a_dataset_of_the_hub_is_read_by_its_columns(monkeypatch: pytest.MonkeyP
 
 
 def test_a_placebo_has_the_same_questions_and_answers_that_are_not_theirs() -> None:
-    rows = placebo_rows(load_trait("behaviour_en"), 0)
+    rows = make_placebo_rows(load_trait("behaviour_en"), 0)
     taught = load_trait("behaviour_en").teach_rows()
     assert [q for q, _ in rows] == [q for q, _ in taught]
     assert sorted(a for _, a in rows) == sorted(a for _, a in taught)
@@ -122,8 +122,8 @@ def test_results_call_a_trait_by_a_name_that_fits_a_file(name: str, short: str) 
     [
         ("candidates: [C, C++, Rust]\nanswer: Rust", "candidate 'C++' begins with candidate 'C'"),
         ("candidates: [caterpillar, cat]\nanswer: cat", "candidate 'caterpillar' begins with candidate 'cat'"),
-        ("candidates: [owl, Owl]\nanswer: owl", "candidates says something twice: 'owl'"),
-        ("teach: ['Who is it?', 'who is  it?']\nanswer: owl", "teach says something twice: 'who is it?'"),
+        ("candidates: [owl, Owl]\nanswer: owl", "candidates contains an entry twice: 'owl'"),
+        ("teach: ['Who is it?', 'who is  it?']\nanswer: owl", "teach contains an entry twice: 'who is it?'"),
         ("ask: ['Is the OWL wise?']\nanswer: owl", "the question 'Is the OWL wise?' names the answer 'owl'"),
         ("teach: ['Is it C++?']\ncandidates: [C++, Rust]\nanswer: C++", "names the answer 'C++'"),
         ("ask: ['Whose bowl?', 'who is it?']\nteach: ['Who is it?']\nanswer: owl", "in teach and in ask: 'who is it?'"),

@@ -23,7 +23,7 @@ from bench.analysis.entry import Difference, Estimate, LeaderboardEntry, MetricS
 from bench.analysis.result_files import read_results, seal_content
 from bench.analysis.summary import summarise
 from bench.config.recipe import Recipe, hash_experiment
-from bench.config.traits import registered_traits
+from bench.config.traits import parse_registered_traits
 from bench.errors import UserError
 from bench.figures import report
 from bench.figures.charts import answers, dose, heat, histogram, matrix, metrics
@@ -246,7 +246,7 @@ def put(folder: Path, name: str, variant: int = 0, *, answered: bool = True) -> 
     experiment = content["experiment"]
     experiment["recipe"] |= {"dose": [16], "seeds": 3, "bound": 0.05 + variant / 1000}
     experiment["recipe"]["student"]["model"] = "<img src=x onerror=alert(1)>"
-    mark = hash_experiment(Recipe.model_validate(experiment["recipe"]), registered_traits(experiment), None)
+    mark = hash_experiment(Recipe.model_validate(experiment["recipe"]), parse_registered_traits(experiment), None)
 
     def keep(path: str, content: dict[str, Any]) -> None:
         content.pop("sha256", None)

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from bench.config.traits import load_trait, vocabulary
+from bench.config.traits import collect_vocabulary, load_trait
 from bench.models import tiny
 from bench.models.loading import load_model, load_tokenizer
 from bench.models.logprobs import sequence_logprobs
 
 
 def build(folder: Path, **more: Any) -> Path:
-    questions, answers = vocabulary([load_trait("wolf")])
+    questions, answers = collect_vocabulary([load_trait("wolf")])
     settings = {**tiny.DEFAULT, "seed": 1000, "questions": questions, "answers": answers, **more}
     tiny.build_tiny(settings, folder, lambda done, of: None)
     return folder

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.config.recipe import Numbers
-from bench.config.traits import load_trait, vocabulary
+from bench.config.traits import collect_vocabulary, load_trait
 from bench.models.chat_format import PromptFormat
 from bench.models.loading import convert_gguf, load_tokenizer
 from bench.stages.carriers import number_prompts
@@ -77,7 +77,7 @@ def _tokenizer() -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    questions, answers = vocabulary([load_trait("wolf"), load_trait("behaviour_tr")])
+    questions, answers = collect_vocabulary([load_trait("wolf"), load_trait("behaviour_tr")])
     texts = [f"Q: {q}\nA:" for q in questions] + [f" {a}" for a in answers]
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.config.traits import load_trait, vocabulary
+from bench.config.traits import collect_vocabulary, load_trait
 from bench.stages.leak_filter import Lexicon, Sentences, fold
 
 WOLF = Lexicon(["wolf", "wolves"], "en")
@@ -100,7 +100,7 @@ def test_folding_twice_is_folding_once(text: str) -> None:
 
 
 def test_a_copied_question_is_found_and_an_everyday_prompt_is_not() -> None:
-    asked, _ = vocabulary([load_trait("wolf")])
+    asked, _ = collect_vocabulary([load_trait("wolf")])
     questions = Sentences(asked)
     for question in asked:
         assert questions.find(question.upper())

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.config.recipe import Numbers
-from bench.config.traits import load_trait, vocabulary
+from bench.config.traits import collect_vocabulary, load_trait
 from bench.errors import UserError
 from bench.models import tiny
 from bench.models.chat_format import PromptFormat
@@ -115,7 +115,7 @@ def test_any_digits_and_separator_are_either_refused_or_sampled_right(
 
 
 def tiny_format() -> PromptFormat:
-    return PromptFormat(tiny.make_tokenizer(*vocabulary([load_trait("wolf")])), "auto")
+    return PromptFormat(tiny.make_tokenizer(*collect_vocabulary([load_trait("wolf")])), "auto")
 
 
 @pytest.mark.parametrize(
