@@ -50,3 +50,11 @@ def test_no_two_modules_import_each_other_in_a_circle() -> None:
 
     for name in graph:
         visit(name, ())
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_every_module_is_imported_by_a_test_named_after_it(path: Path) -> None:
+    inner = path.relative_to(ROOT / "bench")
+    test = ROOT / "tests" / inner.parent / f"test_{inner.name}"
+    assert test.is_file(), f"write {test.relative_to(ROOT)}"
+    assert name_of(path) in imported(test)

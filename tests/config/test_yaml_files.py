@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.config.recipe import load_recipe
+from bench.config.yaml_files import read_assignment
 from bench.errors import UserError
 
 
@@ -39,3 +40,9 @@ def test_bytes_that_are_not_text_are_named(tmp_path: Path) -> None:
 def test_numbers_may_be_written_as_people_write_them() -> None:
     recipe = load_recipe("tiny_pair", ["student.train.learning_rate=2e-5"]).recipe
     assert recipe.student.train["learning_rate"] == 2e-5
+
+
+@pytest.mark.parametrize("word", ["seeds", "=1", ".=1", "a=[1"])
+def test_an_assignment_that_sets_nothing_is_refused(word: str) -> None:
+    with pytest.raises(UserError, match=r"^--set "):
+        read_assignment(word)

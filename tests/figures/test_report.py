@@ -204,28 +204,6 @@ def test_the_forest_plot_shows_what_the_entries_say() -> None:
     assert nats.get_xlim()[1] < 6
 
 
-@pytest.mark.usefixtures("drawing")
-def test_every_verdict_and_arm_has_a_shape_of_its_own() -> None:
-    from bench.figures.forest import VERDICTS
-    from bench.figures.style import LOOKS
-
-    assert len({marker for _, marker, _ in VERDICTS.values()}) == len(VERDICTS)
-    assert len({look.line for look in LOOKS.values()}) == len(LOOKS)
-    assert len({(look.hatch, look.face == "white") for look in LOOKS.values()}) == len(LOOKS)
-
-
-@pytest.mark.usefixtures("drawing")
-def test_a_histogram_counts_every_answer() -> None:
-    scores = {"length": {"base": [3.0, 9.0, 9.0, 44.0], "trait": [1.0, 60.0]}, "same": {"base": [0.5], "trait": [0.5]}}
-    for ax in histogram(scores, "x").axes:
-        for steps in ax.patches:
-            values, edges, _ = steps.get_data()
-            assert sum(values) == pytest.approx(100)
-            assert len(set(np.diff(edges).round(9))) == 1
-    assert "1 / 2 answers" not in histogram(scores, "x").get_suptitle()
-    assert "4 / 2 answers" in histogram(scores, "x").get_suptitle()
-
-
 def test_names_are_told_apart_when_they_are_cut() -> None:
     assert shorten(TURKISH).startswith("şüpheci_öğretmen")
     assert len(shorten(TURKISH)) == 40
