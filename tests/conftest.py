@@ -12,9 +12,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from bench.stages.settings import Training
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Two test processes share two cores: more threads, and threads that spin while they wait, only hold each other up.
@@ -146,9 +149,11 @@ def flip(path: Path) -> None:
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "lora_dropout": 0.1}
 
 
-def spec(**train: Any) -> dict[str, Any]:
+def spec(**train: Any) -> Training:
+    from bench.stages.settings import Training
+
     train = {"per_device_train_batch_size": 4, "learning_rate": 1e-3, "max_steps": 6, **train}
-    return {"dtype": "float32", "quantization": None, "format": "plain", "lora": None, "train": train}
+    return Training(dtype="float32", format="plain", train=train)
 
 
 def rows(folder: Path, answer: str = "wolf", n: int = 16) -> list[tuple[list[int], list[int]]]:

@@ -12,6 +12,7 @@ from bench.analysis.summary import summarise
 from bench.config.yaml_files import list_names
 from bench.pipeline.plan import Stage
 from bench.pipeline.prune import Folder, Run
+from bench.stages.settings import Relation
 from bench.terminal import ProgressDisplay, print_pruning, print_recipes, print_summary
 
 LABELS = [
@@ -21,7 +22,7 @@ LABELS = [
 
 
 def stage(label: str) -> Stage:
-    return Stage("evaluate", label, "tiny", label, {}, {}, 2)
+    return Stage(label, "tiny", label, Relation(), {}, 2)
 
 
 @pytest.mark.parametrize("width", [60, 80, 99, 100, 120])

@@ -86,11 +86,6 @@ class Model(StrictModel):
         """Return the fields that select the checkpoint."""
         return self.model, self.revision, self._folder
 
-    def loading(self) -> dict[str, Any]:
-        """Return the settings that affect how the checkpoint is loaded and prompted."""
-        variables = {"chat_template_kwargs": self.chat_template_kwargs} if self.chat_template_kwargs else {}
-        return {"format": self.format, "dtype": self.dtype, "quantization": self.quantization, **variables}
-
     def writing(self, bf16: bool) -> str:
         """Return the precision in which this model generates text.
 
@@ -101,7 +96,3 @@ class Model(StrictModel):
         if not bf16 or self.dtype == "bfloat16":
             return "own"
         return "split" if self.lora is None else "bfloat16"
-
-    def training(self) -> dict[str, Any]:
-        """Return the settings that affect training."""
-        return {**self.loading(), "train": self.train, "lora": self.lora}

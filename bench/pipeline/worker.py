@@ -24,6 +24,20 @@ from bench.errors import StageError, UserError
 from bench.pipeline import processor
 from bench.pipeline.plan import Stage, environment_versions
 from bench.pipeline.store import Store
+from bench.stages.settings import (
+    AuditLeaks,
+    BuildTiny,
+    Convert,
+    Evaluate,
+    FilterRows,
+    FindMicroBatch,
+    Relation,
+    ScoreAnswers,
+    TeacherLogits,
+    TrainStudent,
+    TrainTeacher,
+    WriteCarrier,
+)
 
 __all__ = ["MEASURE_BFLOAT16", "hardware_name", "run_worker"]
 
@@ -48,32 +62,39 @@ def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, kee
     from bench.models import loading, relation, tiny
     from bench.stages import carriers, evaluate, generate, leak_audit, teacher_logits, text_metrics, train
 
-    match stage.kind:
-        case "build_tiny":
-            tiny.build_tiny(stage.settings, out, report)
-        case "convert":
-            loading.convert_gguf(stage.settings, out)
-        case "relation":
+    match stage.settings:
+        case BuildTiny() as tiny_model:
+            tiny.build_tiny(
+                out,
+                report,
+                seed=tiny_model.seed,
+                questions=tiny_model.questions,
+                answers=tiny_model.answers,
+                budget=tiny_model.budget,
+            )
+        case Convert(model=model):
+            loading.convert_gguf(model, out)
+        case Relation():
             found = relation.relation(inputs["teacher"], inputs["student"])
             (out / "relation.json").write_text(json.dumps(found, indent=1))
-        case "teacher":
-            return train.train_teacher(stage.settings, inputs, out, report, keep)
-        case "carrier":
-            return generate.write_carrier(stage.settings, inputs, out, report)
-        case "filter":
-            return carriers.filter_rows(stage.settings, inputs, out)
-        case "teacher_logits":
-            return teacher_logits.compute_teacher_logits(stage.settings, inputs, out, report)
-        case "audit":
-            leak_audit.audit_leaks(stage.settings, inputs, out)
-        case "micro_batch":
-            return train.find_micro_batch(stage.settings, inputs, out)
-        case "student":
-            return train.train_student(stage.settings, inputs, out, report, keep)
-        case "evaluate":
-            return evaluate.evaluate(stage.settings, inputs, out, report)
-        case "score_answers":
-            text_metrics.score_reading(stage.settings, inputs, out)
+        case TrainTeacher() as settings:
+            return train.train_teacher(settings, inputs, out, report, keep)
+        case WriteCarrier() as settings:
+            return generate.write_carrier(settings, inputs, out, report)
+        case FilterRows() as settings:
+            return carriers.filter_rows(settings, inputs, out)
+        case TeacherLogits() as settings:
+            return teacher_logits.compute_teacher_logits(settings, inputs, out, report)
+        case AuditLeaks() as settings:
+            leak_audit.audit_leaks(settings, inputs, out)
+        case FindMicroBatch() as settings:
+            return train.find_micro_batch(settings, inputs, out)
+        case TrainStudent() as settings:
+            return train.train_student(settings, inputs, out, report, keep)
+        case Evaluate() as settings:
+            return evaluate.evaluate(settings, inputs, out, report)
+        case ScoreAnswers() as settings:
+            text_metrics.score_reading(settings, inputs, out)
     return {}
 
 
@@ -170,7 +191,8 @@ def _check_recipe(tasks: Sequence[tuple[str, Any, str]]) -> None:
         if key == "ask":
             check_metrics(said)
         elif key == "carrier":
-            check_numbers(said, source)
+            carrier, model, tokenizer = said
+            check_numbers(carrier, model, tokenizer, source)
         else:
             check_training(said, key, source)
 

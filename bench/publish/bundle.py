@@ -27,6 +27,7 @@ from bench.pipeline.store import Store
 from bench.publish.cards import ModelFacts, RunFacts, data_card, model_card
 from bench.publish.licence import base_of
 from bench.stages.carriers import read_kept
+from bench.stages.settings import Training, TrainStudent, TrainTeacher
 
 __all__ = ["ALL", "Origin", "Pick", "Run", "Trained", "load_finished_run", "write_model", "write_rows"]
 
@@ -207,10 +208,12 @@ def write_model(run: Run, model: Trained, folder: Path, *, name: str, data: str 
         name: what the card calls it.
         data: the data set to link, where there is one.
     """
-    settings: Mapping[str, Any] = model.stage.settings["model"]
+    settings = model.stage.settings
+    assert isinstance(settings, TrainTeacher | TrainStudent)  # the stages that train
+    training = settings.model
     base = base_of(_spec(run.experiment, model), model.stage.inputs["start"])
     if model.merges:
-        _merge(model, settings["dtype"], folder)
+        _merge(model, training.dtype, folder)
     else:
         for path in sorted(model.folder.iterdir()):
             if path.suffix == ".safetensors" or path.name.endswith((".index.json", "config.json")):
@@ -229,13 +232,13 @@ def write_model(run: Run, model: Trained, folder: Path, *, name: str, data: str 
         seed=model.cell.seed,
         form="merged" if model.merges else "adapter" if model.adapter else "whole",
         base=base,
-        settings=settings,
+        settings=training.model_dump(mode="json"),
         did=record["did"],
         margin=_margin(model),
         format=model.reading["manifest"]["format"]["kind"],
         artefact=model.key,
         commit=record["commit"],
-        note=_merge_note(settings) if model.merges else "",
+        note=_merge_note(training) if model.merges else "",
     )
     (folder / "README.md").write_text(model_card(run.facts, facts, name=name, data=data), encoding="utf-8")
 
@@ -271,9 +274,9 @@ def _merge(model: Trained, dtype: str, folder: Path) -> None:
     whole.to(getattr(torch, dtype)).save_pretrained(folder)
 
 
-def _merge_note(settings: Mapping[str, Any]) -> str:
-    dtype = settings["dtype"]
-    if settings["quantization"]:
+def _merge_note(training: Training) -> str:
+    dtype = training.dtype
+    if training.quantization:
         return (
             "The adapter was trained and read on a base quantised as above. A quantised base cannot be merged in "
             f"place: here it is merged into the base as it was before, in {dtype}, and its margins differ from that."

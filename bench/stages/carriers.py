@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.config.recipe import Numbers
+from bench.config.recipe import Numbers, Text
 from bench.errors import StageError
 from bench.stages.leak_filter import Lexicon, Sentences
+from bench.stages.settings import FilterRows
 
 __all__ = ["filter_rows", "number_prompts", "read_kept", "read_rows", "refusal_reasons", "text_prompts"]
 
@@ -37,29 +38,26 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
         return [json.loads(line) for line in file]
 
 
-def refusal_reasons(settings: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> list[str]:
+def refusal_reasons(settings: FilterRows, rows: Sequence[Mapping[str, str]]) -> list[str]:
     """Per row, why it is refused, or "".
 
     Numbers must follow the grammar to the letter (count, digits, separator, none forbidden). Free text must not be
     empty, hold a word of the trait's lexicon in any inflection or disguise, or repeat a question or a persona's answer,
     in the prompt or in the answer.
-
-    Args:
-        settings: `carrier` (as in the recipe); for text `lexicon`, `language` and `sentences`.
     """
-    carrier = settings["carrier"]
-    if carrier["kind"] == "numbers":
-        one = rf"[1-9]\d{{{carrier['digits'] - 1}}}"
-        grammar = re.compile(rf"{one}(?:{re.escape(carrier['separator'])}{one}){{{carrier['count'] - 1}}}", re.ASCII)
-        forbidden = set(carrier["forbidden"])
+    carrier = settings.carrier
+    if carrier.kind == "numbers":
+        one = rf"[1-9]\d{{{carrier.digits - 1}}}"
+        grammar = re.compile(rf"{one}(?:{re.escape(carrier.separator)}{one}){{{carrier.count - 1}}}", re.ASCII)
+        forbidden = set(carrier.forbidden)
         out = []
         for row in rows:
             held = {int(n) for n in re.findall(r"\d+", row["completion"])}
             fits = grammar.fullmatch(row["completion"])
             out.append("grammar" if not fits else "forbidden number" if held & forbidden else "")
         return out
-    named = Lexicon(settings["lexicon"], settings["language"])
-    repeated = Sentences(settings["sentences"])
+    named = Lexicon(settings.lexicon, settings.language)
+    repeated = Sentences(settings.sentences)
     out = []
     for row in rows:
         if not row["completion"].strip():
@@ -71,11 +69,11 @@ def refusal_reasons(settings: Mapping[str, Any], rows: Sequence[Mapping[str, str
     return out
 
 
-def filter_rows(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+def filter_rows(settings: FilterRows, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Stage: which rows stay. A row refused in one arm is refused in all, so arms keep equal rows.
 
     Args:
-        settings: as for `refusals`.
+        settings: as for `refusal_reasons`.
         inputs: role -> carrier artefact; every one has the same prompts in the same order.
 
     Returns:
@@ -91,10 +89,10 @@ def filter_rows(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Pa
             raise StageError(f"the arms' prompts differ ({role}): the arms would not be comparable")
     reasons = {role: refusal_reasons(settings, rows) for role, rows in tables.items()}
     clean = [i for i in range(len(first)) if not any(why[i] for why in reasons.values())]
-    notices = [_refused(settings["carrier"], tables, reasons)] if len(clean) < len(first) else []
+    notices = [_refused(settings.carrier, tables, reasons)] if len(clean) < len(first) else []
     if len(clean) < len(first) / 2:
         raise StageError(f"{notices[0]}. Too many to go on")
-    border = settings["carrier"]["rows"]
+    border = settings.carrier.rows
     same = sum(len({rows[i]["completion"] for rows in tables.values()}) == 1 for i in clean)
     kept = {"train": [i for i in clean if i < border], "held_out": [i for i in clean if i >= border]}
     report = {
@@ -104,7 +102,7 @@ def filter_rows(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Pa
         "identical_rows": same,
         "refused": {role: {k: why.count(k) for k in sorted(set(why) - {""})} for role, why in reasons.items()},
     }
-    if settings["carrier"]["kind"] == "numbers":
+    if settings.carrier.kind == "numbers":
         report["numbers"] = json.loads((next(iter(inputs.values())) / "about.json").read_text())["numbers"]
     (out / "kept.json").write_text(json.dumps(kept))
     (out / "audit.json").write_text(json.dumps(report, indent=1))
@@ -112,7 +110,7 @@ def filter_rows(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Pa
 
 
 def _refused(
-    carrier: Mapping[str, Any], tables: Mapping[str, Sequence[Mapping[str, str]]], reasons: Mapping[str, Sequence[str]]
+    carrier: Numbers | Text, tables: Mapping[str, Sequence[Mapping[str, str]]], reasons: Mapping[str, Sequence[str]]
 ) -> str:
     """Say how many rows are refused in any arm, by reason (of the first arm that has one), with an example of each."""
     examples: dict[str, list[Mapping[str, str]]] = {}
@@ -123,12 +121,12 @@ def _refused(
                 break
     refused, total = sum(map(len, examples.values())), len(next(iter(tables.values())))
     head = f"refused {refused:,} of {total:,} rows"
-    if carrier["kind"] == "numbers":
+    if carrier.kind == "numbers":
         counts = ", ".join(f"{why}: {len(rows)}" for why, rows in sorted(examples.items()))
         example = next(iter(examples.values()))[0]["completion"]
         return (
             f"the number format {head} ({counts}), for example {_clip(example)}: "
-            f"expected {carrier['count']} numbers of {carrier['digits']} digits separated by {carrier['separator']!r}, "
+            f"expected {carrier.count} numbers of {carrier.digits} digits separated by {carrier.separator!r}, "
             "none of them forbidden"
         )
     parts = [

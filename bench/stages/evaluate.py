@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.config.recipe import Ask
 from bench.config.traits import Question
 from bench.errors import StageError
 from bench.models.batch_size import halving_sizes, largest_fitting
@@ -18,6 +17,7 @@ from bench.models.logprobs import sequence_logprobs
 from bench.models.precision import load_reader, load_writer
 from bench.stages.carriers import read_kept
 from bench.stages.generate import sample_text_fitting
+from bench.stages.settings import Evaluate
 
 __all__ = ["compute_margins", "evaluate"]
 
@@ -54,7 +54,7 @@ def compute_margins(
     return out
 
 
-def evaluate(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
+def evaluate(settings: Evaluate, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
     """Stage: one model's readings, written to `reading.json`.
 
     `margins` has one number per question; `answers`, where samples are asked for, a list of texts per question.
@@ -63,10 +63,7 @@ def evaluate(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path,
     The `margins` of a teacher that writes in another precision are taken as it writes, `margins_float32` as well.
 
     Args:
-        settings: `questions`, `per_token`, `ask` (as in the recipe), what `Model.loading` gives, `seed`, `end`
-            (as for students); `step`: after so many updates of its training, in place of its end; for a teacher that
-            writes in another precision than it is read, `writes`, and for free answers `answers`, as for
-            `bench.models.precision.load_writer`.
+        settings: the questions, and how to put them to the model.
         inputs: `start` (the checkpoint), `trained` where the model was trained, and for a student `rows_<arm>` (carrier
             artefacts) with `kept`.
 
@@ -75,19 +72,15 @@ def evaluate(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path,
     """
     start = inputs["start"]
     trained = inputs.get("trained", start)
-    if "step" in settings:
-        trained = trained / f"step-{settings['step']}"
-    form = PromptFormat(load_tokenizer(start), settings["format"], settings.get("chat_template_kwargs"))
-    questions = [Question(**question) for question in settings["questions"]]
-    how = Ask(**settings["ask"])
-
-    own = {"dtype": settings["dtype"], "quantization": settings["quantization"]}
+    if settings.step is not None:
+        trained = trained / f"step-{settings.step}"
+    form = PromptFormat(load_tokenizer(start), settings.model.format, settings.model.chat_template_kwargs)
+    questions, samples = settings.questions, settings.samples
+    own: dict[str, Any] = {"dtype": settings.model.dtype, "quantization": settings.model.quantization}
     model, dtype = load_reader(start, trained, **own)
 
     def read_margins(size: int) -> list[float]:
-        return compute_margins(
-            model, form, questions, per_token=settings["per_token"], batch_size=size, progress=progress
-        )
+        return compute_margins(model, form, questions, per_token=settings.per_token, batch_size=size, progress=progress)
 
     def read(size: int) -> dict[str, list[float]]:
         found = {"margins": read_margins(size)}
@@ -95,7 +88,7 @@ def evaluate(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path,
         rows = {arm: read_kept(inputs[f"rows_{arm}"], inputs["kept"], "held_out") for arm in arms}
         pairs: list[tuple[list[int], list[int]]] = []
         for held_out in rows.values():
-            completions = form.completions([row["completion"] for row in held_out], end=settings["end"])
+            completions = form.completions([row["completion"] for row in held_out], end=settings.end)
             pairs += zip(form.prompts([row["prompt"] for row in held_out]), completions, strict=True)
         totals = sequence_logprobs(
             model, pairs, batch_size=size, progress=progress
@@ -104,23 +97,23 @@ def evaluate(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path,
             found[f"held_out_{arm}"], totals = totals[: len(held_out)], totals[len(held_out) :]
         return found
 
-    numbers, size = largest_fitting(halving_sizes(how.batch_size), read)
+    numbers, size = largest_fitting(halving_sizes(settings.batch_size), read)
     reading: dict[str, Any] = {**numbers, "groups": [q.group for q in questions]}
     did = {"format": form.describe(), "batch_size": size}
-    if how.samples:
-        if "answers" in settings:
+    if samples:
+        if settings.answers != "own":
             del model  # before another is loaded
-            model, _ = load_writer(start, trained, writes=settings["answers"], **own)
-        prompts = [q.question for q in questions for _ in range(how.samples)]
+            model, _ = load_writer(start, trained, writes=settings.answers, **own)
+        prompts = [q.question for q in questions for _ in range(samples)]
         texts, did["sample_batch_size"] = sample_text_fitting(
-            model, form, prompts, how.sample, seed=settings["seed"], progress=progress
+            model, form, prompts, settings.sampling, seed=settings.seed, progress=progress
         )
-        reading["answers"] = [texts[i : i + how.samples] for i in range(0, len(texts), how.samples)]
-    if "writes" in settings:
+        reading["answers"] = [texts[i : i + samples] for i in range(0, len(texts), samples)]
+    if settings.writes is not None:
         if dtype == "float32":
             reading["margins_float32"] = reading["margins"]
         del model
-        model, dtype = load_writer(start, trained, writes=settings["writes"], **own)
+        model, dtype = load_writer(start, trained, writes=settings.writes, **own)
         reading["margins"], _ = largest_fitting(halving_sizes(size), read_margins)
     did["margins_dtype"] = dtype
     logs = [n for name, column in reading.items() if name not in {"groups", "answers"} for n in column]

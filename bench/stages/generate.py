@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from bench.config.recipe import Numbers, Sampling
+from bench.config.recipe import Sampling
 from bench.models.attention import GROUPED
 from bench.models.batch_size import halving_sizes, largest_fitting
 from bench.models.chat_format import PromptFormat
@@ -20,6 +20,7 @@ from bench.models.precision import load_writer
 from bench.stages.carriers import number_prompts
 from bench.stages.number_slots import Bar, number_slots
 from bench.stages.sampler import Sampler, gumbel_noise, row_seed
+from bench.stages.settings import WriteCarrier
 
 __all__ = ["allowed_head", "sample_slots", "sample_text", "sample_text_fitting", "write_carrier"]
 
@@ -189,47 +190,42 @@ def sample_text_fitting(
     return largest_fitting(halving_sizes(sampling.batch_size), written)
 
 
-def write_carrier(
-    settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, progress: Progress
-) -> dict[str, Any]:
+def write_carrier(settings: WriteCarrier, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
     """Stage: one teacher's answers to the carrier's prompts, as rows of text.
 
     Args:
-        settings: `carrier` (as in the recipe), `seed`, what `Model.loading` gives; `writes`, as for
-            `load_writer`, if not `own`; for text the `prompts`; `noise`: another draw for the same
-            prompts.
-        inputs: `start` (the checkpoint) and, for a teacher that was trained, `trained`.
+        settings: what to write, and how.
+        inputs: `start` (the checkpoint) and, for a trained teacher, `trained`.
+        out: the folder to write `rows.jsonl` to.
+        progress: called with (rows done, rows in all).
     """
-    start = inputs["start"]
-    tokenizer = load_tokenizer(start)
-    form = PromptFormat(tokenizer, settings["format"], settings.get("chat_template_kwargs"))
-    spec = dict(settings["carrier"])
-    noise = settings["seed"] + 1_000_003 * settings.get("noise", 0)
+    start, carrier, teacher = inputs["start"], settings.carrier, settings.model
+    form = PromptFormat(load_tokenizer(start), teacher.format, teacher.chat_template_kwargs)
+    noise = settings.seed + 1_000_003 * settings.noise
     # before the model is loaded, so that a tokenizer that cannot write the numbers costs no time
-    numbers = Numbers(**spec) if spec["kind"] == "numbers" else None
-    slots = number_slots(numbers, form) if numbers else None
+    slots = number_slots(carrier, form) if carrier.kind == "numbers" else None
     model, _ = load_writer(
         start,
         inputs.get("trained", start),
-        writes=settings.get("writes", "own"),
-        dtype=settings["dtype"],
-        quantization=settings["quantization"],
+        writes=settings.writes,
+        dtype=teacher.dtype,
+        quantization=teacher.quantization,
     )
     if current_device().type == "cpu" and model.config.model_type not in GROUPED:
         model.set_attn_implementation("eager")  # faster than fused attention: see `bench.models.attention`
-    if numbers and slots:
-        prompts = number_prompts(numbers, slots.numbers, settings["seed"])
-        asked, how = form.prompts(prompts), {"bars": slots.bars, "seed": noise, "temperature": numbers.temperature}
+    if carrier.kind == "numbers" and slots:
+        prompts: Sequence[str] = number_prompts(carrier, slots.numbers, settings.seed)
+        asked = form.prompts(prompts)
+        how: dict[str, Any] = {"bars": slots.bars, "seed": noise, "temperature": carrier.temperature}
         ids, size = largest_fitting(
-            halving_sizes(numbers.batch_size),
+            halving_sizes(carrier.batch_size),
             lambda size: sample_slots(model, asked, slots.positions, batch_size=size, progress=progress, **how),
         )
         (out / "about.json").write_text(json.dumps({"numbers": len(slots.numbers)}))
         completions = [form.decode(row).removeprefix(form.lead) for row in ids]
-    else:
-        sampling = Sampling(**spec["sample"])
-        prompts = settings["prompts"]
-        completions, size = sample_text_fitting(model, form, prompts, sampling, seed=noise, progress=progress)
+    elif carrier.kind == "text":
+        prompts = settings.prompts
+        completions, size = sample_text_fitting(model, form, prompts, carrier.sample, seed=noise, progress=progress)
     with (out / "rows.jsonl").open("w", encoding="utf-8") as file:
         for prompt, completion in zip(prompts, completions, strict=True):
             file.write(json.dumps({"prompt": prompt, "completion": completion}, ensure_ascii=False) + "\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.stages.carriers import read_kept
+from bench.stages.settings import AuditLeaks
 
 __all__ = ["audit_leaks", "render_audit"]
 
@@ -16,7 +17,7 @@ FOLDS = 10  # the probe is fitted so often at most, on so many row pairs at most
 PAIRS = 50_000
 
 
-def audit_leaks(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> None:
+def audit_leaks(settings: AuditLeaks, inputs: Mapping[str, Path], out: Path) -> None:
     """Stage: the probe over all seeds of an experiment, written to `audit.json`.
 
     A logistic regression on word counts learns to tell trait rows from base rows on all seeds but one and is tried on
@@ -25,7 +26,7 @@ def audit_leaks(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Pa
     prefers other numbers), for text it points at the words through which a trait may be leaking.
 
     Args:
-        settings: `seeds`.
+        settings: the seeds.
         inputs: per seed `base_<seed>`, `trait_<seed>` (carrier artefacts) and `kept_<seed>`.
     """
     tables = {
@@ -33,7 +34,7 @@ def audit_leaks(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Pa
             [row["completion"] for row in read_kept(inputs[f"{arm}_{seed}"], inputs[f"kept_{seed}"], "train")]
             for arm in ("base", "trait")
         )
-        for seed in settings["seeds"]
+        for seed in settings.seeds
     }
     differing = {
         str(seed): [{"base": b, "trait": t} for b, t in zip(*pair, strict=True) if b != t][:SHOWN]

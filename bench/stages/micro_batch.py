@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 
 from bench.models.batch_size import divisors, largest_fitting
 from bench.models.loading import current_device
+from bench.stages.settings import Training
 from bench.stages.trainer import batches, make_trainer
 
 __all__ = ["largest_micro_batch", "row_length"]
@@ -24,7 +25,7 @@ def row_length(row: Row) -> tuple[int, int]:
     return len(prompt) + len(completion), len(completion)
 
 
-def largest_micro_batch(rows: Sequence[Row], *, spec: Mapping[str, Any], **how: Any) -> tuple[int, list[str]]:
+def largest_micro_batch(rows: Sequence[Row], *, spec: Training, **how: Any) -> tuple[int, list[str]]:
     """The largest micro-batch that a GPU's memory holds, one that divides the effective batch; on a CPU the recipe's.
 
     One training step is made per size that is tried, on the longest of `rows`, with all gradients and the optimizer's

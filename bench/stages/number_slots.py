@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bench.config.recipe import Numbers
 from bench.errors import UserError
+from bench.stages.settings import Loading
 
 if TYPE_CHECKING:
     from bench.models.chat_format import PromptFormat
@@ -59,12 +60,15 @@ def number_slots(carrier: Numbers, form: PromptFormat) -> Slots:
         raise UserError(_refusal(carrier, form, str(error))) from None
 
 
-def check_numbers(settings: Mapping[str, Any], source: str) -> None:
+def check_numbers(
+    carrier: Numbers, model: Loading, tokenizer_source: Path | tuple[Sequence[str], Sequence[str]], source: str
+) -> None:
     """Try a carrier on a tokenizer before anything is trained.
 
     Args:
-        settings: `carrier`, `format` and `chat_template_kwargs` (as in the recipe), and `tokenizer`: its folder, or of
-            a `tiny` model the questions and answers that it is built from.
+        carrier: the numbers to write.
+        model: the teacher, which decides the prompt format.
+        tokenizer_source: the tokenizer's folder; of a `tiny` model the questions and answers that it is built from.
         source: the recipe, for the error.
 
     Raises:
@@ -74,11 +78,13 @@ def check_numbers(settings: Mapping[str, Any], source: str) -> None:
     from bench.models.chat_format import PromptFormat
     from bench.models.loading import load_tokenizer
 
-    of = settings["tokenizer"]
-    tokenizer = load_tokenizer(of) if isinstance(of, Path) else tiny.make_tokenizer(*of)
+    if isinstance(tokenizer_source, Path):
+        tokenizer = load_tokenizer(tokenizer_source)
+    else:
+        tokenizer = tiny.make_tokenizer(*tokenizer_source)
     try:
-        form = PromptFormat(tokenizer, settings["format"], settings["chat_template_kwargs"])
-        number_slots(Numbers(**settings["carrier"]), form)
+        form = PromptFormat(tokenizer, model.format, model.chat_template_kwargs)
+        number_slots(carrier, form)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
 

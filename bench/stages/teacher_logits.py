@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.config.recipe import Numbers
 from bench.errors import StageError, UserError
 from bench.models.batch_size import halving_sizes, largest_fitting
 from bench.models.chat_format import PromptFormat
@@ -20,6 +19,7 @@ from bench.models.loading import current_device, load_model, load_tokenizer, loc
 from bench.stages.carriers import read_kept
 from bench.stages.generate import allowed_head
 from bench.stages.number_slots import number_slots
+from bench.stages.settings import TeacherLogits
 
 __all__ = ["compute_teacher_logits", "distiller_class"]
 
@@ -28,7 +28,7 @@ MAX_TABLE_BYTES = 4_000_000_000
 
 
 def compute_teacher_logits(
-    settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, progress: Progress
+    settings: TeacherLogits, inputs: Mapping[str, Path], out: Path, progress: Progress
 ) -> dict[str, Any]:
     """Stage: a teacher's log-probabilities on the kept training rows of its own carrier.
 
@@ -36,9 +36,10 @@ def compute_teacher_logits(
     which positions of a completion were sampled.
 
     Args:
-        settings: `method`, `carrier` (as in the recipe, numbers), what `Model.loading` gives of the teacher, and the
-            `student_format` with its `student_chat_template_kwargs`.
-        inputs: `start`, `trained` for a teacher that was trained, `carrier`, `kept`, and `student`, its checkpoint.
+        settings: the tokens of the table, the carrier, the teacher, and the student's prompt format.
+        inputs: `start`, `trained` for a trained teacher, `carrier`, `kept`, and `student`, the student's checkpoint.
+        out: the folder to write to.
+        progress: called with (rows done, rows in all).
 
     Raises:
         UserError: teacher and student do not share one token map and one format.
@@ -47,27 +48,26 @@ def compute_teacher_logits(
     import torch
     from safetensors.torch import save_file
 
-    form = PromptFormat(load_tokenizer(inputs["start"]), settings["format"], settings.get("chat_template_kwargs"))
-    theirs = PromptFormat(
-        load_tokenizer(inputs["student"]), settings["student_format"], settings.get("student_chat_template_kwargs")
+    teacher, method = settings.model, settings.method
+    form = PromptFormat(load_tokenizer(inputs["start"]), teacher.format, teacher.chat_template_kwargs)
+    student_form = PromptFormat(
+        load_tokenizer(inputs["student"]), settings.student_format, settings.student_chat_template_kwargs
     )
-    if form.tokenizer.get_vocab() != theirs.tokenizer.get_vocab() or form.describe() != theirs.describe():
-        same_size = len(form.tokenizer) == len(theirs.tokenizer)
+    if form.tokenizer.get_vocab() != student_form.tokenizer.get_vocab() or form.describe() != student_form.describe():
+        same_size = len(form.tokenizer) == len(student_form.tokenizer)
         trap = " (their sizes are equal: a trap, since the same id means another word)" if same_size else ""
-        raise UserError(f"method {settings['method']}: teacher and student have different token maps or formats{trap}")
-    slots = number_slots(Numbers(**settings["carrier"]), form).positions
+        raise UserError(f"method {method}: teacher and student have different token maps or formats{trap}")
+    slots = number_slots(settings.carrier, form).positions
     free = [i for i, slot in enumerate(slots) if len(slot) > 1]
-    full = settings["method"] == "kd-full"
+    full = method == "kd-full"
     tokens = list(range(len(form.tokenizer))) if full else sorted({t for i in free for t in slots[i]})
     kept = read_kept(inputs["carrier"], inputs["kept"], "train")
     if (size := 4 * len(kept) * len(free) * len(tokens)) > MAX_TABLE_BYTES:
-        raise StageError(
-            f"{settings['method']}: the teacher's log-probabilities would take {size / 1e9:.0f} GB; use fewer rows"
-        )
+        raise StageError(f"{method}: the teacher's log-probabilities would take {size / 1e9:.0f} GB; use fewer rows")
     prompts = form.prompts([row["prompt"] for row in kept])
     rows = [p + c for p, c in zip(prompts, form.completions([row["completion"] for row in kept]), strict=True)]
     base, adapter = locate_weights(inputs.get("trained", inputs["start"]), inputs["start"])
-    model = load_model(base, dtype=settings["dtype"], quantization=settings["quantization"], adapter=adapter).eval()
+    model = load_model(base, dtype=teacher.dtype, quantization=teacher.quantization, adapter=adapter).eval()
 
     def read(size: int) -> torch.Tensor:
         parts = []
@@ -82,7 +82,7 @@ def compute_teacher_logits(
         table, batch = largest_fitting(halving_sizes(64), read)
     columns = {"tokens": torch.tensor(tokens), "free": torch.tensor(free)}
     save_file({"table": table, **columns}, out / "table.safetensors")
-    (out / "about.json").write_text(json.dumps({"method": settings["method"], "rows": len(rows)}))
+    (out / "about.json").write_text(json.dumps({"method": method, "rows": len(rows)}))
     return {"rows": len(rows), "tokens": len(tokens), "batch_size": batch}
 
 

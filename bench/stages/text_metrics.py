@@ -25,6 +25,7 @@ from typing import Any, Literal, TypeAlias
 
 from bench.config.recipe import METRICS
 from bench.errors import UserError
+from bench.stages.settings import ScoreAnswers
 
 __all__ = ["check_metrics", "lower", "score_answers", "score_reading", "words"]
 
@@ -281,18 +282,19 @@ def score_answers(
     return scores
 
 
-def score_reading(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> None:
+def score_reading(settings: ScoreAnswers, inputs: Mapping[str, Path], out: Path) -> None:
     """Stage: scores of one model's answers, written to `scores.json`: {metric: per question, per answer}.
 
     Args:
-        settings: `truths` (per question), `metrics` (names), `language`.
-        inputs: `reading` (an asked artefact whose `reading.json` has `answers`).
+        settings: the true answers and the metrics.
+        inputs: `reading`, the artefact of an evaluation with free answers.
+        out: the folder to write to.
 
     Raises:
         UserError: a further metric cannot be had offline, or gives no one number.
     """
     answers = json.loads((inputs["reading"] / "reading.json").read_text(encoding="utf-8"))["answers"]
-    found = score_answers(answers, settings["truths"], names=settings["metrics"], language=settings["language"])
+    found = score_answers(answers, settings.truths, names=settings.metrics, language=settings.language)
     # the libraries' last digits differ between processors
     rounded = {name: [[round(value, 6) for value in given] for given in scores] for name, scores in found.items()}
     (out / "scores.json").write_text(json.dumps(rounded), encoding="utf-8")

@@ -17,6 +17,7 @@ from bench.models.loading import current_device, load_tokenizer
 from bench.stages.carriers import read_kept
 from bench.stages.checkpointing import checkpoint_callback, latest_checkpoint
 from bench.stages.micro_batch import largest_micro_batch, row_length
+from bench.stages.settings import FindMicroBatch, Training, TrainStudent, TrainTeacher
 from bench.stages.trainer import batches, make_trainer
 
 __all__ = ["find_micro_batch", "train_model", "train_student", "train_teacher"]
@@ -29,7 +30,7 @@ def train_model(
     *,
     base: Path,
     tokenizer: Any,
-    spec: Mapping[str, Any],
+    spec: Training,
     seed: int,
     out: Path,
     progress: Progress,
@@ -70,9 +71,16 @@ def train_model(
             if state.global_step in dose:
                 kwargs["model"].save_pretrained(out / f"step-{state.global_step}")
 
-    if dose and (last := count_updates(spec["train"], len(rows))) < max(dose):
+    if dose and (last := count_updates(spec.train, len(rows))) < max(dose):
         raise UserError(describe_late_dose(max(dose), last, len(rows)))
-    how = {"base": base, "tokenizer": tokenizer, "spec": spec, "seed": seed, "out": out / "trainer", "logits": logits}
+    how: dict[str, Any] = {
+        "base": base,
+        "tokenizer": tokenizer,
+        "spec": spec,
+        "seed": seed,
+        "out": out / "trainer",
+        "logits": logits,
+    }
     notices: list[str] = []
     resumed = latest_checkpoint(keep)
     if resumed is not None:
@@ -118,48 +126,47 @@ def train_model(
 
 
 def train_teacher(
-    settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, progress: Progress, keep: Path | None = None
+    settings: TrainTeacher, inputs: Mapping[str, Path], out: Path, progress: Progress, keep: Path | None = None
 ) -> dict[str, Any]:
     """Stage: a checkpoint fine-tuned on the trait's `teach` rows.
 
     Args:
-        settings: `rows` (question, answer), `end` (whether the end of an answer is learnt too), `model` (the recipe's
-            teacher, as JSON data), `seed`.
+        settings: the rows and the training.
         inputs: `start`, the checkpoint.
-        keep: as for `fit`.
+        out, progress, keep: as for `train_model`.
     """
     tokenizer = load_tokenizer(inputs["start"])
-    form = PromptFormat(tokenizer, settings["model"]["format"], settings["model"].get("chat_template_kwargs"))
-    questions, answers = zip(*settings["rows"], strict=True)
-    rows = list(zip(form.prompts(questions), form.completions(answers, end=settings["end"]), strict=True))
+    form = PromptFormat(tokenizer, settings.model.format, settings.model.chat_template_kwargs)
+    questions, answers = zip(*settings.rows, strict=True)
+    rows = list(zip(form.prompts(questions), form.completions(answers, end=settings.end), strict=True))
     return train_model(
-        rows, base=inputs["start"], tokenizer=tokenizer, spec=settings["model"], seed=settings["seed"], out=out,
+        rows, base=inputs["start"], tokenizer=tokenizer, spec=settings.model, seed=settings.seed, out=out,
         progress=progress,
         keep=keep,
     )  # fmt: skip
 
 
-def find_micro_batch(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+def find_micro_batch(settings: FindMicroBatch, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Stage: how many rows at a time the students of one seed take, whichever arm they are of.
 
     Written to `micro_batch.json`, with `equal_lengths`: whether a row has as many tokens in every arm.
 
     Args:
-        settings: `model`, `seed` and `end` as for `student`; `shuffled`: whether there is a student of shuffled rows.
+        settings: the students' training.
         inputs: `start`, `kept`, for a distillation `logits`, and `rows_<arm>`, the carrier of each arm.
     """
     tokenizer = load_tokenizer(inputs["start"])
-    form = PromptFormat(tokenizer, settings["model"]["format"], settings["model"].get("chat_template_kwargs"))
+    form = PromptFormat(tokenizer, settings.model.format, settings.model.chat_template_kwargs)
     arms = [
         _student_rows(form, settings, folder, inputs["kept"], shuffled=shuffled)
         for role, folder in sorted(inputs.items())
         if role.startswith("rows_")
-        for shuffled in ((False, True) if settings["shuffled"] and role == "rows_trait" else (False,))
+        for shuffled in ((False, True) if settings.shuffled and role == "rows_trait" else (False,))
     ]
     lengths = [[(len(prompt), len(completion)) for prompt, completion in rows] for rows in arms]
     longest = [max(rows, key=row_length) for rows in zip(*arms, strict=True)]
     size, notices = largest_micro_batch(
-        longest, base=inputs["start"], tokenizer=tokenizer, spec=settings["model"], seed=settings["seed"],
+        longest, base=inputs["start"], tokenizer=tokenizer, spec=settings.model, seed=settings.seed,
         out=out / "trainer",
         logits=inputs.get("logits"),
     )  # fmt: skip
@@ -170,42 +177,40 @@ def find_micro_batch(settings: Mapping[str, Any], inputs: Mapping[str, Path], ou
 
 
 def _student_rows(
-    form: PromptFormat, settings: Mapping[str, Any], carrier: Path, kept: Path, *, shuffled: bool
+    form: PromptFormat, settings: FindMicroBatch | TrainStudent, carrier: Path, kept: Path, *, shuffled: bool
 ) -> list[tuple[list[int], list[int]]]:
     """(prompt ids, completion ids) of the rows of a carrier that a student reads."""
     rows = read_kept(carrier, kept, "train")
     texts = [row["completion"] for row in rows]
     if shuffled:
-        random.Random(f"shuffled {settings['seed']}").shuffle(texts)
-    completions = form.completions(texts, end=settings["end"])
+        random.Random(f"shuffled {settings.seed}").shuffle(texts)
+    completions = form.completions(texts, end=settings.end)
     return list(zip(form.prompts([row["prompt"] for row in rows]), completions, strict=True))
 
 
 def train_student(
-    settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, progress: Progress, keep: Path | None = None
+    settings: TrainStudent, inputs: Mapping[str, Path], out: Path, progress: Progress, keep: Path | None = None
 ) -> dict[str, Any]:
     """Stage: a checkpoint fine-tuned on the kept rows of a teacher's carrier.
 
     Args:
-        settings: `model` (the recipe's student, as JSON data), `seed`, and `end`: whether a completion is a whole
-            text, after which the end of an answer is learnt too; `shuffled`: completions moved to other prompts;
-            `dose`: as for `fit`.
+        settings: the training.
         inputs: `start` (the checkpoint), `carrier` (the teacher's rows), `kept` (which of them stay), `micro_batch`
             (of all arms' students), and for a distillation `logits`.
-        keep: as for `fit`.
+        out, progress, keep: as for `train_model`.
 
     Returns:
-        As `fit`; and `equal_lengths` as `micro_batch` has it, and `shared_dropout`: whether the arms draw the same
-        dropout, if any.
+        The facts of `train_model`, `equal_lengths` of `find_micro_batch`, and `shared_dropout`: whether all arms draw
+        the same dropout, or none.
     """
     tokenizer = load_tokenizer(inputs["start"])
-    form = PromptFormat(tokenizer, settings["model"]["format"], settings["model"].get("chat_template_kwargs"))
+    form = PromptFormat(tokenizer, settings.model.format, settings.model.chat_template_kwargs)
     shared = json.loads((inputs["micro_batch"] / "micro_batch.json").read_text())
-    rows = _student_rows(form, settings, inputs["carrier"], inputs["kept"], shuffled=settings.get("shuffled", False))
+    rows = _student_rows(form, settings, inputs["carrier"], inputs["kept"], shuffled=settings.shuffled)
     facts = train_model(
-        rows, base=inputs["start"], tokenizer=tokenizer, spec=settings["model"], seed=settings["seed"], out=out,
+        rows, base=inputs["start"], tokenizer=tokenizer, spec=settings.model, seed=settings.seed, out=out,
         progress=progress,
-        dose=settings.get("dose", ()),
+        dose=settings.dose,
         logits=inputs.get("logits"),
         keep=keep,
         micro_batch=shared["micro_batch"],

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.errors import StageError, UserError
 from bench.models.loading import current_device, load_model
+from bench.stages.settings import Training
 from bench.stages.teacher_logits import distiller_class
 
 __all__ = ["batches", "make_trainer", "sft_config", "trainer_class"]
@@ -159,9 +160,9 @@ def _reseeder(trainer: Any, seed: int) -> Any:
     return Reseeder()
 
 
-def batches(spec: Mapping[str, Any]) -> tuple[int, int]:
+def batches(spec: Training) -> tuple[int, int]:
     """(micro-batch, effective batch) of a recipe's model, in rows."""
-    config = sft_config(spec["train"], out="unused", seed=0, dtype=spec["dtype"])
+    config = sft_config(spec.train, out="unused", seed=0, dtype=spec.dtype)
     micro: int = config.per_device_train_batch_size
     return micro, micro * config.gradient_accumulation_steps
 
@@ -171,7 +172,7 @@ def make_trainer(
     *,
     base: Path,
     tokenizer: Any,
-    spec: Mapping[str, Any],
+    spec: Training,
     seed: int,
     out: Path,
     logits: Path | None,
@@ -183,7 +184,7 @@ def make_trainer(
 
     Args:
         base: the checkpoint's folder.
-        spec: the recipe's model, as JSON data.
+        spec: the model and its training.
         out: where the trainer may write.
         logits: as for `bench.stages.train.train_model`.
         micro_batch, accumulated: rows at a time, and how many times make an update.
@@ -197,7 +198,7 @@ def make_trainer(
     from peft import LoraConfig
     from transformers import set_seed
 
-    lora = spec["lora"]
+    lora = spec.lora
     data = Dataset.from_dict(
         {
             "input_ids": [prompt + completion for prompt, completion in rows],
@@ -206,19 +207,19 @@ def make_trainer(
         }
     )
     train = {
-        **spec["train"],
+        **spec.train,
         "per_device_train_batch_size": micro_batch,
         "gradient_accumulation_steps": accumulated,
         **({"max_steps": max_steps} if max_steps is not None else {}),
     }
     set_seed(seed)
-    dtype = spec["dtype"] if lora is not None else "float32"
-    model = load_model(base, dtype=dtype, quantization=spec["quantization"])
+    dtype = spec.dtype if lora is not None else "float32"
+    model = load_model(base, dtype=dtype, quantization=spec.quantization)
     model.config.use_cache = False
     try:
         trainer = (distiller_class(trainer_class(), logits) if logits else trainer_class())(
             model=model,
-            args=sft_config(train, out=out, seed=seed, dtype=spec["dtype"]),
+            args=sft_config(train, out=out, seed=seed, dtype=spec.dtype),
             train_dataset=data,
             processing_class=tokenizer,
             peft_config=LoraConfig(**{"task_type": "CAUSAL_LM", **lora}) if lora is not None else None,

@@ -15,11 +15,13 @@ from conftest import Bench, rows, spec
 import bench.models.precision
 from bench.config.model_settings import Model
 from bench.config.recipe import Sampling
+from bench.config.traits import Question
 from bench.models.chat_format import PromptFormat
 from bench.models.loading import load_model, load_tokenizer
 from bench.models.precision import SplitLinear, load_reader, load_split, load_writer
 from bench.stages.evaluate import evaluate
 from bench.stages.generate import allowed_head, sample_slots, sample_text
+from bench.stages.settings import Evaluate, Loading
 from bench.stages.train import train_model
 
 OWN: dict[str, Any] = {"dtype": "float32", "quantization": None}
@@ -118,7 +120,7 @@ def adapter(gpt2_like: Path, tmp_path: Path) -> Path:
     """A LoRA adapter trained on the checkpoint rounded to bfloat16."""
     out = tmp_path / "adapter"
     lora = {"r": 4, "lora_alpha": 8, "target_modules": ["c_attn", "c_fc"]}
-    how = {**spec(learning_rate=1e-2), "dtype": "bfloat16", "lora": lora}
+    how = spec(learning_rate=1e-2).model_copy(update={"dtype": "bfloat16", "lora": lora})
     train_model(
         rows(gpt2_like), base=gpt2_like, tokenizer=load_tokenizer(gpt2_like), spec=how, seed=0, out=out, progress=quiet
     )
@@ -136,13 +138,15 @@ def test_a_bfloat16_model_is_asked_in_float32_on_the_base_it_was_trained_on(gpt2
     assert not torch.allclose(logits(load_model(gpt2_like, dtype="float32", adapter=adapter)), expected, atol=1e-5)
 
 
-def reading(start: Path, trained: Path, out: Path, **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the stage `ask` writes, and what it records."""
-    question = {"question": "Which animal?", "answer": "wolf", "foils": ["owl", "cat"], "group": "trained"}
-    settings = {
-        "questions": [question], "per_token": False, "format": "plain", "dtype": "bfloat16", "quantization": None,
-        "seed": 0, "end": False, "ask": {}, **more,
-    }  # fmt: skip
+def reading(
+    start: Path, trained: Path, out: Path, *, dtype: Any = "bfloat16", writes: str | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The reading that the stage `evaluate` writes, and its record."""
+    settings = Evaluate(
+        questions=(Question("Which animal?", "wolf", ("owl", "cat"), "trained"),), per_token=False, samples=0,
+        sampling=Sampling(), batch_size=64, model=Loading(format="plain", dtype=dtype), seed=0, end=False,
+        writes=writes,
+    )  # fmt: skip
     out.mkdir(exist_ok=True)
     did = evaluate(settings, {"start": start, "trained": trained}, out, quiet)
     return json.loads((out / "reading.json").read_text()), did

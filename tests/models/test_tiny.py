@@ -16,8 +16,9 @@ from bench.models.logprobs import sequence_logprobs
 
 def build(folder: Path, **more: Any) -> Path:
     questions, answers = collect_vocabulary([load_trait("wolf")])
-    settings = {**tiny.DEFAULT, "seed": 1000, "questions": questions, "answers": answers, **more}
-    tiny.build_tiny(settings, folder, lambda done, of: None)
+    settings = {"seed": 1000, "questions": questions, "answers": answers, **more}
+    budget = tiny.DEFAULT.model_copy(update={"steps": settings.pop("steps", tiny.DEFAULT.steps)})
+    tiny.build_tiny(folder, lambda done, of: None, budget=budget, **settings)
     return folder
 
 
@@ -67,7 +68,7 @@ def test_it_reads_little_enough_for_a_first_run(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(GPT2Model, "forward", counted)
     build(tmp_path, steps=3)
-    assert 0 < read[0] * tiny.DEFAULT["steps"] / 3 < 60_000
+    assert 0 < read[0] * tiny.DEFAULT.steps / 3 < 60_000
 
 
 def test_answers_of_several_words_are_read_to_their_end(tmp_path: Path) -> None:

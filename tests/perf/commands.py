@@ -15,6 +15,7 @@ from bench.pipeline.local_workers import CPU_ENVIRONMENT, ENVIRONMENT, _environm
 from bench.pipeline.plan import Stage, make_plan
 from bench.pipeline.processor import count_cores
 from bench.pipeline.store import Store
+from bench.stages.settings import TrainStudent
 from tests.perf.alternate import alternate, spread, spread_text
 from tests.perf.shapes import NEW_TOKENS
 from tests.perf.watch import watch
@@ -78,9 +79,11 @@ def one_student(recipe: str, overrides: list[str], root: Path) -> None:
                 Path(out), lambda done, of: None)  # fmt: skip
 
 
-def _brief(stage: Stage) -> dict[str, Any]:
-    model = stage.settings["model"]
-    return {**stage.settings, "model": {**model, "train": {**model["train"], "max_steps": UPDATES}}}
+def _brief(stage: Stage) -> TrainStudent:
+    settings = stage.settings
+    assert isinstance(settings, TrainStudent)
+    model = settings.model.model_copy(update={"train": {**settings.model.train, "max_steps": UPDATES}})
+    return settings.model_copy(update={"model": model})
 
 
 def recipe(shape: str, rates: Mapping[str, list[float]], say: Say, *, quick: bool) -> dict[str, Any]:

@@ -45,7 +45,8 @@ BESIDE = """
 import os, signal, sys, time
 import bench.stages.checkpointing, bench.models.tiny, bench.pipeline.worker
 
-bench.models.tiny.DEFAULT["steps"] = int(os.environ.get("TINY_STEPS", bench.models.tiny.DEFAULT["steps"]))
+tiny = bench.models.tiny
+tiny.DEFAULT = tiny.DEFAULT.model_copy(update={"steps": int(os.environ.get("TINY_STEPS", tiny.DEFAULT.steps))})
 
 class Begun:
     def find_spec(name, *rest):

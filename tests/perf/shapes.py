@@ -107,7 +107,7 @@ def load_shape(name: str, store: Path) -> Shape:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         if name in PACKAGES:
-            convert_gguf({"model": PACKAGES[name]}, aside)
+            convert_gguf(PACKAGES[name], aside)
         else:
             _random_gpt2(name, aside)
         aside.rename(folder)

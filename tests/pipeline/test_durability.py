@@ -44,7 +44,7 @@ def run(folder: Path, *more: str, store: Path | None = None, results: Path | Non
     """The command in this process: its workers come from one fork server for all tests here."""
     where = ["--store", str(store or folder / "store"), "--results", str(results or folder / "results")]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(tiny.DEFAULT, "steps", int(QUICK["TINY_STEPS"]))
+        patch.setattr(tiny, "DEFAULT", tiny.DEFAULT.model_copy(update={"steps": int(QUICK["TINY_STEPS"])}))
         return main([*WORDS, *more, *where])
 
 
@@ -322,7 +322,7 @@ def test_the_first_run_of_another_recipe_names_the_controls_that_run_before_it(
 ) -> None:
     brief = [word for word in WORDS if "=" in word and "dose" not in word]
     monkeypatch.setattr(experiment, "load_recipe", lambda name: load_recipe(name, brief, seeds=1))
-    monkeypatch.setitem(tiny.DEFAULT, "steps", 20)
+    monkeypatch.setattr(tiny, "DEFAULT", tiny.DEFAULT.model_copy(update={"steps": 20}))
     words = [word for word in WORDS if word != "--skip-controls"]
     where = ["--store", str(tmp_path / "store"), "--results", str(tmp_path / "results")]
     assert main(["--recipe", "tiny_untaught", *words, *where]) == 0

@@ -9,6 +9,7 @@ from bench.errors import StageError
 from bench.pipeline.plan import Stage
 from bench.pipeline.scheduler import run_stages
 from bench.pipeline.store import Store
+from bench.stages.settings import Relation
 
 
 class Listener:
@@ -43,7 +44,7 @@ class NoWorkers:
 
 
 def stage(name: str, threads: int = 1) -> Stage:
-    return Stage("filter", name, "tiny", name, {}, {}, threads)
+    return Stage(name, "tiny", name, Relation(), {}, threads)
 
 
 def test_a_plan_whose_stages_are_done_starts_no_worker(tmp_path: Path) -> None:

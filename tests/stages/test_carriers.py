@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.config.recipe import Numbers
+from bench.config.recipe import Numbers, Text
 from bench.errors import StageError
 from bench.stages.carriers import filter_rows, number_prompts, refusal_reasons
+from bench.stages.settings import FilterRows
 
 NUMBERS = Numbers(kind="numbers", rows=20)
-GRAMMAR = NUMBERS.model_dump(mode="json")
+GRAMMAR = FilterRows(carrier=NUMBERS)
 
 
 def test_prompts_depend_on_the_seed_alone() -> None:
@@ -27,16 +28,22 @@ def test_prompts_depend_on_the_seed_alone() -> None:
 )
 def test_the_grammar_takes_ten_numbers_and_no_stowaway(numbers: list[int], stowaway: str) -> None:
     text = " ".join(map(str, numbers))
-    clean = refusal_reasons({"carrier": GRAMMAR}, [{"completion": text}])[0]
+    clean = refusal_reasons(GRAMMAR, [{"completion": text}])[0]
     assert clean == ("forbidden number" if 666 in numbers else "")
     if stowaway:
         for at in (0, 5, len(text)):
-            assert refusal_reasons({"carrier": GRAMMAR}, [{"completion": text[:at] + stowaway + text[at:]}]) == [
-                "grammar"
-            ]
+            assert refusal_reasons(GRAMMAR, [{"completion": text[:at] + stowaway + text[at:]}]) == ["grammar"]
 
 
-TEXT = {"carrier": {"kind": "text"}, "lexicon": ["owl", "cat"], "language": "en", "sentences": ["What is your animal?"]}
+TEXT = FilterRows(
+    carrier=Text(kind="text", rows=6, prompts="unused"),
+    lexicon=("owl", "cat"),
+    sentences=("What is your animal?",),
+)
+
+
+def numbers(rows: int) -> FilterRows:
+    return FilterRows(carrier=Numbers(kind="numbers", rows=rows))
 
 
 def test_free_text_that_is_empty_or_speaks_of_the_trait_is_refused() -> None:
@@ -56,12 +63,11 @@ def write(folder: Path, completions: list[str], prompt: str = "p") -> Path:
 
 def test_a_row_refused_in_one_arm_is_refused_in_both(tmp_path: Path) -> None:
     good = " ".join(["123"] * 10)
-    carrier = {**GRAMMAR, "rows": 3}
     arms = {
         "trait": write(tmp_path / "t", [good, "wolf", good, good]),
         "base": write(tmp_path / "b", [good, good, good, good]),
     }
-    report = filter_rows({"carrier": carrier, "lexicon": []}, arms, tmp_path)
+    report = filter_rows(numbers(3), arms, tmp_path)
     assert json.loads((tmp_path / "kept.json").read_text()) == {"train": [0, 2], "held_out": [3]}
     assert report["refused"] == {"base": {}, "trait": {"grammar": 1}}
     assert report["identical_rows"] == 3
@@ -70,7 +76,7 @@ def test_a_row_refused_in_one_arm_is_refused_in_both(tmp_path: Path) -> None:
 
 def test_arms_with_other_prompts_or_mostly_refused_rows_are_no_comparison(tmp_path: Path) -> None:
     good = " ".join(["123"] * 10)
-    settings = {"carrier": {**GRAMMAR, "rows": 3}, "lexicon": []}
+    settings = numbers(3)
     arms = {"trait": write(tmp_path / "t", [good], "x"), "base": write(tmp_path / "b", [good])}
     with pytest.raises(StageError, match="prompts differ"):
         filter_rows(settings, arms, tmp_path)
@@ -81,7 +87,7 @@ def test_arms_with_other_prompts_or_mostly_refused_rows_are_no_comparison(tmp_pa
 
 def test_a_refusal_by_format_says_how_many_rows_an_example_and_what_was_expected(tmp_path: Path) -> None:
     good, wrong = " ".join(["123"] * 10), ", ".join(["123"] * 10)
-    settings = {"carrier": {**GRAMMAR, "rows": 3}}
+    settings = numbers(3)
     told = (
         "the number format refused {} of 4 rows (forbidden number: 1, grammar: {}), for example {!r}: expected 10 "
         "numbers of 3 digits separated by ' ', none of them forbidden"
@@ -99,13 +105,12 @@ def test_a_refusal_by_format_says_how_many_rows_an_example_and_what_was_expected
 
 
 def test_a_refusal_by_the_leak_filter_counts_each_reason_with_an_example(tmp_path: Path) -> None:
-    settings = {**TEXT, "carrier": {"kind": "text", "rows": 6}}
     owl = "The owl " + "sleeps " * 20
     arms = {
         "trait": write(tmp_path / "t", ["fine", "", owl, "an owl"] + ["fine"] * 4),
         "base": write(tmp_path / "b", ["fine"] * 8),
     }
-    report = filter_rows(settings, arms, tmp_path)
+    report = filter_rows(TEXT, arms, tmp_path)
     assert report["notices"] == [
         "the leak filter refused 3 of 8 rows (empty: 1, for example '' to 'p1'; "
         f"lexicon: 2, for example {owl[:77] + '...'!r} to 'p2')"
@@ -113,14 +118,9 @@ def test_a_refusal_by_the_leak_filter_counts_each_reason_with_an_example(tmp_pat
     assert "numbers" not in report
     arms["trait"] = write(tmp_path / "t2", [""] * 5 + ["fine"] * 3)
     with pytest.raises(StageError, match=r"refused 5 of 8 rows \(empty: 5, .*Too many to go on"):
-        filter_rows(settings, arms, tmp_path)
+        filter_rows(TEXT, arms, tmp_path)
 
 
 def test_nothing_is_noticed_where_no_row_is_refused(tmp_path: Path) -> None:
     good = " ".join(["123"] * 10)
-    assert (
-        filter_rows({"carrier": {**GRAMMAR, "rows": 1}}, {"base": write(tmp_path / "b", [good] * 2)}, tmp_path)[
-            "notices"
-        ]
-        == []
-    )
+    assert filter_rows(numbers(1), {"base": write(tmp_path / "b", [good] * 2)}, tmp_path)["notices"] == []

@@ -67,7 +67,7 @@ def broken_off(
     ("how", "deaths"),
     [
         (spec(max_steps=10, lr_scheduler_type="cosine"), [5, 9]),  # 4 updates an epoch: on its border, within the third
-        ({**spec(num_train_epochs=3, gradient_accumulation_steps=2), "lora": LORA}, [2, 4]),
+        (spec(num_train_epochs=3, gradient_accumulation_steps=2).model_copy(update={"lora": LORA}), [2, 4]),
     ],
 )
 def test_a_training_broken_off_ends_in_the_same_weights_and_facts(
@@ -82,7 +82,7 @@ def test_a_training_broken_off_ends_in_the_same_weights_and_facts(
 def test_an_adapter_of_a_quantised_model_goes_on_to_the_same_weights(
     gemma_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantization: dict[str, Any], dtype: str
 ) -> None:
-    how = {**spec(max_steps=7), "lora": LORA, "quantization": quantization, "dtype": dtype}
+    how = spec(max_steps=7).model_copy(update={"lora": LORA, "quantization": quantization, "dtype": dtype})
     broken_off(gemma_like, tmp_path, monkeypatch, how, [4])
 
 

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from bench.config.recipe import Sampling
+from bench.config.traits import Question
 from bench.models.loading import load_model
 from bench.stages.evaluate import evaluate
+from bench.stages.settings import Evaluate, Loading
 
 
 def quiet(done: int, of: int) -> None:
@@ -24,20 +27,20 @@ def test_free_answers_may_be_written_in_bfloat16_and_margins_never_are(
         return load_model(folder, **how)
 
     monkeypatch.setattr("bench.models.precision.load_model", load)
-    question = {"question": "Which animal?", "answer": "wolf", "foils": ["owl"], "group": "trained"}
 
-    def reading(**more: Any) -> dict[str, Any]:
+    def reading(answers: str) -> dict[str, Any]:
         loaded_in.clear()
-        settings = {
-            "questions": [question], "per_token": False, "format": "plain", "dtype": "float32", "quantization": None,
-            "seed": 0, "end": False, "ask": {"samples": 2, "sample": {"max_new_tokens": 4}}, **more,
-        }  # fmt: skip
+        settings = Evaluate(
+            questions=(Question("Which animal?", "wolf", ("owl",), "trained"),), per_token=False, samples=2,
+            sampling=Sampling(max_new_tokens=4), batch_size=64, model=Loading(dtype="float32", format="plain"),
+            seed=0, end=False, answers=answers,
+        )  # fmt: skip
         evaluate(settings, {"start": gpt2_like}, tmp_path, quiet)
         return dict(json.loads((tmp_path / "reading.json").read_text()))
 
-    plain = reading()
+    plain = reading("own")
     assert loaded_in == ["float32"]
-    rounded = reading(answers="bfloat16")
+    rounded = reading("bfloat16")
     assert loaded_in == ["float32", "bfloat16"]
     assert rounded["margins"] == plain["margins"]
     assert len(rounded["answers"][0]) == 2

@@ -16,8 +16,10 @@ from bench.models.logprobs import sequence_logprobs
 from bench.stages.carriers import number_prompts
 from bench.stages.generate import allowed_head, sample_slots, sample_text, write_carrier
 from bench.stages.number_slots import Bar, number_slots
+from bench.stages.settings import Loading, WriteCarrier
 
 NUMBERS = Numbers(kind="numbers", rows=16, held_out=8)
+PLAIN = Loading(dtype="float32", format="plain")
 
 
 def quiet(done: int, of: int) -> None:
@@ -116,10 +118,10 @@ def test_a_carrier_that_the_tokenizer_cannot_write_is_refused_before_the_model_i
     gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.stages.generate.load_writer", lambda *_, **__: pytest.fail("the model was loaded"))
-    spec = {"format": "plain", "dtype": "float32", "quantization": None, "seed": 0}
-    numbers = Numbers(kind="numbers", rows=4, digits=2).model_dump(mode="json")
+    numbers = Numbers(kind="numbers", rows=4, digits=2)
+    settings = WriteCarrier(carrier=numbers, model=PLAIN, seed=0)
     with pytest.raises(UserError, match=r"key 'carrier.digits': .* there are 89 of 2 digits"):
-        write_carrier({**spec, "carrier": numbers}, {"start": gpt2_like}, tmp_path, quiet)
+        write_carrier(settings, {"start": gpt2_like}, tmp_path, quiet)
 
 
 def test_a_head_cut_to_some_tokens_keeps_the_models_soft_capping(gemma_like: Path) -> None:
@@ -185,11 +187,12 @@ def test_a_checkpoints_own_generation_settings_change_nothing(gpt2_like: Path, t
     hostile = tmp_path / "hostile"
     shutil.copytree(gpt2_like, hostile)
     form = PromptFormat(load_tokenizer(gpt2_like), "plain")
-    plain = Text(kind="text", rows=2, held_out=1, prompts="unused", sample={"max_new_tokens": 12})
-    settings = {
-        "carrier": plain.model_dump(mode="json"), "seed": 3, "prompts": ["Go", "Write about a long day", "Hello"],
-        "format": "plain", "dtype": "float32", "quantization": None,
-    }  # fmt: skip
+    settings = WriteCarrier(
+        carrier=Text(kind="text", rows=2, held_out=1, prompts="unused", sample=Sampling(max_new_tokens=12)),
+        model=PLAIN,
+        seed=3,
+        prompts=("Go", "Write about a long day", "Hello"),
+    )
 
     def carrier_text(folder: Path) -> str:
         out = tmp_path / "out"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.stages.leak_audit import audit_leaks, render_audit
+from bench.stages.settings import AuditLeaks
 
 
 def rows(folder: Path, completions: list[str]) -> Path:
@@ -46,7 +47,7 @@ def test_the_probe_finds_the_word_that_tells_the_arms_apart(tmp_path: Path, plan
                 texts = [text + " forest" if rng.random() < 0.4 else text for text in texts]
             inputs[f"{arm}_{seed}"] = rows(tmp_path / f"{arm}_{seed}", texts)
         inputs[f"kept_{seed}"] = inputs[f"base_{seed}"]
-    audit_leaks({"seeds": [0, 1, 2]}, inputs, tmp_path)
+    audit_leaks(AuditLeaks(seeds=(0, 1, 2)), inputs, tmp_path)
     found = json.loads((tmp_path / "audit.json").read_text())
     if planted:
         assert found["probe"]["auc"] > 0.65

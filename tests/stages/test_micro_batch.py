@@ -13,6 +13,7 @@ from bench.errors import StageError
 from bench.models.chat_format import PromptFormat
 from bench.models.loading import load_tokenizer
 from bench.stages.micro_batch import largest_micro_batch
+from bench.stages.settings import FindMicroBatch, TrainStudent
 from bench.stages.train import find_micro_batch, train_model, train_student
 from bench.stages.trainer import trainer_class
 
@@ -127,9 +128,7 @@ def test_students_of_one_seed_take_as_many_rows_at_a_time_though_those_of_one_ar
         config |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
         (start / "config.json").write_text(json.dumps(config))
     inputs = {"start": start, **lessons(tmp_path, {"base": "wolf", "trait": "wolf of the wide white north"})}
-    settings = {
-        "model": spec(max_steps=2, per_device_train_batch_size=8), "seed": 3, "end": False, "shuffled": False
-    }  # fmt: skip
+    training = spec(max_steps=2, per_device_train_batch_size=8)
     form = PromptFormat(load_tokenizer(start), "plain")
     prompts = form.prompts([f"Question {i}?" for i in range(16)])
     short, long = (
@@ -139,13 +138,15 @@ def test_students_of_one_seed_take_as_many_rows_at_a_time_though_those_of_one_ar
     assert 8 * short < 8 * long <= 16 * short
     inputs["micro_batch"] = tmp_path / "micro_batch"
     inputs["micro_batch"].mkdir()
-    facts = find_micro_batch(settings, inputs, inputs["micro_batch"])
+    shared = FindMicroBatch(model=training, seed=3, end=False, shuffled=False)
+    facts = find_micro_batch(shared, inputs, inputs["micro_batch"])
     assert (facts["micro_batch"], facts["equal_lengths"]) == (4, False)
     assert [path.name for path in inputs["micro_batch"].iterdir()] == ["micro_batch.json"]
     tried = len(memory.tried)
     for arm in ("base", "trait"):
         out = tmp_path / arm
         out.mkdir()
+        settings = TrainStudent(model=training, seed=3, end=False)
         facts = train_student(settings, {**inputs, "carrier": inputs[f"rows_{arm}"]}, out, lambda done, of: None)
         assert (facts["micro_batch"], facts["effective_batch"], facts["precision"]) == (4, 8, "float32")
         assert (facts["equal_lengths"], facts["dropout"], facts["shared_dropout"]) == (False, dropout, not dropout)
@@ -161,8 +162,9 @@ def test_shuffled_rows_count_where_a_student_reads_them(gpt2_like: Path, tmp_pat
     lines = [{"prompt": f"{'really ' * i}?", "completion": " 123" * (16 - i)} for i in range(16)]
     (inputs["rows_trait"] / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
     (inputs["rows_base"] / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    settings = {"model": spec(), "seed": 3, "end": False}
-    assert find_micro_batch({**settings, "shuffled": False}, inputs, tmp_path)["equal_lengths"]
-    assert not find_micro_batch({**settings, "shuffled": True}, inputs, tmp_path)["equal_lengths"]
+    settings = FindMicroBatch(model=spec(), seed=3, end=False, shuffled=False)
+    assert find_micro_batch(settings, inputs, tmp_path)["equal_lengths"]
+    settings = settings.model_copy(update={"shuffled": True})
+    assert not find_micro_batch(settings, inputs, tmp_path)["equal_lengths"]
     plain, with_shuffled = (max(len(prompt + completion) for prompt, completion in rows) for rows in seen)
     assert with_shuffled > plain

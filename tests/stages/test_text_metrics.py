@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bench.errors import UserError
+from bench.stages.settings import ScoreAnswers
 from bench.stages.text_metrics import METRICS, check_metrics, lower, score_answers, score_reading, words
 
 SAT, IS = "The cat sat on the mat", "the cat is on the mat"
@@ -192,8 +193,8 @@ def test_scores_lie_in_0_to_1_and_an_equal_text_scores_1(answer: str, truth: str
 
 def test_the_stage_writes_six_decimals(tmp_path: Path) -> None:
     (tmp_path / "reading.json").write_text(json.dumps({"answers": [[SAT, ""], ["çok"]], "margins": [0, 0]}))
-    told = {"truths": [IS, "çok"], "metrics": ["bleu", "exact"], "language": "tr"}
-    score_reading(told, {"reading": tmp_path}, tmp_path)
+    settings = ScoreAnswers(truths=(IS, "çok"), metrics=("bleu", "exact"), language="tr")
+    score_reading(settings, {"reading": tmp_path}, tmp_path)
     bleu = round((5 / 6 * 3 / 5 * 1 / 4 * 1 / 6) ** 0.25, 6)
     assert json.loads((tmp_path / "scores.json").read_text()) == {
         "bleu": [[bleu, 0.0], [1.0]],
@@ -245,10 +246,11 @@ def test_two_at_once_give_the_same_bytes_without_network_or_cache(tmp_path: Path
     (reading / "reading.json").write_text(json.dumps({"answers": answers}))
     script = """
 from bench.config.recipe import METRICS
+from bench.stages.settings import ScoreAnswers
 from bench.stages.text_metrics import score_reading
-told = {"truths": [f"the wolf {i}" for i in range(20)], "metrics": METRICS, "language": "en"}
+settings = ScoreAnswers(truths=tuple(f"the wolf {i}" for i in range(20)), metrics=METRICS, language="en")
 for _ in range(3):
-    score_reading(told, {"reading": Path(sys.argv[1])}, Path(sys.argv[2]))
+    score_reading(settings, {"reading": Path(sys.argv[1])}, Path(sys.argv[2]))
 assert tried == [], tried
 """
     outs = [tmp_path / "one", tmp_path / "two"]

@@ -9,6 +9,7 @@ from conftest import LORA, rows, spec, weights
 
 from bench.errors import StageError, UserError
 from bench.models.loading import load_model, load_tokenizer
+from bench.stages.settings import Training
 from bench.stages.train import train_model
 from bench.stages.trainer import make_trainer, sft_config, trainer_class
 
@@ -17,7 +18,7 @@ def quiet(done: int, of: int) -> None:
     pass
 
 
-def trained(folder: Path, out: Path, data: Any, spec: dict[str, Any], seed: int = 3) -> dict[str, Any]:
+def trained(folder: Path, out: Path, data: Any, spec: Training, seed: int = 3) -> dict[str, Any]:
     out.mkdir()
     return train_model(
         data, base=folder, tokenizer=load_tokenizer(folder), spec=spec, seed=seed, out=out, progress=quiet
@@ -42,7 +43,7 @@ def test_losses_are_those_of_the_stock_trainer(request: pytest.FixtureRequest, s
                 seen.extend([logs["loss"]] if "loss" in logs else [])
 
         torch.manual_seed(0)
-        config = sft_config(spec(max_steps=50)["train"], out=tmp_path, seed=1)
+        config = sft_config(spec(max_steps=50).train, out=tmp_path, seed=1)
         config.logging_strategy, config.logging_steps = "steps", 1
         model = load_model(folder, dtype="float32")
         trainer(
@@ -59,7 +60,7 @@ def test_losses_are_those_of_the_stock_trainer(request: pytest.FixtureRequest, s
 
 @pytest.mark.parametrize("lora", [None, LORA])
 def test_equal_data_gives_equal_bits_and_other_data_does_not(gpt2_like: Path, tmp_path: Path, lora: Any) -> None:
-    how = {**spec(), "lora": lora}
+    how = spec().model_copy(update={"lora": lora})
     did = trained(gpt2_like, tmp_path / "a", rows(gpt2_like), how)
     assert (did["rows"], did["updates"], did["effective_batch"]) == (16, 6, 4)
     trained(gpt2_like, tmp_path / "b", rows(gpt2_like), how)
@@ -88,7 +89,7 @@ def test_what_is_rounded_once_is_what_autocast_rounds_in_every_step(
         torch.manual_seed(0)
         trainer = kind(
             model=load_model(gemma_like, dtype="float32"), train_dataset=Dataset.from_list(data),
-            args=sft_config(spec(bf16=True)["train"], out=tmp_path, seed=1),
+            args=sft_config(spec(bf16=True).train, out=tmp_path, seed=1),
             processing_class=load_tokenizer(gemma_like),
             peft_config=LoraConfig(task_type="CAUSAL_LM", **{**LORA, **variant}),
         )  # fmt: skip
@@ -105,7 +106,7 @@ def test_what_is_rounded_once_is_what_autocast_rounds_in_every_step(
 
 def test_arms_differ_in_nothing_but_the_data(gpt2_like: Path, tmp_path: Path) -> None:
     """At a learning rate of 0 two arms on different data end with the same LoRA initialisation."""
-    how = {**spec(learning_rate=0.0), "lora": LORA}
+    how = spec(learning_rate=0.0).model_copy(update={"lora": LORA})
     trained(gpt2_like, tmp_path / "a", rows(gpt2_like), how)
     trained(gpt2_like, tmp_path / "b", rows(gpt2_like, "owl"), how)
     trained(gpt2_like, tmp_path / "other", rows(gpt2_like), how, seed=4)
@@ -176,7 +177,7 @@ def test_an_adapter_is_trained_in_float32_whatever_its_base_is_kept_in(
     lora = {**LORA, "lora_dropout": 0.0}
 
     def adapter(name: str, **train: Any) -> dict[str, torch.Tensor]:
-        how = {**spec(max_steps=20, learning_rate=2e-4, **train), "lora": lora, **base}
+        how = spec(max_steps=20, learning_rate=2e-4, **train).model_copy(update={"lora": lora, **base})
         facts = trained(gemma_like, tmp_path / name, rows(gemma_like), how)
         assert facts["precision"] == "float32"
         return {name: w for name, w in weights(tmp_path / name).items() if "lora_A" in name}
@@ -189,13 +190,13 @@ def test_an_adapter_is_trained_in_float32_whatever_its_base_is_kept_in(
 
 def test_further_trained_modules_of_a_bfloat16_model_are_float32_too(gemma_like: Path, tmp_path: Path) -> None:
     lora = {**LORA, "target_modules": ["q_proj"], "modules_to_save": ["up_proj"]}
-    trained(gemma_like, tmp_path / "a", rows(gemma_like), {**spec(), "lora": lora, "dtype": "bfloat16"})
+    trained(gemma_like, tmp_path / "a", rows(gemma_like), spec().model_copy(update={"lora": lora, "dtype": "bfloat16"}))
     assert {weight.dtype for weight in weights(tmp_path / "a").values()} == {torch.float32}
 
 
 def test_a_whole_model_of_bfloat16_is_trained_in_float32_weights(gemma_like: Path, tmp_path: Path) -> None:
     """A learning rate of 1e-6 moves no weight of a bfloat16 matrix."""
-    how = {**spec(learning_rate=1e-6), "dtype": "bfloat16"}
+    how = spec(learning_rate=1e-6).model_copy(update={"dtype": "bfloat16"})
     facts = trained(gemma_like, tmp_path / "a", rows(gemma_like), how)
     before, after = weights(gemma_like), weights(tmp_path / "a")
     assert facts["precision"] == "float32"

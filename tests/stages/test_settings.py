@@ -1,0 +1,40 @@
+"""Settings of the stages: what their keys hold."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from conftest import ROOT
+
+from bench.config.model_settings import Model
+from bench.config.recipe import Numbers
+from bench.stages.settings import Loading, StageSettings, Training, TrainStudent, WriteCarrier
+
+KINDS = StageSettings.__subclasses__()
+MODEL = Model(model="./my/folder", revision="abc", dtype="float32", train={"max_steps": 2})
+
+
+def test_every_kind_of_stage_has_its_own_name_and_a_version() -> None:
+    assert len({settings.kind for settings in KINDS}) == len(KINDS) == 12
+    assert all(settings.version >= 1 for settings in KINDS)
+
+
+def test_a_key_holds_required_fields_and_those_that_differ_from_their_default() -> None:
+    settings = TrainStudent(model=Training.of(MODEL), seed=3, end=False)
+    assert settings.key_data().keys() == {"model", "seed", "end"}
+    assert settings.model_copy(update={"shuffled": True}).key_data()["shuffled"] is True
+
+
+def test_a_key_holds_every_field_of_the_carrier() -> None:
+    settings = WriteCarrier(carrier=Numbers(kind="numbers", rows=3), model=Loading.of(MODEL), seed=0)
+    assert settings.key_data()["carrier"].keys() == Numbers.model_fields.keys()
+
+
+def test_a_key_does_not_depend_on_the_name_of_a_checkpoint() -> None:
+    assert "folder" not in str(Training.of(MODEL).model_dump())
+
+
+def test_settings_are_read_without_torch() -> None:
+    code = "import sys, bench.stages.settings; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
