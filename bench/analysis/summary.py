@@ -15,7 +15,7 @@ from bench.analysis.verdict import Judgement, judge
 from bench.config.arms import parse_arm
 from bench.config.traits import short_name
 
-__all__ = ["summarise"]
+__all__ = ["list_notes", "summarise"]
 
 VISIBILITY: dict[str, Literal["text", "logits-carrier", "logits-full"]] = {
     "sft": "text",
@@ -81,7 +81,7 @@ def _entry(
         fraction_low=known(fraction.low),
         fraction_high=known(fraction.high),
         gates=tuple(gates),
-        notes=tuple(_notes(row)),
+        notes=tuple(list_notes(row)),
         audit_auc=max(aucs, default=None),
         audits=tuple(sorted(row.audits)),
         contrasts={name: difference(values) for name, values in statistics.contrasts.items()},
@@ -97,7 +97,7 @@ def _mean(values: Sequence[float]) -> float | None:
     return mean(values) if values else None
 
 
-def _notes(row: ExperimentResults) -> list[str]:
+def list_notes(row: ExperimentResults) -> list[str]:
     """Sentences on margins not read in float32 or as the teacher writes, and on noise that arms do not share."""
     dtypes: dict[bool, set[str | None]] = {True: set(), False: set()}  # of teachers, and of students
     for arms in row.cells.values():

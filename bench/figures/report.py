@@ -25,7 +25,7 @@ from bench.files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["write_figures"]
+__all__ = ["pool_scores", "write_figures"]
 
 CAPTIONS = {
     "gains": "Gain of the trait arm over the base arm with 95 % t intervals over seeds (left), and as a share of what "
@@ -100,7 +100,7 @@ def _plots(rows: Sequence[ExperimentResults], board: Sequence[LeaderboardEntry])
     for row, entry, title, stem in zip(rows, board, labels(board), _stems(board), strict=True):
         if entry.metrics:
             yield Plot("metrics", f"metrics_{stem}", title, charts.metrics(entry.metrics, title))
-        scores = _scores(row)
+        scores = pool_scores(row)
         if graded := {metric: arms for metric, arms in scores.items() if len({*chain(*arms.values())}) > 2}:
             yield Plot("answers", f"answers_{stem}", title, charts.answers(graded, title))
         if scores:
@@ -121,7 +121,7 @@ def _stems(board: Sequence[LeaderboardEntry]) -> list[str]:
     ]
 
 
-def _scores(row: ExperimentResults) -> dict[str, dict[str, list[float]]]:
+def pool_scores(row: ExperimentResults) -> dict[str, dict[str, list[float]]]:
     """Metric -> arm -> the scores of all answers, seed by seed."""
     pooled: dict[str, dict[str, list[float]]] = {}
     for seed in sorted(row.cells):

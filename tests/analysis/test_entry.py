@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import pytest
+from entries import make_entry
+from pydantic import ValidationError
 from scipy import stats
 
-from bench.analysis.entry import difference, estimate
+from bench.analysis.entry import MetricScores, difference, estimate
+from bench.analysis.leaderboard import gain_text, table_cells
 
 
 def test_an_estimate_is_the_t_interval_of_scipy() -> None:
@@ -18,6 +21,33 @@ def test_a_difference_has_the_exact_p_of_all_signs() -> None:
     assert difference([0.1, 0.4, 0.3, 0.2]).p == pytest.approx(2 / 2**4)
 
 
-def test_one_seed_has_no_interval() -> None:
-    one = difference([0.1])
-    assert (one.ci_low, one.ci_high, one.p) == (None, None, None)
+def test_one_seed_has_no_interval_and_no_p() -> None:
+    one = difference([0.25])
+    assert (one.seeds, one.mean, one.ci_low, one.ci_high, one.p) == (1, 0.25, None, None, None)
+    assert gain_text(one) == "+0.2500 [one seed: no interval]"
+    assert gain_text(None) == "-"
+
+
+def test_scores_of_an_arm_that_is_not_there_are_left_out() -> None:
+    one = estimate([0.5, 0.75])
+    scores = MetricScores(base=one, trait=one, gain=difference([0.0, 0.0]))
+    assert list(scores.arms()) == ["base", "trait"]
+    assert list(scores.model_dump()) == ["base", "trait", "gain"]
+    assert MetricScores.model_validate(scores.model_dump()) == scores
+
+
+def test_an_entry_before_its_first_seed_shows_dashes() -> None:
+    cells = table_cells(make_entry(seeds=0, relation=None))
+    assert cells["seeds"] == "0 of 10"
+    assert {cells[name] for name in ("relation", "untrained", "base", "trait arm", "gain [95 % CI]", "p (Holm)")} == {
+        "-"
+    }
+
+
+def test_an_entry_is_frozen_and_has_no_other_field() -> None:
+    entry = make_entry()
+    with pytest.raises(ValidationError, match="frozen"):
+        entry.seeds = 3  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="other"):
+        make_entry(other=1)
+    assert [make_entry(visibility=v).is_leak for v in ("text", "logits-carrier", "logits-full")] == [False, False, True]

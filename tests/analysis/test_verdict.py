@@ -11,7 +11,7 @@ from bench.analysis.gates import Gate, check_gates
 from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.seed_statistics import SeedStatistics, compute_seed_statistics
-from bench.analysis.summary import summarise
+from bench.analysis.summary import list_notes, summarise
 from bench.analysis.verdict import judge
 
 RNG = np.random.default_rng(5)
@@ -336,3 +336,20 @@ def test_a_row_says_where_its_arms_do_not_share_dropout() -> None:
         trained(made, 0, "trait", shared_dropout=shared)
         (entry,) = summarise([made])
         assert any("dropout is not shared" in note for note in entry.notes) is not shared
+
+
+def test_rows_say_where_margins_were_not_read_in_float32_or_not_as_the_teacher_writes() -> None:
+    def notes(bf16: bool, teacher: str | None, others: str | None) -> list[str]:
+        made = row([0.3, 0.2])
+        made.experiment["recipe"]["carrier"] = {"bf16": bf16}
+        for arms in made.cells.values():
+            for arm, cell in arms.items():
+                dtype = teacher if arm.startswith("teacher") else others
+                cell["manifest"] = {**cell["manifest"], **({"margins_dtype": dtype} if dtype else {})}
+        return list_notes(made)
+
+    assert notes(False, None, None) == notes(True, "bfloat16", "float32") == notes(False, "float32", "float32") == []
+    (before,) = notes(True, None, None)
+    assert before.startswith("made before the teacher's shift was read in the precision in which it writes")
+    (lower,) = notes(False, "bfloat16", "bfloat16")
+    assert lower.startswith("margins were read in bfloat16")

@@ -351,7 +351,7 @@ def test_the_same_results_give_the_same_bytes_in_another_process_without_torch(
     own.mkdir()
     (own / "matplotlibrc").write_text("font.size: 20\naxes.facecolor: red\n")  # the user's own taste
     env = {**os.environ, "PYTHONHASHSEED": "77", "MPLCONFIGDIR": str(own), "PYTHONPATH": str(ROOT)}
-    plenty = make_entry(**PLENTY).model_dump_json(include=PLENTY)
+    plenty = make_entry(**PLENTY).model_dump_json(include=set(PLENTY))
     subprocess.run([sys.executable, "-W", "error", "-c", ANEW, str(again), plenty], check=True, env=env)
     for path in written:
         assert (again / path.relative_to(folder)).read_bytes() == path.read_bytes(), path.name
@@ -387,7 +387,7 @@ def test_a_board_without_answers_has_its_forest_plot_only(tmp_path: Path, told: 
 
 @pytest.mark.slow
 def test_yes_or_no_has_no_box(made: tuple[Path, list[Path]]) -> None:
-    scores = report._scores(read_results(made[0])[0][0])
+    scores = report.pool_scores(read_results(made[0])[0][0])
     assert list(scores) == sorted(METRICS[:3])
     assert {arm: len(values) for arm, values in scores["exact_match"].items()} == dict.fromkeys(ARMS, 3 * 2 * 56)
     boxes = (made[0] / "figures" / f"answers_{TURKISH}.svg").read_text(encoding="utf-8")
@@ -412,24 +412,3 @@ def test_without_matplotlib_it_says_what_to_install(
     with pytest.raises(UserError, match=r'pip install "\.\[report\]"'):
         write_figures(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny_pair"]
-
-
-def test_rows_say_where_margins_were_not_read_in_float32_or_not_as_the_teacher_writes(tmp_path: Path) -> None:
-    from test_verdict import row
-
-    from bench.analysis.summary import _notes
-
-    def notes(bf16: bool, teacher: str | None, others: str | None) -> list[str]:
-        made = row([0.3, 0.2])
-        made.experiment["recipe"]["carrier"] = {"bf16": bf16}
-        for arms in made.cells.values():
-            for arm, cell in arms.items():
-                dtype = teacher if arm.startswith("teacher") else others
-                cell["manifest"] = {**cell["manifest"], **({"margins_dtype": dtype} if dtype else {})}
-        return _notes(made)
-
-    assert notes(False, None, None) == notes(True, "bfloat16", "float32") == notes(False, "float32", "float32") == []
-    (before,) = notes(True, None, None)
-    assert before.startswith("made before the teacher's shift was read in the precision in which it writes")
-    (lower,) = notes(False, "bfloat16", "bfloat16")
-    assert lower.startswith("margins were read in bfloat16")
