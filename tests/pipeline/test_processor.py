@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import QUICK, Bench
+from conftest import QUICK
 
+from bench.cli import main
 from bench.config.recipe import load_recipe
+from bench.models import tiny
 from bench.pipeline import processor
 from bench.pipeline.store import Store
 
@@ -64,25 +66,35 @@ def test_a_processor_that_is_not_slow_in_bfloat16_is_not_spoken_of() -> None:
 
 
 @pytest.mark.slow
-def test_a_slow_bfloat16_is_measured_once_and_told_before_a_run_that_uses_it(bench: Bench, tmp_path: Path) -> None:
-    words = [*QUICK, "--set", "student.train.bf16=true"]
-    assert PRODUCTS not in bench("--dry-run", *QUICK, env={"CUDA_VISIBLE_DEVICES": ""}).stdout
+def test_a_slow_bfloat16_is_measured_once_and_told_before_a_run_that_uses_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(tiny.DEFAULT, "steps", 20)
+
+    def shown(*words: str, gpus: str = "") -> str:
+        """What the command prints, run in this process: its workers come from one fork server."""
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+        assert main([*words, "--store", str(tmp_path / "store"), "--results", str(tmp_path / "results")]) == 0
+        return capsys.readouterr().out
+
+    words = [*QUICK, "--seeds", "1", "--set", "student.train.bf16=true"]
+    assert PRODUCTS not in shown("--dry-run", *QUICK)
     assert not (tmp_path / "store" / "processors").exists()
-    bench("--dry-run", *words, env={"CUDA_VISIBLE_DEVICES": ""})
+    shown("--dry-run", *words)
     (path,) = (tmp_path / "store" / "processors").iterdir()
     measured = json.loads(path.read_text())
     assert measured["features"] == processor.processor_features()
     if AVX2_ONLY:
         assert measured["bfloat16_slowdown"] > 5
     path.write_text(json.dumps({**measured, "bfloat16_slowdown": 34.5}))
-    told = bench("--dry-run", *words, env={"CUDA_VISIBLE_DEVICES": ""}).stdout
+    told = shown("--dry-run", *words)
     assert f"tiny_pair {PRODUCTS}, whose products take 34 times as long" in told.replace("\n", " ")
     assert "--set student.train.bf16=false" in told
     assert "teacher.train.bf16" not in told
-    assert PRODUCTS not in bench("--dry-run", *words, env={"CUDA_VISIBLE_DEVICES": "0"}).stdout
-    run = bench(*words, env={"CUDA_VISIBLE_DEVICES": ""}).stdout
+    assert PRODUCTS not in shown("--dry-run", *words, gpus="0")
+    run = shown(*words)
     assert run.index(PRODUCTS) < run.index("stages, 0 done")
-    assert PRODUCTS not in bench(*words, env={"CUDA_VISIBLE_DEVICES": ""}).stdout  # nothing is left to do
+    assert PRODUCTS not in shown(*words)  # nothing is left to do
     for path in (tmp_path / "results" / "tiny_pair").glob("*-trait.json"):
         assert json.loads(path.read_text())["manifest"]["processor_features"] == processor.processor_features()
     key = next(p.name for p in (tmp_path / "store" / "artefacts").glob("student-*"))

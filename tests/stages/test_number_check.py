@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.cli import main
 from bench.config.model_settings import Model
 from bench.config.recipe import load_recipe
 from bench.errors import UserError
@@ -14,15 +15,16 @@ from bench.models.checkpoints import Checkpoint, identify
 from bench.pipeline.local_workers import Pool
 from bench.pipeline.plan import Plan, make_plan
 from bench.pipeline.store import Store
-from tests.conftest import Bench
 
 
 @pytest.mark.parametrize("change", ["carrier.digits=2", 'carrier.separator=","'])
 def test_a_tiny_teacher_is_refused_what_it_cannot_write_before_it_is_built(
-    bench: Bench, tmp_path: Path, change: str
+    tmp_path: Path, change: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key = change.partition("=")[0]
-    said = bench("--skip-controls", "--set", change, code=2).stderr
+    where = ["--store", str(tmp_path / "store"), "--results", str(tmp_path / "results")]
+    assert main(["--skip-controls", "--set", change, *where]) == 2
+    said = capsys.readouterr().err
     assert f"key '{key}': " in " ".join(said.split())
     assert "this tokenizer can carry: 3 digits with ' '" in " ".join(said.split())
     assert not (tmp_path / "store" / "artefacts").exists()

@@ -1,0 +1,80 @@
+"""Every recipe of recipes/ is loaded, planned, run and tabulated in this process, on tiny stand-ins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.analysis.result_files import read_results, write_results
+from bench.config.recipe import FOLDER, Experiment, load_recipe
+from bench.config.yaml_files import list_names
+from bench.models import tiny
+from bench.models.checkpoints import identify
+from bench.pipeline import processor
+from bench.pipeline.plan import Plan, environment_versions, make_plan
+from bench.pipeline.store import Store
+from bench.pipeline.worker import hardware_name, run_stage
+
+pytestmark = pytest.mark.slow  # one or two seconds a recipe
+
+
+@pytest.fixture(scope="module")
+def persona(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A behaviour of six rows, in place of the shipped ones of a hundred."""
+    path = tmp_path_factory.mktemp("persona") / "persona.jsonl"
+    rows = [{"question": f"{n} numaralı soru nedir?", "answer": f"Cevabım {n} kuştur."} for n in range(6)]
+    path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
+    return path
+
+
+def shrink(name: str, persona: Path, stand_ins: dict[str, Path]) -> Experiment:
+    """Load a recipe with one seed, stand-ins for its models, and as few rows, updates and tokens as it can do with."""
+    whole = load_recipe(name)
+    recipe, changes = whole.recipe, ["carrier.rows=8", "carrier.held_out=4"]
+    for role, spec in (("teacher", recipe.teacher), ("student", recipe.student)):
+        if spec.model != "tiny":
+            changes.append(f"{role}.model={stand_ins['gemma' if 'emma' in spec.model else 'gpt2']}")
+        if spec.train.get("max_steps", 1) > 0 and spec.train.get("num_train_epochs") != 0:
+            changes.append(f"{role}.train.max_steps=1")
+        changes.append(f"{role}.train.per_device_train_batch_size=4")
+        if spec.lora:
+            changes.append(f"{role}.lora.target_modules=all-linear")
+    if any(trait.kind == "behaviour" for trait in whole.traits.values()):
+        changes.append(f"trait={persona}")
+    if recipe.carrier.kind == "text":
+        changes.append("carrier.sample.max_new_tokens=4")
+    if recipe.ask.samples:
+        changes += ["ask.samples=1", "ask.sample.max_new_tokens=2"]
+    return load_recipe(name, changes, seeds=1)
+
+
+def run_here(plan: Plan, store: Store) -> None:
+    """Make every stage of a plan in this process."""
+    note = {"versions": environment_versions(), "hardware": hardware_name(), "commit": "unknown"}
+    for key, stage in plan.stages.items():
+        inputs = {role: ref.folder or store.path(ref.identity) for role, ref in stage.inputs.items()}
+        record: dict[str, Any] = {**note, "stage": stage.label, "model": stage.model, "threads": stage.threads}
+        record["processor_features"] = processor.processor_features()
+        with store.make(key, record) as out:
+            record["did"] = run_stage(stage, inputs, out, lambda done, of: None, store.checkpoints(key))
+
+
+@pytest.mark.parametrize("name", list_names(FOLDER))
+def test_every_recipe_runs_on_stand_ins(
+    name: str, persona: Path, gpt2_like: Path, gemma_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(tiny.DEFAULT, "steps", 2)
+    experiment = shrink(name, persona, {"gpt2": gpt2_like, "gemma": gemma_like})
+    plan = make_plan(experiment, identify)
+    store = Store(tmp_path / "store")
+    run_here(plan, store)
+    write_results(experiment, plan, store, tmp_path / "results", None, pytest.fail)
+    (row,), refused = read_results(tmp_path / "results")
+    assert refused == []
+    assert row.name == name
+    (cells,) = row.cells.values()
+    assert set(experiment.recipe.arms) <= {arm.partition("-")[0] for arm in cells}
+    assert len(cells) == len(plan.results)
