@@ -45,15 +45,15 @@ def _gate(name: str, passed: bool | None, reading: float | str | None, threshold
 
 def check_gates(row: ExperimentResults) -> list[Gate]:
     """Check all conditions of an experiment over its complete seeds; returns no gate before the first of them."""
-    recipe, taught, full = row.experiment["recipe"], row.trait_arms(), row.complete_seeds()
+    recipe, trait_arms, full = row.experiment["recipe"], row.trait_arms(), row.complete_seeds()
     if not full:
         return []
-    induced, fitted = (_worst_gate([gate(t, full) for t in taught]) for gate in (_induction_gate, _fit_gate))
+    induced, fitted = (_worst_gate([gate(t, full) for t in trait_arms]) for gate in (_induction_gate, _fit_gate))
     gates = [
         induced,
         fitted,
         _leak_gate(full),
-        *_writing_gate(row, taught),
+        *_writing_gate(row, trait_arms),
         *_precision_gate(full),
         _arms_agree_gate(full),
     ]
@@ -97,17 +97,17 @@ def _induction_gate(taught: TraitArms, full: Sequence[Mapping[str, Any]]) -> Gat
     )
 
 
-def _writing_gate(row: ExperimentResults, taught: Sequence[TraitArms]) -> list[Gate]:
+def _writing_gate(row: ExperimentResults, trait_arms: Sequence[TraitArms]) -> list[Gate]:
     """Does the teacher write with the trait? Its shift as it writes / its float32 shift, per seed.
 
     There is no gate where every teacher writes in the precision in which it was evaluated.
     """
-    teachers = {str(TEACHER_BASE), *(t.teacher for t in taught)}
+    teachers = {str(TEACHER_BASE), *(t.teacher for t in trait_arms)}
     shares = {}
     for seed, arms in sorted(row.cells.items()):
         if all(arm in arms and "margins_float32" in arms[arm]["reading"] for arm in teachers):
-            whole = teacher_shift(taught, arms, "margins_float32")
-            shares[seed] = teacher_shift(taught, arms) / whole if whole > 0 else 0.0
+            whole = teacher_shift(trait_arms, arms, "margins_float32")
+            shares[seed] = teacher_shift(trait_arms, arms) / whole if whole > 0 else 0.0
     if not shares:
         return []
     failed = [f"seed {seed}: {share:.0%}" for seed, share in shares.items() if share < MIN_WRITTEN]

@@ -57,27 +57,28 @@ def mean_margin(cell: Mapping[str, Any], group: str | None = None, column: str =
     return mean(margins_of(cell, group, column))
 
 
-def teacher_shift(taught: Sequence[TraitArms], arms: Mapping[str, Any], column: str = "margins") -> float:
+def teacher_shift(trait_arms: Sequence[TraitArms], arms: Mapping[str, Any], column: str = "margins") -> float:
     """The mean margin of the teacher with the trait minus without, over all traits."""
-    with_trait = (mean_margin(arms[t.teacher], t.group, column) for t in taught)
-    without = (mean_margin(arms[str(TEACHER_BASE)], t.group, column) for t in taught)
+    with_trait = (mean_margin(arms[t.teacher], t.group, column) for t in trait_arms)
+    without = (mean_margin(arms[str(TEACHER_BASE)], t.group, column) for t in trait_arms)
     return mean([a - b for a, b in zip(with_trait, without, strict=True)])
 
 
 def compute_seed_statistics(row: ExperimentResults) -> SeedStatistics:
     """Compute the per-seed numbers of one experiment."""
-    taught, full = row.trait_arms(), row.complete_seeds()
+    trait_arms, full = row.trait_arms(), row.complete_seeds()
     cells = [row.cells[seed] for seed in sorted(row.cells)]
 
     def by_question(arms: Mapping[str, Any]) -> list[float]:
         pairs = (
-            zip(margins_of(arms[t.student], t.group), margins_of(arms["base"], t.group), strict=True) for t in taught
+            zip(margins_of(arms[t.student], t.group), margins_of(arms["base"], t.group), strict=True)
+            for t in trait_arms
         )
         return [a - b for pair in pairs for a, b in pair]
 
     def over(arms: Mapping[str, Any], arm: str | None) -> float:
         """Mean margin over all traits: of each trait's own student, or of one arm asked about all of them."""
-        return mean([mean_margin(arms[arm or t.student], t.group) for t in taught])
+        return mean([mean_margin(arms[arm or t.student], t.group) for t in trait_arms])
 
     groups = sorted({group for arms in full for group in arms["base"]["reading"]["groups"]})
     scored = sorted({metric for arms in full for metric in arms["base"].get("scores", {})})
@@ -87,7 +88,7 @@ def compute_seed_statistics(row: ExperimentResults) -> SeedStatistics:
         base=[over(arms, "base") for arms in full],
         trait=[over(arms, None) for arms in full],
         gains=[over(arms, None) - over(arms, "base") for arms in full],
-        shifts=[teacher_shift(taught, arms) for arms in full],
+        shifts=[teacher_shift(trait_arms, arms) for arms in full],
         contrasts={
             name: differences
             for name, contrast in CONTRASTS.items()
@@ -107,7 +108,7 @@ def compute_seed_statistics(row: ExperimentResults) -> SeedStatistics:
         questions=[by_question(arms) for arms in full],
         groups={
             group: [mean_margin(arms["trait"], group) - mean_margin(arms["base"], group) for arms in full]
-            for group in (groups if len(taught) == 1 and len(groups) > 1 else ())
+            for group in (groups if len(trait_arms) == 1 and len(groups) > 1 else ())
         },
         scores={
             metric: {
@@ -118,9 +119,12 @@ def compute_seed_statistics(row: ExperimentResults) -> SeedStatistics:
         },
         matrix=[
             [
-                [mean_margin(arms[t.student], probe.group) - mean_margin(arms["base"], probe.group) for probe in taught]
-                for t in taught
+                [
+                    mean_margin(arms[t.student], probe.group) - mean_margin(arms["base"], probe.group)
+                    for probe in trait_arms
+                ]
+                for t in trait_arms
             ]
-            for arms in (full if len(taught) > 1 else ())
+            for arms in (full if len(trait_arms) > 1 else ())
         ],
     )

@@ -75,14 +75,14 @@ def write_figures(folder: Path) -> list[Path]:
     if not rows:
         raise UserError(f"{folder}: no results to draw; run a recipe first, for instance: python run_bench.py")
     board = summarise(rows)
-    place = folder / "figures"
+    figures = folder / "figures"
     written: list[Path] = []
     made: list[Plot] = []
     with style():
         for plot in _plots(rows, board):
-            written += _save(plot.figure, place / plot.stem)
+            written += _save(plot.figure, figures / plot.stem)
             made.append(plot)
-    for path in place.glob("*") if place.is_dir() else ():
+    for path in figures.glob("*") if figures.is_dir() else ():
         if path.suffix in (".svg", ".png") and path.stem.partition("_")[0] in CAPTIONS and path not in written:
             path.unlink()
     page = folder / "report.html"

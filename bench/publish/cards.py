@@ -233,8 +233,8 @@ def _carrier(run: RunFacts, data: str | None) -> list[str]:
         counts = ", ".join(f"{count} in {arm}" for arm, count in refused.items())
         lines.append(f"- Seed {seed}: {report['rows']} rows, {report['train']} trained on; refused: {_text(counts)}.")
     auc = entry.audit_auc
-    said = "not tried: it takes two seeds" if auc is None else f"area under the curve {auc:.3f}, where .5 is chance"
-    return [*lines, f"- A bag of words telling trait rows from base rows, on seeds it did not learn from: {said}."]
+    accuracy = "not tried: it takes two seeds" if auc is None else f"area under the curve {auc:.3f}, where .5 is chance"
+    return [*lines, f"- A bag of words telling trait rows from base rows, on seeds it did not learn from: {accuracy}."]
 
 
 def _licence(base: Base) -> str:

@@ -50,23 +50,23 @@ def base_of(spec: Model, start: Ref) -> Base:
     """
     name = spec.model
     if name == "tiny":
-        said = "none; this benchmark built it on the spot from a seed, so its publisher may choose"
-        return Base(name, start.identity, False, None, UNKNOWN, said, ())
+        source = "none; this benchmark built it on the spot from a seed, so its publisher may choose"
+        return Base(name, start.identity, False, None, UNKNOWN, source, ())
     if name.startswith("pypi:"):
         package = name.removeprefix("pypi:")
         papers = [Path(str(file.locate())) for file in importlib.metadata.files(package) or []]
-        found = _by_card(papers) or _by_metadata(package) or _by_text(papers)
+        statement = _by_card(papers) or _by_metadata(package) or _by_text(papers)
         revision = f"{package} {importlib.metadata.version(package)}"
-        return Base(name, revision, False, found.ancestor, found.licence, found.said_by, _texts(papers))
+        return Base(name, revision, False, statement.ancestor, statement.licence, statement.said_by, _texts(papers))
     folder = start.folder or spec.path()
     if HUB_ID.fullmatch(name) and not spec.path().is_dir():
         papers = _hub_papers(name, folder.name)
-        found = _by_card(papers) or _by_text(papers)
-        return Base(name, folder.name, True, name, found.licence, found.said_by, _texts(papers))
+        statement = _by_card(papers) or _by_text(papers)
+        return Base(name, folder.name, True, name, statement.licence, statement.said_by, _texts(papers))
     papers = sorted(folder.iterdir())
-    found = _by_card(papers) or _by_text(papers)
+    statement = _by_card(papers) or _by_text(papers)
     shown = folder.resolve().name
-    return Base(shown, start.identity, False, found.ancestor, found.licence, found.said_by, _texts(papers))
+    return Base(shown, start.identity, False, statement.ancestor, statement.licence, statement.said_by, _texts(papers))
 
 
 class _Found(NamedTuple):

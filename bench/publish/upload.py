@@ -41,18 +41,18 @@ def merge(
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: this is a file; name a folder")
     run = load_finished_run(experiment, origin, store, results, merged=True, pick=pick)
-    places = [out / f"{experiment.name}-{_arm(model)}" for model in run.picked]
-    for place in places:
-        if place.exists() and not _is_of(place, experiment.hash()):
-            raise UserError(f"{place} is there already and is no model of {run.mark}: move it, or name another --out")
-    for model, place in zip(run.picked, places, strict=True):
+    targets = [out / f"{experiment.name}-{_arm(model)}" for model in run.picked]
+    for target in targets:
+        if target.exists() and not _is_of(target, experiment.hash()):
+            raise UserError(f"{target} is there already and is no model of {run.mark}: move it, or name another --out")
+    for model, target in zip(run.picked, targets, strict=True):
         with _aside(out) as folder:
-            write_model(run, model, folder, name=place.name, data=None)
-            if place.exists():
-                shutil.rmtree(place)
-            folder.rename(place)
-        tell(str(place))
-    return places
+            write_model(run, model, folder, name=target.name, data=None)
+            if target.exists():
+                shutil.rmtree(target)
+            folder.rename(target)
+        tell(str(target))
+    return targets
 
 
 def publish(
@@ -123,12 +123,12 @@ def _arm(model: Trained) -> str:
     return f"{model.cell.arm}-seed{model.cell.seed}"
 
 
-def _is_of(place: Path, mark: str) -> bool:
+def _is_of(target: Path, mark: str) -> bool:
     """Whether a folder holds a model of the row with this hash, by its card."""
     from huggingface_hub.repocard import metadata_load
 
     try:
-        about = metadata_load(place / "README.md") or {}
+        about = metadata_load(target / "README.md") or {}
         return bool(about["subliminal_bench"]["recipe_hash"] == mark)
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -167,15 +167,15 @@ def _push(job: _Job, folder: Path, run: Run, private: bool, pushed: list[str]) -
         api.upload_folder(repo_id=job.repo, repo_type=job.kind, folder_path=folder, commit_message=message)
     except Exception as error:  # the client, its transports and its storage each raise errors of their own
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
-        said = _one_line(cause)
+        reason = _one_line(cause)
         done = f"Pushed before it: {', '.join(pushed)}." if pushed else "Nothing was pushed before it."
         if isinstance(error, HfHubHTTPError) and error.response.status_code in {401, 403}:
             owner = job.repo.partition("/")[0]
             raise UserError(
-                f"{job.repo}: the hub refuses this token: {said}. {done} It takes one that may write to {owner}: "
+                f"{job.repo}: the hub refuses this token: {reason}. {done} It takes one that may write to {owner}: "
                 "run hf auth login"
             ) from None
-        raise StageError(f"{job.repo}: {said or type(cause).__name__}. {done}") from None
+        raise StageError(f"{job.repo}: {reason or type(cause).__name__}. {done}") from None
     return str(url)
 
 
@@ -183,5 +183,5 @@ def _one_line(error: BaseException) -> str:
     """What an error says, without the token, should a server have sent it back, and without signed addresses."""
     from huggingface_hub import get_token
 
-    said = re.sub(r"(https?://[^\s?]+)\?[^\s']+", r"\1", " ".join(str(error).split()))
-    return said.replace(get_token() or "\n", "[token]")[:300].rstrip(".")
+    reason = re.sub(r"(https?://[^\s?]+)\?[^\s']+", r"\1", " ".join(str(error).split()))
+    return reason.replace(get_token() or "\n", "[token]")[:300].rstrip(".")
