@@ -11,7 +11,7 @@ from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.summary import summarise
 
-__all__ = ["MAX_DIFFERENCE", "compare_with_published"]
+__all__ = ["MAX_DIFFERENCE", "compare_with_published", "list_changes"]
 
 MAX_DIFFERENCE = 1e-3  # nats; two seeds of tiny_pair made again on another machine moved no margin by more than 1.6e-5
 
@@ -43,7 +43,7 @@ def compare_with_published(own: ExperimentResults, published: Path) -> list[str]
         f"largest difference of a margin {largest:.2g} ({arm}, seed {seed}; {len(differences)} readings of both).",
     ]
     if not agrees:
-        changed = _changed(own, rows[at])
+        changed = list_changes(own, rows[at])
         lines.append(
             "Agreement is the same verdict with a gain inside the published interval, or margins equal to "
             f"{MAX_DIFFERENCE:g}. "
@@ -78,7 +78,7 @@ def _inside(gain: float | None, entry: LeaderboardEntry) -> bool:
     return entry.ci_low <= gain <= entry.ci_high
 
 
-def _changed(own: ExperimentResults, theirs: ExperimentResults) -> list[str]:
+def list_changes(own: ExperimentResults, theirs: ExperimentResults) -> list[str]:
     """Keys of the manifest in which the two were made differently; a key that one lacks is no difference."""
     pairs = [(one["manifest"], other["manifest"]) for _, _, one, other in _cells(own, theirs)]
     keys = ("commits", "versions", "checkpoints", "hardware", "processor_features")

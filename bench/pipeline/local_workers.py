@@ -23,7 +23,7 @@ from bench.pipeline.store import Store
 from bench.pipeline.worker import MEASURE_BFLOAT16, run_worker
 from bench.stages.settings import BuildTiny, WriteCarrier
 
-__all__ = ["Pool", "current_commit"]
+__all__ = ["Pool", "current_commit", "extend_environment"]
 
 
 PRELOAD = [
@@ -91,7 +91,7 @@ def visible_gpus() -> list[str]:
 
 
 @contextmanager
-def _environment(more: dict[str, str]) -> Iterator[None]:
+def extend_environment(more: dict[str, str]) -> Iterator[None]:
     """More environment for the processes started meanwhile; this one goes back to its own, and may use the network."""
     before = dict(os.environ)
     os.environ.update(more)
@@ -168,7 +168,10 @@ class Pool:
             # the fork server is started here: its environment, and where what libraries print goes as it imports them;
             # what it preloads it would else take from the working folder or from an installed copy, not from here
             path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-            with _environment({**ENVIRONMENT, **device, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}), _output_to(log):
+            with (
+                extend_environment({**ENVIRONMENT, **device, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}),
+                _output_to(log),
+            ):
                 process.start()
             theirs.close()
             self.workers.append(_Worker(process, ours))

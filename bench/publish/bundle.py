@@ -29,7 +29,18 @@ from bench.publish.licence import base_of
 from bench.stages.carriers import read_kept
 from bench.stages.settings import Training, TrainStudent, TrainTeacher
 
-__all__ = ["ALL", "Origin", "Pick", "Run", "Trained", "load_finished_run", "write_model", "write_rows"]
+__all__ = [
+    "ALL",
+    "Origin",
+    "Pick",
+    "Run",
+    "Trained",
+    "describe_training",
+    "load_finished_run",
+    "merge_adapter",
+    "write_model",
+    "write_rows",
+]
 
 
 class Origin(NamedTuple):
@@ -124,7 +135,7 @@ def load_finished_run(
         if reading is None or reading["manifest"]["artefacts"]["asked"] != cell.evaluation:
             raise UserError(f"{name}: what was read of {cell.arm}, seed {cell.seed}, is not in {results}. {first}")
         if cell.training and parse_arm(cell.arm).step is None:
-            trained.append(_trained(cell, plan.stages[cell.training], reading, store, merged))
+            trained.append(describe_training(cell, plan.stages[cell.training], reading, store, merged))
     picked = _pick(name, trained, pick)
     read = {key for model in trained for key in _read_by(model.stage)}
     for key in sorted({model.key for model in picked} | read):
@@ -163,7 +174,9 @@ def _read_by(stage: Stage) -> list[str]:
     return [ref.identity for role, ref in stage.inputs.items() if ref.folder is None and role != "logits"]
 
 
-def _trained(cell: ResultSpec, stage: Stage, reading: Mapping[str, Any], store: Store, merged: bool) -> Trained:
+def describe_training(
+    cell: ResultSpec, stage: Stage, reading: Mapping[str, Any], store: Store, merged: bool
+) -> Trained:
     ref, folder = stage.inputs["start"], store.path(stage.key)
     start = ref.folder or store.path(ref.identity)
     adapter = (folder / "adapter_config.json").is_file()
@@ -213,7 +226,7 @@ def write_model(run: Run, model: Trained, folder: Path, *, name: str, data: str 
     training = settings.model
     base = base_of(_spec(run.experiment, model), model.stage.inputs["start"])
     if model.merges:
-        _merge(model, training.dtype, folder)
+        merge_adapter(model, training.dtype, folder)
     else:
         for path in sorted(model.folder.iterdir()):
             if path.suffix == ".safetensors" or path.name.endswith((".index.json", "config.json")):
@@ -254,7 +267,7 @@ def _margin(model: Trained) -> float:
     return mean_margin(model.reading, model.arm.trait or None)
 
 
-def _merge(model: Trained, dtype: str, folder: Path) -> None:
+def merge_adapter(model: Trained, dtype: str, folder: Path) -> None:
     """Save base and adapter as one model: added up in float32, rounded to `dtype` once, at the end.
 
     On the CPU even where there is a GPU: it is little work, needs no GPU memory, and gives the same bytes everywhere.

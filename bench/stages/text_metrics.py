@@ -27,7 +27,7 @@ from bench.config.recipe import METRICS
 from bench.errors import UserError
 from bench.stages.settings import ScoreAnswers
 
-__all__ = ["check_metrics", "lower", "score_answers", "score_reading", "words"]
+__all__ = ["check_metrics", "load_shipped_metric", "lower", "score_answers", "score_reading", "words"]
 
 Language: TypeAlias = Literal["en", "tr"]
 Score: TypeAlias = Callable[[str, str], float]
@@ -140,7 +140,7 @@ _SHIPPED: dict[str, Callable[[Language, Sequence[str]], Score]] = {
 }
 
 
-def _shipped(name: str, folder: str) -> Any:
+def load_shipped_metric(name: str, folder: str) -> Any:
     """The shipped metric `name`: its class is made here, so that `evaluate` looks for no script.
 
     Kept in memory, it writes no file and takes no lock; it does make an empty folder, inside `folder`.
@@ -273,7 +273,7 @@ def score_answers(
         for name in names:
             found: list[float] = []
             if flat and name in METRICS:
-                metric = _shipped(name, folder)
+                metric = load_shipped_metric(name, folder)
                 found = metric.compute(predictions=flat, references=truth_of, language=language, truths=truths)[name]
             elif flat:
                 found = _further(name, _load(name), flat, truth_of)

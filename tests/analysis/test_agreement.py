@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from bench.analysis.agreement import MAX_DIFFERENCE, _changed, compare_with_published
+from bench.analysis.agreement import MAX_DIFFERENCE, compare_with_published, list_changes
 from bench.analysis.leaderboard import build_leaderboard
 from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ExperimentResults
@@ -62,7 +62,7 @@ def test_a_gain_outside_the_interval_differs_and_the_reason_may_be_the_manifest(
         for arms in at.cells.values():
             for cell in arms.values():
                 cell["manifest"]["processor_features"] = features
-    assert _changed(row, at) == ["versions", "processor features"]
+    assert list_changes(row, at) == ["versions", "processor features"]
 
 
 def test_a_run_without_a_published_row_is_told_so_in_one_line(row: ExperimentResults, published: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.config.recipe import load_recipe
 from bench.models.checkpoints import identify
-from bench.pipeline.local_workers import CPU_ENVIRONMENT, ENVIRONMENT, _environment
+from bench.pipeline.local_workers import CPU_ENVIRONMENT, ENVIRONMENT, extend_environment
 from bench.pipeline.plan import Stage, make_plan
 from bench.pipeline.processor import count_cores
 from bench.pipeline.store import Store
@@ -102,7 +102,7 @@ def recipe(shape: str, rates: Mapping[str, list[float]], say: Say, *, quick: boo
         say(f"{name}, one seed: {ran.seconds:.0f} s, {ran.peak / GB:.2f} GB")
         records = _made(Store(root / "store"))
         call = f"from tests.perf.commands import one_student; from pathlib import Path; one_student({name!r}, "
-        with _environment({**ENVIRONMENT, **CPU_ENVIRONMENT}):
+        with extend_environment({**ENVIRONMENT, **CPU_ENVIRONMENT}):
             alone = watch(["-c", f"{call}{overrides!r}, Path({str(root / 'store')!r}))"])
         say(f"one student alone: {alone.peak / GB:.2f} GB")
     seconds = _by_kind(records)

@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.pipeline.local_workers import CPU_ENVIRONMENT, ENVIRONMENT, _environment
+from bench.pipeline.local_workers import CPU_ENVIRONMENT, ENVIRONMENT, extend_environment
 from tests.perf.alternate import Rate
 from tests.perf.shapes import Amounts, load_shape
 
@@ -85,6 +85,6 @@ class Sides(NamedTuple):
 def both(section: str, shape: str, store: Path, amounts: Amounts, threads: int) -> Sides:
     """Start the two processes; the checkpoint is made first."""
     load_shape(shape, store)
-    with _environment({**ENVIRONMENT, **CPU_ENVIRONMENT}):
+    with extend_environment({**ENVIRONMENT, **CPU_ENVIRONMENT}):
         ours = Side(section, shape, store, amounts, threads)
     return Sides(ours, Side(section, shape, store, amounts, threads))

@@ -162,8 +162,8 @@ def test_a_merged_model_read_by_transformers_alone_gives_the_stored_margins(
 @pytest.mark.slow
 def test_a_merged_adapter_is_base_plus_its_product(lora: Ran, tmp_path: Path) -> None:
     model = next(m for m in finished(lora).trained if m.cell.arm == "trait")
-    bundle._merge(model, "float32", tmp_path / "whole")
-    bundle._merge(model, "bfloat16", tmp_path / "half")
+    bundle.merge_adapter(model, "float32", tmp_path / "whole")
+    bundle.merge_adapter(model, "bfloat16", tmp_path / "half")
     name = "transformer.h.1.attn.c_attn"
     base = load_file(model.start / "model.safetensors")
     adapter = load_file(model.folder / "adapter_model.safetensors")
@@ -211,8 +211,8 @@ def test_weights_stored_quantised_are_refused_before_any_work(lora: Ran, tmp_pat
     (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "bitsandbytes"}}')
     stage = model.stage._replace(inputs={**model.stage.inputs, "start": Ref("x", tmp_path)})
     with pytest.raises(UserError, match="stored quantised"):
-        bundle._trained(model.cell, stage, model.reading, lora.store, True)
-    assert not bundle._trained(model.cell, stage, model.reading, lora.store, False).merges
+        bundle.describe_training(model.cell, stage, model.reading, lora.store, True)
+    assert not bundle.describe_training(model.cell, stage, model.reading, lora.store, False).merges
 
 
 @pytest.mark.slow

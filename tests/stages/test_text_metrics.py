@@ -31,9 +31,9 @@ def one(name: str, answer: str, truth: str, language: str = "en", truths: list[s
 def test_each_is_a_metric_of_evaluate_under_its_own_name(name: str, tmp_path: Path) -> None:
     import evaluate
 
-    from bench.stages.text_metrics import _shipped
+    from bench.stages.text_metrics import load_shipped_metric
 
-    metric = _shipped(name, str(tmp_path))
+    metric = load_shipped_metric(name, str(tmp_path))
     assert isinstance(metric, evaluate.Metric)
     assert metric.name == name
     assert metric.description
