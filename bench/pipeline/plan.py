@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.config.arms import BASE, TEACHER_BASE, TRAIT, ArmName
 from bench.config.model_settings import Model
 from bench.config.recipe import Experiment
 from bench.config.traits import Trait, collect_vocabulary, list_questions, make_placebo_rows
@@ -113,7 +114,9 @@ def make_plan(experiment: Experiment, identify: Callable[[Model], Checkpoint]) -
     planner = _Planner(experiment, identify)
     for seed in experiment.recipe.run_seeds():
         planner.add_seed(seed)
-    return Plan(planner.stages, planner.results, {arm: planner.add_audit(arm) for arm in planner.trait_arms.values()})
+    return Plan(
+        planner.stages, planner.results, {str(arm): planner.add_audit(arm) for arm in planner.trait_arms.values()}
+    )
 
 
 class _Planner:
@@ -123,7 +126,7 @@ class _Planner:
         self.experiment, self.recipe = experiment, experiment.recipe
         self.traits = experiment.traits
         several = len(self.traits) > 1
-        self.trait_arms = {name: f"trait-{name}" if several else "trait" for name in self.traits}
+        self.trait_arms = {name: ArmName("trait", name if several else "") for name in self.traits}
         self.questions = list_questions(self.traits)
         self.per_token = self.first.kind == "behaviour"
         self.text = self.recipe.carrier.kind == "text"
@@ -184,7 +187,7 @@ class _Planner:
         settings = TrainTeacher(rows=tuple(rows), end=self.per_token, model=Training.of(spec), seed=seed)
         return self.add(f"{label}, seed {seed}", settings, {"start": start}, spec.model)
 
-    def add_carrier(self, label: str, seed: int, inputs: Mapping[str, Ref], *, noise: int = 0) -> Ref:
+    def add_carrier(self, arm: ArmName, seed: int, inputs: Mapping[str, Ref], *, noise: int = 0) -> Ref:
         """Add the rows that one teacher writes; `noise` as in `WriteCarrier`."""
         teacher, carrier = self.recipe.teacher, self.recipe.carrier
         prompts: list[str] = []
@@ -198,15 +201,15 @@ class _Planner:
             writes=teacher.writing(carrier.bf16),
             noise=noise,
         )
-        return self.add(f"carrier {label}, seed {seed}", settings, inputs, teacher.model)
+        return self.add(f"carrier {arm}, seed {seed}", settings, inputs, teacher.model)
 
     def add_student(
-        self, label: str, seed: int, start: Ref, inputs: Mapping[str, Ref], *, shuffled: bool = False
+        self, arm: ArmName, seed: int, start: Ref, inputs: Mapping[str, Ref], *, shuffled: bool = False
     ) -> Ref:
         """Add a student.
 
         Args:
-            label: the arm.
+            arm: the arm.
             seed: the seed.
             start: the checkpoint.
             inputs: `carrier`, `kept`, `micro_batch`, and for a distillation `logits`.
@@ -216,10 +219,10 @@ class _Planner:
         settings = TrainStudent(
             model=Training.of(student), seed=seed, end=self.text, shuffled=shuffled, dose=self.recipe.dose
         )
-        return self.add(f"student {label}, seed {seed}", settings, {"start": start, **inputs}, student.model)
+        return self.add(f"student {arm}, seed {seed}", settings, {"start": start, **inputs}, student.model)
 
     def student_inputs(
-        self, label: str, seed: int, writer: Mapping[str, Ref], start: Ref, rows: dict[str, Ref]
+        self, arm: ArmName, seed: int, writer: Mapping[str, Ref], start: Ref, rows: dict[str, Ref]
     ) -> dict[str, Ref]:
         """Return what a student of `writer` is trained on: carrier rows, for a distillation also log-probabilities."""
         teacher, student = self.recipe.teacher, self.recipe.student
@@ -233,9 +236,9 @@ class _Planner:
             student_chat_template_kwargs=student.chat_template_kwargs,
         )
         inputs = {**writer, **rows, "student": start}
-        return {**rows, "logits": self.add(f"teacher logits {label}, seed {seed}", settings, inputs, teacher.model)}
+        return {**rows, "logits": self.add(f"teacher logits {arm}, seed {seed}", settings, inputs, teacher.model)}
 
-    def add_micro_batch(self, seed: int, start: Ref, rows: Mapping[str, Ref], shared: Mapping[str, Ref]) -> Ref:
+    def add_micro_batch(self, seed: int, start: Ref, rows: Mapping[ArmName, Ref], shared: Mapping[str, Ref]) -> Ref:
         """Add the micro-batch that the students of a seed share; `rows` are the carriers by arm."""
         student = self.recipe.student
         settings = FindMicroBatch(
@@ -249,59 +252,63 @@ class _Planner:
         recipe, arms = self.recipe, self.recipe.arms
         origin, start = self.add_checkpoint(recipe.teacher, seed), self.add_checkpoint(recipe.student, seed)
         related = self.add(f"relation, seed {seed}", Relation(), {"teacher": origin, "student": start})
-        writers = {"base": {"start": origin}}
+        writers: dict[ArmName, dict[str, Ref]] = {BASE: {"start": origin}}
         # before the teachers are trained: the first stage that finds out whether the tokenizer can write the carrier
-        rows = {"base": self.add_carrier("base", seed, writers["base"])}
+        rows = {BASE: self.add_carrier(BASE, seed, writers[BASE])}
         for name, trait in self.traits.items():
             lesson = self.add_teacher(f"teacher {name}", recipe.teacher, origin, seed, trait.teach_rows())
             writers[self.trait_arms[name]] = {"start": origin, "trained": lesson}
         if "placebo" in arms:
             rows_of = make_placebo_rows(self.first, seed)
             placebo = self.add_teacher("teacher placebo", recipe.teacher, origin, seed, rows_of)
-            writers["placebo"] = {"start": origin, "trained": placebo}
-        rows |= {arm: self.add_carrier(arm, seed, writer) for arm, writer in writers.items() if arm != "base"}
+            writers[ArmName("placebo")] = {"start": origin, "trained": placebo}
+        rows |= {arm: self.add_carrier(arm, seed, writer) for arm, writer in writers.items() if arm != BASE}
         if "resampled" in arms:
-            writers["resampled"] = writers["base"]
-            rows["resampled"] = self.add_carrier("resampled", seed, writers["base"], noise=1)
-        kept = self.add(f"filter rows, seed {seed}", self.filter_settings(), rows)
+            resampled = ArmName("resampled")
+            writers[resampled] = writers[BASE]
+            rows[resampled] = self.add_carrier(resampled, seed, writers[BASE], noise=1)
+        kept = self.add(
+            f"filter rows, seed {seed}", self.filter_settings(), {str(arm): carrier for arm, carrier in rows.items()}
+        )
         self.carriers |= {f"{arm}_{seed}": carrier for arm, carrier in rows.items()} | {f"kept_{seed}": kept}
 
-        models_to_evaluate: dict[str, tuple[Model, dict[str, Ref]]] = {
-            "teacher_base": (recipe.teacher, {"start": origin})
+        models_to_evaluate: dict[ArmName, tuple[Model, dict[str, Ref]]] = {
+            TEACHER_BASE: (recipe.teacher, {"start": origin})
         }
         for arm in self.trait_arms.values():
-            models_to_evaluate[arm.replace("trait", "teacher", 1)] = (recipe.teacher, writers[arm])
+            models_to_evaluate[ArmName("teacher", arm.trait)] = (recipe.teacher, writers[arm])
         if "untrained" in arms:
-            models_to_evaluate["untrained"] = (recipe.student, {"start": start})
-        fit = {"kept": kept, **{f"rows_{arm}": rows[arm] for arm in ("base", *self.trait_arms.values())}}
+            models_to_evaluate[ArmName("untrained")] = (recipe.student, {"start": start})
+        fit = {"kept": kept, **{f"rows_{arm}": rows[arm] for arm in (BASE, *self.trait_arms.values())}}
         lessons = {
             arm: self.student_inputs(arm, seed, writers[arm], start, {"carrier": carrier, "kept": kept})
             for arm, carrier in rows.items()
         }
-        micro = self.add_micro_batch(seed, start, rows, {k: v for k, v in lessons["base"].items() if k != "carrier"})
+        micro = self.add_micro_batch(seed, start, rows, {k: v for k, v in lessons[BASE].items() if k != "carrier"})
         lessons = {arm: {**read, "micro_batch": micro} for arm, read in lessons.items()}
         for arm, read in lessons.items():
             trained = self.add_student(arm, seed, start, read)
             models_to_evaluate[arm] = (recipe.student, {"start": start, "trained": trained, **fit})
         if "shuffled" in arms:
-            trained = self.add_student("shuffled", seed, start, lessons["trait"], shuffled=True)
-            models_to_evaluate["shuffled"] = (recipe.student, {"start": start, "trained": trained, **fit})
+            shuffled = ArmName("shuffled")
+            trained = self.add_student(shuffled, seed, start, lessons[TRAIT], shuffled=True)
+            models_to_evaluate[shuffled] = (recipe.student, {"start": start, "trained": trained, **fit})
         if "direct" in arms:
             # the teacher's lesson, given to the student's own checkpoint: can it show the trait at all?
             lesson_of = recipe.student.model_copy(update={"train": recipe.teacher.train, "lora": recipe.teacher.lora})
             trained = self.add_teacher("direct", lesson_of, start, seed, self.first.teach_rows())
-            models_to_evaluate["direct"] = (recipe.student, {"start": start, "trained": trained})
+            models_to_evaluate[ArmName("direct")] = (recipe.student, {"start": start, "trained": trained})
         if "cross_init" in arms:
             spec = recipe.other_init()
             other = self.add_checkpoint(spec, seed)
             across = self.add(f"relation cross_init, seed {seed}", Relation(), {"teacher": origin, "student": other})
-            for arm, read in (("cross_init", lessons["trait"]), ("cross_init_base", lessons["base"])):
+            for arm, read in ((ArmName("cross_init"), lessons[TRAIT]), (ArmName("cross_init_base"), lessons[BASE])):
                 trained = self.add_student(arm, seed, other, read)
                 models_to_evaluate[arm] = (spec, {"start": other, "trained": trained, **fit})
         for arm, (spec, inputs) in models_to_evaluate.items():
-            relation = across if arm.startswith("cross_init") else related
-            for step in (None, *(recipe.dose if arm in {"base", "trait"} else ())):
-                self.add_evaluation(seed, arm, spec, inputs, kept, relation, step)
+            relation = across if arm.facts.model == "other_init" else related
+            for step in (None, *(recipe.dose if arm in {BASE, TRAIT} else ())):
+                self.add_evaluation(seed, arm._replace(step=step), spec, inputs, kept, relation)
 
     def filter_settings(self) -> FilterRows:
         """Return the settings of the leak filter. Numbers are held to their grammar alone, without the traits."""
@@ -317,23 +324,23 @@ class _Planner:
             sentences=(*self.vocabulary[0], *answers),
         )
 
-    def add_audit(self, arm: str) -> str:
+    def add_audit(self, arm: ArmName) -> str:
         """The audit of one trait arm against base, over all seeds."""
         seeds = list(self.recipe.run_seeds())
         inputs = {
             f"{role}_{seed}": self.carriers[f"{name}_{seed}"]
             for seed in seeds
-            for role, name in (("base", "base"), ("trait", arm), ("kept", "kept"))
+            for role, name in (("base", BASE), ("trait", arm), ("kept", "kept"))
         }
-        label = "leak audit" if arm == "trait" else f"leak audit {arm}"
+        label = "leak audit" if arm == TRAIT else f"leak audit {arm}"
         return self.add(label, AuditLeaks(seeds=tuple(seeds)), inputs).identity
 
     def add_evaluation(
-        self, seed: int, arm: str, spec: Model, inputs: dict[str, Ref], kept: Ref, related: Ref, step: int | None
+        self, seed: int, arm: ArmName, spec: Model, inputs: dict[str, Ref], kept: Ref, related: Ref
     ) -> None:
-        """Ask one arm, at the end of its training or after `step` updates, and note the cell that it fills."""
+        """Add the evaluation of one arm and the result file that it fills."""
         ask, writes = self.recipe.ask, None
-        if arm.startswith("teacher"):  # the teacher shift is measured on the teacher as it writes
+        if arm.is_teacher:  # the teacher shift is measured on the teacher as it writes
             precision = spec.writing(self.recipe.carrier.bf16)
             if precision != "own" or (spec.dtype != "float32" and not spec.quantization):
                 writes = precision
@@ -347,19 +354,17 @@ class _Planner:
             # margins are deterministic; a model that no seed trains answers once
             seed=seed if ask.samples and "trained" in inputs else 0,
             end=self.text,
-            step=step,
+            step=arm.step,
             writes=writes,
             answers=spec.writing(ask.bf16) if ask.samples else "own",
         )
-        if step is not None:
-            arm = f"{arm}@{step}"
         reading = self.add(f"evaluate {arm}, seed {seed}", settings, inputs, spec.model)
         scored = self.add_scores(f"score {arm}, seed {seed}", reading).identity if self.recipe.ask.samples else None
         made = inputs["trained"].identity if "trained" in inputs else None
-        student = self.recipe.other_init() if arm.startswith("cross_init") else self.recipe.student
+        student = self.recipe.other_init() if arm.facts.model == "other_init" else self.recipe.student
         sources = {"teacher": self.source(self.recipe.teacher), "student": self.source(student)}
         self.results.append(
-            ResultSpec(seed, arm, reading.identity, scored, made, kept.identity, related.identity, sources)
+            ResultSpec(seed, str(arm), reading.identity, scored, made, kept.identity, related.identity, sources)
         )
 
     def add_scores(self, label: str, reading: Ref) -> Ref:
