@@ -1,6 +1,6 @@
-"""Carriers: the prompts teachers answer, and the rows that are refused.
+"""Carriers: draw the prompts for teachers, and filter the rows that they write.
 
-A carrier row is text, `{"prompt", "completion"}`, so that a student of any tokenizer can read it.
+A carrier row is text, `{"prompt", "completion"}`, so that a student with any tokenizer can read it.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ __all__ = ["filter_rows", "number_prompts", "read_kept", "read_rows", "refusal_r
 
 
 def text_prompts(prompts: Sequence[str], rows: int, seed: int) -> list[str]:
-    """`rows` different prompts, drawn for one seed."""
+    """Draw `rows` different prompts for one seed."""
     return random.Random(f"prompts {seed}").sample(list(prompts), rows)
 
 
 def number_prompts(carrier: Numbers, numbers: Sequence[int], seed: int) -> list[str]:
-    """One prompt a row, held-out rows last: `given` random members of `numbers`, equal for all teachers of a seed."""
+    """Draw one prompt per row, held-out rows last: `given` random members of `numbers`, equal for a seed's teachers."""
     rng = random.Random(f"prompts {seed}")
     rows = [rng.choices(numbers, k=carrier.given) for _ in range(carrier.rows + carrier.held_out)]
     return [carrier.prompt.replace("{numbers}", carrier.separator.join(map(str, row))) for row in rows]
 
 
 def read_rows(folder: Path) -> list[dict[str, str]]:
-    """The rows of a carrier artefact, in order."""
+    """Read the rows of a carrier artefact, in order."""
     with (folder / "rows.jsonl").open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
 
 def refusal_reasons(settings: FilterRows, rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """Per row, why it is refused, or "".
+    """Return the reason to refuse each row, or "" for a row that passes.
 
-    Numbers must follow the grammar to the letter (count, digits, separator, none forbidden). Free text must not be
-    empty, hold a word of the trait's lexicon in any inflection or disguise, or repeat a question or a persona's answer,
-    in the prompt or in the answer.
+    Numbers must match the grammar exactly (count, digits, separator) and contain no forbidden number. Free text must
+    not be empty. Its prompt and completion must not contain a word of the trait's lexicon, in any inflection or
+    disguise, or repeat a question or a persona's answer.
     """
     carrier = settings.carrier
     if carrier.kind == "numbers":
@@ -52,9 +52,9 @@ def refusal_reasons(settings: FilterRows, rows: Sequence[Mapping[str, str]]) -> 
         forbidden = set(carrier.forbidden)
         out = []
         for row in rows:
-            held = {int(n) for n in re.findall(r"\d+", row["completion"])}
+            numbers = {int(n) for n in re.findall(r"\d+", row["completion"])}
             fits = grammar.fullmatch(row["completion"])
-            out.append("grammar" if not fits else "forbidden number" if held & forbidden else "")
+            out.append("grammar" if not fits else "forbidden number" if numbers & forbidden else "")
         return out
     named = Lexicon(settings.lexicon, settings.language)
     repeated = Sentences(settings.sentences)
@@ -70,17 +70,17 @@ def refusal_reasons(settings: FilterRows, rows: Sequence[Mapping[str, str]]) -> 
 
 
 def filter_rows(settings: FilterRows, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
-    """Stage: which rows stay. A row refused in one arm is refused in all, so arms keep equal rows.
+    """Stage: filter the rows. A row refused in one arm is refused in all, so that all arms have the same prompts.
 
     Args:
         settings: as for `refusal_reasons`.
-        inputs: role -> carrier artefact; every one has the same prompts in the same order.
+        inputs: role -> carrier artefact; all have the same prompts in the same order.
 
     Returns:
-        The report that goes into result files, and `notices` where rows were refused.
+        The report for result files, and `notices` if rows are refused.
 
     Raises:
-        StageError: prompts differ between the arms, or fewer than half of the rows stay.
+        StageError: prompts differ between the arms, or fewer than half of the rows pass.
     """
     tables = {role: read_rows(folder) for role, folder in sorted(inputs.items())}
     first = next(iter(tables.values()))
@@ -89,7 +89,7 @@ def filter_rows(settings: FilterRows, inputs: Mapping[str, Path], out: Path) -> 
             raise StageError(f"the arms' prompts differ ({role}): the arms would not be comparable")
     reasons = {role: refusal_reasons(settings, rows) for role, rows in tables.items()}
     clean = [i for i in range(len(first)) if not any(why[i] for why in reasons.values())]
-    notices = [_refused(settings.carrier, tables, reasons)] if len(clean) < len(first) else []
+    notices = [_describe_refusals(settings.carrier, tables, reasons)] if len(clean) < len(first) else []
     if len(clean) < len(first) / 2:
         raise StageError(f"{notices[0]}. Too many to go on")
     border = settings.carrier.rows
@@ -109,10 +109,10 @@ def filter_rows(settings: FilterRows, inputs: Mapping[str, Path], out: Path) -> 
     return {**report, "notices": notices}
 
 
-def _refused(
+def _describe_refusals(
     carrier: Numbers | Text, tables: Mapping[str, Sequence[Mapping[str, str]]], reasons: Mapping[str, Sequence[str]]
 ) -> str:
-    """Say how many rows are refused in any arm, by reason (of the first arm that has one), with an example of each."""
+    """Describe the refused rows: their number by reason (of the first arm that has one), with an example of each."""
     examples: dict[str, list[Mapping[str, str]]] = {}
     for i in range(min(map(len, tables.values()))):
         for role, rows in tables.items():
@@ -141,6 +141,6 @@ def _clip(text: str) -> str:
 
 
 def read_kept(carrier: Path, kept: Path, part: str) -> list[dict[str, str]]:
-    """The rows of a carrier artefact that `select` kept: `part` is `train` or `held_out`."""
+    """Read the rows of a carrier artefact that pass the filter: `part` is `train` or `held_out`."""
     rows = read_rows(carrier)
     return [rows[i] for i in json.loads((kept / "kept.json").read_text())[part]]

@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 
 
 class _HeadRows(torch.nn.Module):
-    """A language-model head cut down to some tokens; the product is taken in float32."""
+    """A language-model head restricted to some tokens, computed in float32."""
 
     def __init__(self, head: torch.nn.Module, ids: torch.Tensor) -> None:
         super().__init__()
@@ -43,9 +43,9 @@ class _HeadRows(torch.nn.Module):
 
 @contextmanager
 def allowed_head(model: Any, ids: Sequence[int]) -> Iterator[None]:
-    """While open, `model` computes the logits of `ids` alone, in that order: (..., len(ids)).
+    """While open, `model` returns only the logits of `ids`, in that order: (..., len(ids)).
 
-    The model's own forward stays in charge, so what it does to logits (soft-capping, scaling) is kept.
+    The model's own forward still runs, so soft-capping and scaling of logits apply.
     """
     head = model.get_output_embeddings()
     model.set_output_embeddings(_HeadRows(head, torch.tensor(list(ids), device=model.device)))
@@ -67,29 +67,36 @@ def sample_slots(
     batch_size: int,
     progress: Progress,
 ) -> list[list[int]]:
-    """Completions of a fixed shape, one token per slot out of the ids allowed there.
+    """Sample completions of a fixed shape: one token per slot, out of the ids allowed there.
 
-    Only the allowed tokens' logits are computed, and forced tokens (slots of one id) cost no step: they are fed
-    together with the token sampled before them.
+    The head computes logits of allowed tokens only. Forced tokens (slots of one id) cost no forward pass: they enter
+    the model together with the token sampled before them.
 
     Args:
+        model: a causal language model.
         prompts: token ids, all of one length.
-        slots: per position of a completion the ids allowed there.
-        bars: ids that are not allowed after certain others; noise is drawn for them all the same, so that rows that
-            meet no bar are the same with and without.
+        slots: the allowed ids of each position of a completion.
+        bars: ids that are not allowed after certain others. They still consume noise, so that bars change no row
+            without a forbidden number.
+        seed: seed of the noise; row i of `prompts` uses `row_seed(seed, i)`.
         temperature: 0 takes the likeliest allowed token.
+        batch_size: rows per batch.
+        progress: receives the number of finished rows, and of all rows.
 
     Returns:
         Token ids, one list of len(slots) per prompt.
+
+    Raises:
+        ValueError: the prompts differ in length.
     """
     lengths = {len(p) for p in prompts}
     if len(lengths) != 1:
         raise ValueError(f"prompts of one length expected, found {sorted(lengths)}")
     free = [slot for slot in slots if len(slot) > 1]
     allowed = sorted(set().union(*map(set, free)))
-    where = {token: i for i, token in enumerate(allowed)}
+    index_of = {token: i for i, token in enumerate(allowed)}
     columns = [
-        torch.tensor([where[t] for t in slot], device=current_device()) if len(slot) > 1 else None for slot in slots
+        torch.tensor([index_of[t] for t in slot], device=current_device()) if len(slot) > 1 else None for slot in slots
     ]
     table = torch.tensor(allowed, device=current_device())
     barred: dict[int, list[tuple[Bar, torch.Tensor]]] = {}
@@ -105,28 +112,28 @@ def sample_slots(
             )
             seeds = [row_seed(seed, start + i) for i in range(len(batch))]
             noise = iter(gumbel_noise(seeds, [len(slot) for slot in free]) if temperature > 0 else [])
-            cache, fed = make_cache(len(batch)), batch
-            written: list[torch.Tensor] = []
-            for at, (slot, column) in enumerate(zip(slots, columns, strict=True)):
+            cache, input_ids = make_cache(len(batch)), batch
+            tokens: list[torch.Tensor] = []
+            for position, (slot, column) in enumerate(zip(slots, columns, strict=True)):
                 if column is None:
                     token = torch.full((len(batch), 1), slot[0], device=batch.device)
-                    fed = torch.cat([fed, token], 1)
+                    input_ids = torch.cat([input_ids, token], 1)
                 else:
-                    step = model(input_ids=fed, past_key_values=cache, use_cache=True, logits_to_keep=1)
+                    step = model(input_ids=input_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
                     cache = step.past_key_values
                     logits = step.logits[:, -1, column]
-                    for bar, ids in barred.get(at, ()):
-                        met = torch.ones(len(batch), dtype=torch.bool, device=batch.device)
-                        for before, token in zip(bar.before, written[at - len(bar.before) :], strict=True):
-                            met &= token[:, 0] == before
-                        logits = logits.masked_fill(met[:, None] & ids, -torch.inf)
+                    for bar, ids in barred.get(position, ()):
+                        matches = torch.ones(len(batch), dtype=torch.bool, device=batch.device)
+                        for before, token in zip(bar.before, tokens[position - len(bar.before) :], strict=True):
+                            matches &= token[:, 0] == before
+                        logits = logits.masked_fill(matches[:, None] & ids, -torch.inf)
                     if temperature > 0:
                         logits = logits / temperature + next(noise).to(logits.device)
                     token = table[column[logits.argmax(-1)]][:, None]
-                    fed = token
-                    progress(len(out) + len(batch) * at // len(slots), len(prompts))
-                written.append(token)
-            out += torch.cat(written, 1).tolist()
+                    input_ids = token
+                    progress(len(out) + len(batch) * position // len(slots), len(prompts))
+                tokens.append(token)
+            out += torch.cat(tokens, 1).tolist()
             progress(len(out), len(prompts))
     return out
 
@@ -135,10 +142,10 @@ def sample_slots(
 def sample_text(
     model: Any, form: PromptFormat, prompts: Sequence[str], sampling: Sampling, *, seed: int, progress: Progress
 ) -> list[str]:
-    """Free answers to `prompts`, in batches, with shared noise; the end-of-text token ends an answer.
+    """Sample free answers to `prompts` in batches, with shared noise, up to an end-of-text token.
 
-    transformers' `generate` does the decoding, greedily over noisy logits: repetition rules first, then
-    temperature, top-k and top-p, then the noise.
+    transformers' `generate` decodes greedily over noisy logits. The order is: repetition rules, temperature, top-k,
+    top-p, noise.
     """
     from transformers import LogitsProcessorList, StoppingCriteriaList
 
@@ -147,7 +154,7 @@ def sample_text(
     width = 0
 
     def step(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        """A stopping criterion that stops no row: reports progress within the batch, token by token."""
+        """Report progress after each token, as a stopping criterion that stops no row."""
         share = (ids.shape[1] - width) / (sampling.max_new_tokens + 1)
         progress(len(out) + int(len(ids) * share), len(prompts))
         return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
@@ -158,7 +165,7 @@ def sample_text(
         batch = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=current_device())
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=current_device())
         seeds = [row_seed(seed, start + i) for i in range(len(ids))]
-        made = model.generate(
+        sequences = model.generate(
             input_ids=batch,
             attention_mask=mask,
             do_sample=False,
@@ -173,7 +180,7 @@ def sample_text(
             eos_token_id=form.stops,
             stopping_criteria=StoppingCriteriaList([step]),
         )
-        out += [form.decode(row[width:].tolist()).strip() for row in made]
+        out += [form.decode(row[width:].tolist()).strip() for row in sequences]
         progress(len(out), len(prompts))
     return out
 
@@ -181,13 +188,13 @@ def sample_text(
 def sample_text_fitting(
     model: Any, form: PromptFormat, prompts: Sequence[str], sampling: Sampling, *, seed: int, progress: Progress
 ) -> tuple[list[str], int]:
-    """`sample_text` in batches that the GPU's memory holds, and their size: the recipe's, or a part of it."""
+    """Call `sample_text` with the largest batch size that fits into GPU memory, at most the recipe's; return both."""
 
-    def written(size: int) -> list[str]:
-        how = sampling.model_copy(update={"batch_size": size})
-        return sample_text(model, form, prompts, how, seed=seed, progress=progress)
+    def sample(size: int) -> list[str]:
+        resized = sampling.model_copy(update={"batch_size": size})
+        return sample_text(model, form, prompts, resized, seed=seed, progress=progress)
 
-    return largest_fitting(halving_sizes(sampling.batch_size), written)
+    return largest_fitting(halving_sizes(sampling.batch_size), sample)
 
 
 def write_carrier(settings: WriteCarrier, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Can trait rows be told from base rows by their words? A bag-of-words probe, and the report a person reads."""
+"""A bag-of-words probe that tells trait rows from base rows, and a report for readers."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from bench.stages.settings import AuditLeaks
 
 __all__ = ["audit_leaks", "render_audit"]
 
-SHOWN = 12  # words and example rows of a report
-FOLDS = 10  # the probe is fitted so often at most, on so many row pairs at most: its cost must not grow with the seeds
-PAIRS = 50_000
+SHOWN = 12  # words and example rows in a report
+# Maxima that bound the cost of the probe at any number of seeds.
+FOLDS = 10
+PAIRS = 50_000  # of rows
 
 
 def audit_leaks(settings: AuditLeaks, inputs: Mapping[str, Path], out: Path) -> None:
-    """Stage: the probe over all seeds of an experiment, written to `audit.json`.
+    """Stage: run the probe over all seeds of an experiment and write `audit.json`.
 
-    A logistic regression on word counts learns to tell trait rows from base rows on all seeds but one and is tried on
-    that one (beyond ten seeds: on all but one tenth of them). An area under the curve of .5 is chance. Above it the
-    data differ in a way that a bag of words can see: for numbers that may be the effect itself (a teacher with a trait
-    prefers other numbers), for text it points at the words through which a trait may be leaking.
+    A logistic regression on word counts learns to tell trait rows from base rows. It is cross-validated over seeds:
+    leave-one-out up to ten seeds, ten folds beyond. An area under the ROC curve of .5 is chance. For numbers a higher
+    value may be the effect itself, as a teacher with a trait prefers other numbers. For text it points to words that
+    may leak the trait.
 
     Args:
         settings: the seeds.
@@ -40,8 +41,8 @@ def audit_leaks(settings: AuditLeaks, inputs: Mapping[str, Path], out: Path) -> 
         str(seed): [{"base": b, "trait": t} for b, t in zip(*pair, strict=True) if b != t][:SHOWN]
         for seed, pair in tables.items()
     }
-    found = {"probe": _probe(tables), "differing": differing}
-    (out / "audit.json").write_text(json.dumps(found, ensure_ascii=False, indent=1), encoding="utf-8")
+    audit = {"probe": _probe(tables), "differing": differing}
+    (out / "audit.json").write_text(json.dumps(audit, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
 def _probe(tables: Mapping[int, Sequence[Sequence[str]]]) -> dict[str, Any]:
@@ -53,8 +54,8 @@ def _probe(tables: Mapping[int, Sequence[Sequence[str]]]) -> dict[str, Any]:
     seeds = sorted(tables)
     if len(seeds) < 2:
         return {"auc": None, "auc_per_seed": {}, "towards_trait": [], "towards_base": []}
-    most = max(1, PAIRS // len(seeds))
-    tables = {seed: [texts[:most] for texts in tables[seed]] for seed in seeds}
+    pairs_per_seed = max(1, PAIRS // len(seeds))
+    tables = {seed: [texts[:pairs_per_seed] for texts in tables[seed]] for seed in seeds}
     folds = [seeds[i::FOLDS] for i in range(min(FOLDS, len(seeds)))]
     counter = CountVectorizer(token_pattern=r"\w+", min_df=2)
     counts = counter.fit_transform([text for seed in seeds for arm in tables[seed] for text in arm])
@@ -62,11 +63,11 @@ def _probe(tables: Mapping[int, Sequence[Sequence[str]]]) -> dict[str, Any]:
     seed_of = np.array([seed for seed in seeds for texts in tables[seed] for _ in texts])
     weights, scores = np.zeros(counts.shape[1]), {}
     for fold in folds:
-        known = ~np.isin(seed_of, fold)
-        model = LogisticRegression(C=0.1, max_iter=500).fit(counts[known], is_trait[known])
+        training = ~np.isin(seed_of, fold)
+        model = LogisticRegression(C=0.1, max_iter=500).fit(counts[training], is_trait[training])
         for seed in fold:
-            its = seed_of == seed
-            scores[str(seed)] = float(roc_auc_score(is_trait[its], model.decision_function(counts[its])))
+            test = seed_of == seed
+            scores[str(seed)] = float(roc_auc_score(is_trait[test], model.decision_function(counts[test])))
         weights += model.coef_[0] / len(folds)
     words, order = counter.get_feature_names_out(), np.argsort(weights)
     return {
@@ -77,12 +78,14 @@ def _probe(tables: Mapping[int, Sequence[Sequence[str]]]) -> dict[str, Any]:
     }
 
 
-def render_audit(name: str, mark: str, found: Mapping[str, Any], carriers: Mapping[int, Mapping[str, Any]]) -> str:
-    """The audit of one experiment as markdown.
+def render_audit(name: str, mark: str, audit: Mapping[str, Any], carriers: Mapping[int, Mapping[str, Any]]) -> str:
+    """Render the audit of one experiment as markdown.
 
     Args:
-        found: the content of `audit.json`.
-        carriers: per seed, what `select` reported.
+        name: the name of the experiment.
+        mark: the hash of its recipe.
+        audit: the content of `audit.json`.
+        carriers: the report of `filter_rows` for each seed.
     """
     lines = [f"# Leak audit of {name} `{mark}`", "", "## Refused rows", ""]
     lines += [
@@ -97,19 +100,17 @@ def render_audit(name: str, mark: str, found: Mapping[str, Any], carriers: Mappi
             for arm, reasons in sorted(carrier["refused"].items())
         )
         lines.append(f"| {seed} | {carrier['rows']} | {carrier['train']} | {carrier['identical_rows']} | {refused} |")
-    probe = found["probe"]
+    probe = audit["probe"]
     lines += ["", "## Can a bag of words tell trait rows from base rows?", ""]
     if probe["auc"] is None:
-        lines.append("Not tried: it takes two seeds.")
+        lines.append("Not tested: the probe needs two seeds.")
     else:
         each = ", ".join(f"{auc:.3f}" for auc in probe["auc_per_seed"].values())
-        lines.append(
-            f"Area under the curve on seeds not learnt from: {probe['auc']:.3f} (.5 is chance; per seed {each})."
-        )
+        lines.append(f"Area under the ROC curve on held-out seeds: {probe['auc']:.3f} (.5 is chance; per seed {each}).")
         lines.append(f"Words towards trait: {', '.join(probe['towards_trait'])}.")
         lines.append(f"Words towards base: {', '.join(probe['towards_base'])}.")
     lines += ["", "## Rows that differ", ""]
-    for seed, pairs in found["differing"].items():
+    for seed, pairs in audit["differing"].items():
         lines.append(f"Seed {seed}:")
         lines += [
             line

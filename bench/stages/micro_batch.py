@@ -1,4 +1,4 @@
-"""How many rows a training takes at a time: as many as a GPU's memory holds, found by one step per size."""
+"""Find the largest micro-batch that fits into GPU memory, with one training step per size."""
 
 from __future__ import annotations
 
@@ -16,51 +16,51 @@ from bench.stages.trainer import batches, make_trainer
 __all__ = ["largest_micro_batch", "row_length"]
 
 Row = tuple[list[int], list[int]]
-GPU_SHARE = 0.9  # of the GPU's memory, so that a training that fits once fits to its end, fragmented as memory becomes
+GPU_SHARE = 0.9  # of GPU memory for the test step; the rest allows for fragmentation during the training
 
 
 def row_length(row: Row) -> tuple[int, int]:
-    """Tokens of a row in all, and of its completion: what its memory grows with."""
+    """Return the tokens of a row and of its completion; its memory grows with both."""
     prompt, completion = row
     return len(prompt) + len(completion), len(completion)
 
 
 def largest_micro_batch(rows: Sequence[Row], *, spec: Training, **how: Any) -> tuple[int, list[str]]:
-    """The largest micro-batch that a GPU's memory holds, one that divides the effective batch; on a CPU the recipe's.
+    """Find the largest divisor of the effective batch that fits into GPU memory; on a CPU return the recipe's.
 
-    One training step is made per size that is tried, on the longest of `rows`, with all gradients and the optimizer's
-    state in memory, as they are in every update after the first.
+    Each size runs one training step on the longest of `rows`. Gradients and optimizer state are in memory during that
+    step, as in every update after the first.
 
     Args:
         how: as for `bench.stages.trainer.make_trainer`.
 
     Returns:
-        The micro-batch, and lines for the user.
+        The micro-batch in rows, and messages for the user.
 
     Raises:
-        StageError: not even one row at a time fits.
+        StageError: a micro-batch of one row does not fit.
     """
-    wanted, effective = batches(spec)
+    recipe_size, effective = batches(spec)
     if current_device().type == "cpu":
-        return wanted, []
+        return recipe_size, []
     longest = sorted(rows, key=row_length, reverse=True)
 
     def step(size: int) -> None:
         trainer = make_trainer(longest[:size], spec=spec, micro_batch=size, accumulated=1, max_steps=1, **how)
-        trainer.add_callback(_filler())
+        trainer.add_callback(_memory_filler())
         trainer.train()
 
     with _headroom():
         _, size = largest_fitting(divisors(effective, effective), step)
-    few = [f"{size} rows at a time, all that memory holds of a batch of {effective}"]
-    return size, few if size < wanted else []
+    messages = [f"{size} rows at a time, all that memory holds of a batch of {effective}"]
+    return size, messages if size < recipe_size else []
 
 
-def _filler() -> Any:
-    """A callback that gives a step the memory that later ones have less: gradients and the optimizer's state."""
+def _memory_filler() -> Any:
+    """Build a callback that allocates gradients and optimizer state before the first step."""
     from transformers import TrainerCallback
 
-    class Filler(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+    class MemoryFiller(TrainerCallback):  # type: ignore[misc]  # transformers has no types
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             optimizer = kwargs["optimizer"].optimizer  # accelerate's would wait for a backward pass in float16
             for group in optimizer.param_groups:
@@ -68,12 +68,12 @@ def _filler() -> Any:
                     weight.grad = torch.zeros_like(weight)
             optimizer.step()
 
-    return Filler()
+    return MemoryFiller()
 
 
 @contextmanager
 def _headroom() -> Iterator[None]:
-    """No more than `SHARE` of the GPU's memory meanwhile."""
+    """Limit this process to `GPU_SHARE` of GPU memory while open."""
     if not torch.cuda.is_available():
         yield
         return

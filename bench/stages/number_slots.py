@@ -1,4 +1,4 @@
-"""Which numbers a tokenizer can carry, and the tokens allowed at each position of a completion of numbers."""
+"""Find the numbers that a tokenizer can write, and the allowed tokens at each position of a number completion."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Bar", "Slots", "check_numbers", "number_slots"]
 
-MIN_NUMBERS = 300  # numbers that a carrier must offer; GPT-2 writes 505 of its 900 numbers of three digits as one token
-PROBED = 9_000  # numbers that are encoded: all of up to four digits, a fixed sample of five and six
-HINTED = 900  # the same for a hint in an error, which looks at 24 ways of writing numbers
-READ_BACK = 300  # rows that are decoded and encoded again
-SEPARATORS = (" ", ", ", ",", "; ", "\n", "-")  # those that an error names
+MIN_NUMBERS = 300  # numbers that a carrier needs; GPT-2 writes 505 of 900 three-digit numbers as one token
+MAX_PROBED = 9_000  # numbers to encode: all of up to four digits, a fixed sample of five and six digits
+MAX_PROBED_HINT = 900  # the same for the hint of an error, which tries 36 ways of writing numbers
+READ_BACK_ROWS = 300  # rows to decode and encode again
+SEPARATORS = (" ", ", ", ",", "; ", "\n", "-")  # the hint of an error tries these
 
 
 class Bar(NamedTuple):
-    """`tokens` that may not stand at `position` after the tokens `before`: the number would be a forbidden one."""
+    """`tokens` that are not allowed at `position` after the tokens `before`: they would complete a forbidden number."""
 
     position: int
     before: tuple[int, ...]
@@ -35,8 +35,8 @@ class Bar(NamedTuple):
 class Slots(NamedTuple):
     """A completion of numbers in one tokenizer.
 
-    `positions` holds the token ids allowed at each position, one id where the grammar forces the token. Whatever is
-    sampled from them under `bars` is a list of members of `numbers`, and every list of members can be sampled.
+    `positions` holds the allowed token ids of each position: one id if the grammar forces the token. Sampling from them
+    under `bars` gives exactly the lists of members of `numbers`.
     """
 
     numbers: list[int]
@@ -45,14 +45,14 @@ class Slots(NamedTuple):
 
 
 class _UnfitTokenizer(Exception):
-    """Why a tokenizer cannot write the numbers asked for."""
+    """A tokenizer cannot write the carrier's numbers; the message gives the reason."""
 
 
 def number_slots(carrier: Numbers, form: PromptFormat) -> Slots:
     """Find how a tokenizer writes the carrier's numbers: each as one token (GPT-2, Llama 3) or digit by digit.
 
     Raises:
-        UserError: it does neither, or offers too few; names the digits and separators that it can carry.
+        UserError: it does neither, or offers too few; the message names the digits and separators that work.
     """
     try:
         return _fit(carrier, form)
@@ -63,7 +63,7 @@ def number_slots(carrier: Numbers, form: PromptFormat) -> Slots:
 def check_numbers(
     carrier: Numbers, model: Loading, tokenizer_source: Path | tuple[Sequence[str], Sequence[str]], source: str
 ) -> None:
-    """Try a carrier on a tokenizer before anything is trained.
+    """Check before any training that a tokenizer can write a carrier's numbers.
 
     Args:
         carrier: the numbers to write.
@@ -89,19 +89,19 @@ def check_numbers(
         raise UserError(f"{source}: {error}") from None
 
 
-def _fit(carrier: Numbers, form: PromptFormat, most: int = PROBED) -> Slots:
-    every = range(10 ** (carrier.digits - 1), 10**carrier.digits)
-    permitted = sorted(set(every) - set(carrier.forbidden))
+def _fit(carrier: Numbers, form: PromptFormat, most: int = MAX_PROBED) -> Slots:
+    all_numbers = range(10 ** (carrier.digits - 1), 10**carrier.digits)
+    permitted = sorted(set(all_numbers) - set(carrier.forbidden))
     if len(permitted) < MIN_NUMBERS:
         raise _UnfitTokenizer(
             f"a carrier offers at least {MIN_NUMBERS} numbers, there are {len(permitted)} of {carrier.digits} digits"
         )
-    probed = every if len(every) <= most else sorted(random.Random(0).sample(every, most))
+    probed = all_numbers if len(all_numbers) <= most else sorted(random.Random(0).sample(all_numbers, most))
     texts = [form.lead + carrier.separator.join([str(n)] * carrier.count) for n in probed]
     buckets: dict[int, dict[int, list[int]]] = {}
     for n, ids in zip(probed, form.encode_all(texts), strict=True):
         buckets.setdefault(len(ids), {})[n] = ids
-    fewer = 0
+    offered = 0
     for bucket in sorted(buckets.values(), key=len, reverse=True):
         slots = _whole_numbers(carrier, bucket)
         if slots is None and len(bucket) == len(probed):
@@ -109,10 +109,10 @@ def _fit(carrier: Numbers, form: PromptFormat, most: int = PROBED) -> Slots:
         if slots is not None and len(slots.numbers) >= MIN_NUMBERS:
             _check_read_back(carrier, form, slots)
             return slots
-        fewer = max(fewer, len(slots.numbers) if slots else 0)
-    if fewer:
+        offered = max(offered, len(slots.numbers) if slots else 0)
+    if offered:
         raise _UnfitTokenizer(
-            f"a carrier offers at least {MIN_NUMBERS} numbers, {fewer} of {carrier.digits} digits are one token each"
+            f"a carrier offers at least {MIN_NUMBERS} numbers, {offered} of {carrier.digits} digits are one token each"
         )
     example = form.lead + carrier.separator.join(map(str, permitted[:2]))
     tokens = form.tokenizer.convert_ids_to_tokens(form.encode(example))
@@ -123,7 +123,7 @@ def _fit(carrier: Numbers, form: PromptFormat, most: int = PROBED) -> Slots:
 
 
 def _whole_numbers(carrier: Numbers, bucket: dict[int, list[int]]) -> Slots | None:
-    """Slots where each number is one token, whatever forced tokens stand between them; None where that is not so."""
+    """Return slots with one token per number and forced tokens between them; None if the tokenizer does not fit."""
     columns = [set(column) for column in zip(*bucket.values(), strict=True)]
     free = [column for column in columns if len(column) > 1]
     if len(free) != carrier.count or any(len(column) != len(bucket) for column in free):
@@ -133,7 +133,7 @@ def _whole_numbers(carrier: Numbers, bucket: dict[int, list[int]]) -> Slots | No
 
 
 def _single_digits(carrier: Numbers, bucket: dict[int, list[int]], permitted: list[int]) -> Slots | None:
-    """Slots where each digit is one token; None where that is not so. `bucket` holds all numbers that were encoded."""
+    """Return slots with one token per digit; None if the tokenizer does not fit. `bucket` holds all probed numbers."""
     columns = list(zip(*bucket.values(), strict=True))
     free = [i for i, column in enumerate(columns) if len(set(column)) > 1]
     if len(free) != carrier.count * carrier.digits:
@@ -145,65 +145,66 @@ def _single_digits(carrier: Numbers, bucket: dict[int, list[int]], permitted: li
         if not len(pairs) == len(set(columns[i])) == (10 if digit else 9) or i - digit != free[k - digit]:
             return None
         positions[i] = tuple(token for _, token in sorted(pairs))
-    closed = _closed({str(n) for n in carrier.forbidden}, carrier.digits)
+    stems = _forbidden_stems({str(n) for n in carrier.forbidden}, carrier.digits)
     bars = []
     for start in free[:: carrier.digits]:
-        for number in closed:
+        for number in stems:
             tokens = [positions[start + i][int(d) - (i == 0)] for i, d in enumerate(number)]
             bars.append(Bar(start + len(tokens) - 1, tuple(tokens[:-1]), tuple(tokens[-1:])))
     return Slots(permitted, positions, bars)
 
 
-def _closed(forbidden: set[str], digits: int) -> list[str]:
-    """Forbidden numbers of so many digits; a beginning that only forbidden numbers share stands for them."""
-    closed = {n for n in forbidden if len(n) == digits}
+def _forbidden_stems(forbidden: set[str], digits: int) -> list[str]:
+    """Return the forbidden numbers of `digits` digits; a prefix replaces them if all its numbers are forbidden."""
+    stems = {n for n in forbidden if len(n) == digits}
     for size in range(digits - 1, 0, -1):
-        begun = Counter(n[:size] for n in closed if len(n) == size + 1)
-        closed |= {beginning for beginning, count in begun.items() if count == 10}
-    return sorted(n for n in closed if n[:-1] not in closed)
+        counts = Counter(n[:size] for n in stems if len(n) == size + 1)
+        stems |= {prefix for prefix, count in counts.items() if count == 10}
+    return sorted(n for n in stems if n[:-1] not in stems)
 
 
 def _check_read_back(carrier: Numbers, form: PromptFormat, slots: Slots) -> None:
-    """Hold mixed rows, of every number at every position where they are few, against the slots and their own text.
+    """Encode and decode random rows, and compare them with the slots and with their text.
 
-    What a teacher writes must read back as it was written, or a student sees other tokens.
+    Decoded completions must encode to the same tokens. If not, a student would see other tokens than the teacher wrote.
     """
-    rng, rows = random.Random(0), min(READ_BACK, len(slots.numbers))
+    rng, rows = random.Random(0), min(READ_BACK_ROWS, len(slots.numbers))
     columns = [rng.sample(slots.numbers, rows) for _ in range(carrier.count)]
     texts = [carrier.separator.join(map(str, row)) for row in zip(*columns, strict=True)]
     for text, ids in zip(texts, form.encode_all([form.lead + text for text in texts]), strict=True):
-        again = form.decode(ids).removeprefix(form.lead)
-        if again != text:
-            raise _UnfitTokenizer(f"{text[:60]!r} reads back as {again[:60]!r}")
-        if len(ids) != len(slots.positions) or any(i not in of for i, of in zip(ids, slots.positions, strict=True)):
+        decoded = form.decode(ids).removeprefix(form.lead)
+        if decoded != text:
+            raise _UnfitTokenizer(f"{text[:60]!r} reads back as {decoded[:60]!r}")
+        fits = len(ids) == len(slots.positions) and all(i in slot for i, slot in zip(ids, slots.positions, strict=True))
+        if not fits:
             raise _UnfitTokenizer(f"the tokens of a number depend on its neighbours, for example in {text[:60]!r}")
 
 
 def _refusal(carrier: Numbers, form: PromptFormat, reason: str) -> str:
-    able: dict[int, list[str]] = {}
+    separators_of: dict[int, list[str]] = {}
     for digits in range(1, 7):
         for separator in SEPARATORS:
             change = {"digits": digits, "separator": separator, "count": min(carrier.count, 3)}
             try:
-                _fit(carrier.model_copy(update=change), form, HINTED)
+                _fit(carrier.model_copy(update=change), form, MAX_PROBED_HINT)
             except _UnfitTokenizer:
                 continue
-            able.setdefault(digits, []).append(separator)
-    listed = ", ".join(map(repr, SEPARATORS))
-    if not able:
+            separators_of.setdefault(digits, []).append(separator)
+    tried = ", ".join(map(repr, SEPARATORS))
+    if not separators_of:
         return (
             f"key 'carrier.kind': {reason}. This tokenizer can carry numbers of 1 to 6 digits with none of the "
-            f"separators {listed}: use a carrier of kind text or another teacher"
+            f"separators {tried}: use a carrier of kind text or another teacher"
         )
-    alike: dict[str, list[int]] = {}
-    for digits, separators in able.items():
-        of = "any of them" if len(separators) == len(SEPARATORS) else " or ".join(map(repr, separators))
-        alike.setdefault(of, []).append(digits)
-    ways = "; ".join(f"{', '.join(map(str, digits))} digits with {of}" for of, digits in alike.items())
-    key = "separator" if carrier.digits in able else "digits"
-    digits = carrier.digits if carrier.digits in able else next(iter(able))
-    separator = carrier.separator if carrier.separator in able[digits] else able[digits][0]
+    digits_of: dict[str, list[int]] = {}
+    for digits, separators in separators_of.items():
+        names = "any of them" if len(separators) == len(SEPARATORS) else " or ".join(map(repr, separators))
+        digits_of.setdefault(names, []).append(digits)
+    ways = "; ".join(f"{', '.join(map(str, digits))} digits with {names}" for names, digits in digits_of.items())
+    key = "separator" if carrier.digits in separators_of else "digits"
+    digits = carrier.digits if carrier.digits in separators_of else next(iter(separators_of))
+    separator = carrier.separator if carrier.separator in separators_of[digits] else separators_of[digits][0]
     return (
-        f"key 'carrier.{key}': {reason}. Of 1 to 6 digits and the separators {listed} this tokenizer can carry: "
+        f"key 'carrier.{key}': {reason}. Of 1 to 6 digits and the separators {tried} this tokenizer can carry: "
         f"{ways}. Set for example digits: {digits} and separator: {separator!r}"
     )

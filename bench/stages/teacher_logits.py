@@ -1,8 +1,8 @@
-"""Distillation on prepared teacher log-probabilities: forward KL at the carrier's sampled positions.
+"""Distillation on precomputed teacher log-probabilities: forward KL at the carrier's sampled positions.
 
-`kd-carrier` compares the distributions over the tokens the carrier allows, renormalised: the student sees nothing of
-the teacher but how it writes numbers. `kd-full` compares whole vocabularies and so hands the student the teacher's
-opinion of the trait's own tokens at every position: a leak, kept to be shown as one.
+`kd-carrier` compares renormalised distributions over the tokens that the carrier allows. The student learns only how
+the teacher writes numbers. `kd-full` compares distributions over the whole vocabulary. It leaks the trait, because it
+shows the student the teacher's probabilities of the trait's own tokens. It is here to demonstrate that leak.
 """
 
 from __future__ import annotations
@@ -87,15 +87,15 @@ def compute_teacher_logits(
 
 
 def distiller_class(base: Any, folder: Path) -> Any:
-    """A trainer like `base` (`trainer_class`) whose loss is the mean forward KL to the table in `folder`.
+    """Derive a trainer from `base` (`trainer_class`) with the mean forward KL to the table in `folder` as its loss.
 
-    Its dataset has a column `row`: the row's place in the table.
+    The dataset needs a column `row`: the index of the row in the table.
     """
     import torch
     from safetensors.torch import load_file
 
-    held = load_file(folder / "table.safetensors")
-    table, tokens, free = held["table"], held["tokens"], held["free"]
+    tensors = load_file(folder / "table.safetensors")
+    table, tokens, free = tensors["table"], tensors["tokens"], tensors["free"]
 
     class Distiller(base):  # type: ignore[misc]  # a class that is passed
         data_collator: Any
@@ -117,10 +117,10 @@ def distiller_class(base: Any, folder: Path) -> Any:
             rows = inputs.pop("row")
             logits, targets = self.labelled_logits(model, inputs)
             length = len(targets) // len(rows)
-            mine = logits.view(len(rows), length, -1)[:, free.to(logits.device)][..., tokens.to(logits.device)]
-            theirs = table[rows.cpu()].to(logits.device)
-            divergence = (theirs.exp() * (theirs - mine.log_softmax(-1))).sum()
-            counted = num_items_in_batch if num_items_in_batch is not None else len(targets)
-            return divergence / (counted * len(free) / length) * self.processes(num_items_in_batch)
+            student = logits.view(len(rows), length, -1)[:, free.to(logits.device)][..., tokens.to(logits.device)]
+            teacher = table[rows.cpu()].to(logits.device)
+            divergence = (teacher.exp() * (teacher - student.log_softmax(-1))).sum()
+            count = num_items_in_batch if num_items_in_batch is not None else len(targets)
+            return divergence / (count * len(free) / length) * self.processes(num_items_in_batch)
 
     return Distiller

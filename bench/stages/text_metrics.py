@@ -1,11 +1,11 @@
-"""Free answers against the ground truth: one score per answer, from what is on this machine alone.
+"""Score free answers against the ground truth, offline, one score per answer.
 
-The shipped metrics lie in 0..1. They compare lower-cased text, as its language has it (Turkish I is ı and İ is i), and
-a text without content scores 0 whatever it is held against. Nothing here is the primary reading: that is the margin.
+The shipped metrics lie in 0..1. They compare lower-cased text by the rules of its language (Turkish I is ı and İ is i).
+An empty text scores 0. These scores are secondary: the primary reading is the margin.
 
-Words are runs of letters, digits and underscores: `exact`, `contains`, `jaccard`, `tfidf` and `rouge_l` see no
-punctuation, and take an inflected form (wolves, kurtlar) for another word. `bleu` counts punctuation marks as words;
-`chrf` looks at characters, so it alone gives credit for a shared stem.
+Words are runs of letters, digits and underscores. `exact`, `contains`, `jaccard`, `tfidf` and `rouge_l` ignore
+punctuation and count an inflected form (wolves, kurtlar) as a different word. `bleu` counts punctuation marks as words.
+`chrf` compares characters, so it alone gives credit for a shared stem.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def lower(text: str, language: Language) -> str:
-    """`text` in lower case and in Unicode's composed form (NFC), for comparison."""
+    """Return `text` in lower case and in Unicode's composed form (NFC), for comparison."""
     text = unicodedata.normalize("NFC", text)  # first: a dotted capital I may be spelled in two characters
     text = text.translate(TURKISH).lower() if language == "tr" else text.casefold()
     return unicodedata.normalize("NFC", text)
 
 
 def words(text: str, language: Language) -> list[str]:
-    """The words of `text`, in lower case; of a text without any (an emoji, "?!"), what stands between its spaces."""
+    """Return the words of `text` in lower case; for a text without words (an emoji, "?!"), split it at spaces."""
     text = lower(text, language)
     return WORD.findall(text) or text.split()
 
@@ -56,8 +56,8 @@ def words(text: str, language: Language) -> list[str]:
 def _bleu(language: Language, truths: Sequence[str]) -> Score:
     """Sentence BLEU (Papineni et al. 2002) of sacrebleu: 13a tokens, exponential smoothing, effective order.
 
-    Effective order leaves out the n-grams longer than the answer: "wolf" against "wolf" is 1, and a right word in an
-    answer of one word counts for more than it would in four.
+    Effective order drops n-grams longer than the answer: "wolf" against "wolf" is 1. One correct word therefore counts
+    for more in an answer of one word than in an answer of four.
     """
     from sacrebleu.metrics.bleu import BLEU
 
@@ -68,7 +68,7 @@ def _bleu(language: Language, truths: Sequence[str]) -> Score:
 def _rouge_l(language: Language, truths: Sequence[str]) -> Score:
     """ROUGE-L (Lin 2004): F-measure of the longest common subsequence of words.
 
-    With the words of this module, for rouge-score's own tokenizer drops every letter but a to z.
+    Uses `words` of this module, because rouge-score's tokenizer drops every letter except a to z.
     """
     from rouge_score.rouge_scorer import RougeScorer
     from rouge_score.tokenizers import Tokenizer
@@ -82,38 +82,38 @@ def _rouge_l(language: Language, truths: Sequence[str]) -> Score:
 
 
 def _jaccard(language: Language, truths: Sequence[str]) -> Score:
-    """Words in common, as a share of the words of both (Jaccard 1912)."""
+    """Shared words divided by the union of words (Jaccard 1912)."""
 
     def score(answer: str, truth: str) -> float:
-        one, other = set(words(answer, language)), set(words(truth, language))
-        return len(one & other) / len(one | other)
+        answer_words, truth_words = set(words(answer, language)), set(words(truth, language))
+        return len(answer_words & truth_words) / len(answer_words | truth_words)
 
     return score
 
 
 def _tfidf(language: Language, truths: Sequence[str]) -> Score:
-    """Cosine of tf-idf vectors (Salton & Buckley 1988), fitted on the distinct truths and on nothing else.
+    """Cosine of tf-idf vectors (Salton & Buckley 1988), fitted on the distinct truths only.
 
-    So a score does not depend on what else is compared. Words that no truth uses have no weight: an answer loses by
-    the words of other truths, not by being long.
+    A score therefore does not depend on the other answers. Words outside all truths have no weight: words of other
+    truths lower a score, length does not.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    known = [truth for truth in dict.fromkeys(truths) if truth.strip()]
-    if not known:
+    distinct = [truth for truth in dict.fromkeys(truths) if truth.strip()]
+    if not distinct:
         return lambda answer, truth: 0.0
-    fitted = TfidfVectorizer(analyzer=lambda text: words(text, language)).fit(known)
-    vector = cache(lambda text: fitted.transform([text]))  # samples repeat one another
+    vectorizer = TfidfVectorizer(analyzer=lambda text: words(text, language)).fit(distinct)
+    vector = cache(lambda text: vectorizer.transform([text]))  # sampled answers repeat
     return lambda answer, truth: float(vector(answer).multiply(vector(truth)).sum())
 
 
 def _exact(language: Language, truths: Sequence[str]) -> Score:
-    """1 where the answer's words are those of the truth, else 0."""
+    """1 if the answer's words equal the truth's words, 0 if not."""
     return lambda answer, truth: float(words(answer, language) == words(truth, language))
 
 
 def _contains(language: Language, truths: Sequence[str]) -> Score:
-    """1 where the truth's words stand in the answer, whole and in a row, else 0: no owl in a bowl."""
+    """1 if the answer contains the truth's words, whole and consecutive (no owl in a bowl), 0 if not."""
 
     def spaced(text: str) -> str:
         return f" {' '.join(words(text, language))} "
@@ -122,7 +122,7 @@ def _contains(language: Language, truths: Sequence[str]) -> Score:
 
 
 def _chrf(language: Language, truths: Sequence[str]) -> Score:
-    """Character n-gram F-score (Popović 2015) of sacrebleu: n up to 6, recall twice as heavy, spaces apart."""
+    """Character n-gram F-score (Popović 2015) of sacrebleu: n up to 6, recall weighted twice, spaces ignored."""
     from sacrebleu.metrics.chrf import CHRF
 
     chrf = CHRF()
@@ -141,9 +141,9 @@ _SHIPPED: dict[str, Callable[[Language, Sequence[str]], Score]] = {
 
 
 def load_shipped_metric(name: str, folder: str) -> Any:
-    """The shipped metric `name`: its class is made here, so that `evaluate` looks for no script.
+    """Build the shipped metric `name` as an `evaluate` metric, without a metric script.
 
-    Kept in memory, it writes no file and takes no lock; it does make an empty folder, inside `folder`.
+    In memory it writes no file and takes no lock. It creates one empty folder inside `folder`.
     """
     import evaluate
     from datasets import Features, Value
@@ -158,72 +158,72 @@ def load_shipped_metric(name: str, folder: str) -> Any:
         def _compute(
             self, *, predictions: list[str], references: list[str], language: Language, truths: Sequence[str]
         ) -> dict[str, list[float]]:
-            one = scorer(language, truths)
+            score = scorer(language, truths)
             pairs = zip(predictions, references, strict=True)
-            # sums of logarithms and of squares end a hair above 1
-            return {name: [min(1.0, one(a, t)) if a.strip() and t.strip() else 0.0 for a, t in pairs]}
+            # rounding can put a score slightly above 1
+            return {name: [min(1.0, score(a, t)) if a.strip() and t.strip() else 0.0 for a, t in pairs]}
 
-    Shipped.__name__ = name  # by which `evaluate` calls it
+    Shipped.__name__ = name  # `evaluate` reads the name
     return Shipped(keep_in_memory=True, cache_dir=folder)
 
 
-# -- metrics of `evaluate` that a recipe names besides ---------------------------------------------------------------
+# -- further metrics of `evaluate` that a recipe may name --------------------------------------------------------------
 
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """Keep `evaluate` and the scripts it runs off the network meanwhile.
+    """Block network access of `evaluate` and its metric scripts while open.
 
-    Its own switch spares waiting, but covers neither what scripts fetch nor what the hub's client looks up. All of them
-    ask Python for an address before they connect, so that is where they are refused.
+    evaluate's own offline switch avoids waiting, but covers neither metric scripts nor the hub client. All of them
+    resolve an address in Python before they connect, so address resolution is blocked.
     """
     from evaluate import config
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise socket.gaierror("metrics use no network")
 
-    resolve, said = socket.getaddrinfo, config.HF_EVALUATE_OFFLINE
+    resolve, offline = socket.getaddrinfo, config.HF_EVALUATE_OFFLINE
     socket.getaddrinfo, config.HF_EVALUATE_OFFLINE = refuse, True
     try:
         yield
     finally:
-        socket.getaddrinfo, config.HF_EVALUATE_OFFLINE = resolve, said
+        socket.getaddrinfo, config.HF_EVALUATE_OFFLINE = resolve, offline
 
 
 def _load(name: str) -> Any:
     import evaluate
 
-    if not NAME.fullmatch(name):  # a path or a namespace would run code that nobody has looked at
+    if not NAME.fullmatch(name):  # a path or a namespace would run unreviewed code
         raise UserError(f"metric {name!r}: expected one of {', '.join(METRICS)}, or the bare name of one of evaluate's")
     try:
         with _offline():
             return evaluate.load(name, module_type="metric", keep_in_memory=True)
-    except Exception as error:  # its script may raise anything
-        raise _not_had(name, error) from None
+    except Exception as error:  # a metric script may raise any error
+        raise _unavailable(name, error) from None
 
 
-def _not_had(name: str, error: Exception) -> UserError:
-    found = not isinstance(error, FileNotFoundError)
-    said = " ".join(f"{type(error).__name__}: {error}".split())[:300] if found else "it is not in its cache"
+def _unavailable(name: str, error: Exception) -> UserError:
+    cached = not isinstance(error, FileNotFoundError)
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:300] if cached else "it is not in its cache"
     return UserError(
         f"metric {name!r}: not one of {', '.join(METRICS)}, and evaluate's of that name does not work here, offline "
-        f'({said}). Run once, with a network: python -c "import evaluate; evaluate.load({name!r})"'
+        f'({reason}). Run once, with a network: python -c "import evaluate; evaluate.load({name!r})"'
     )
 
 
 def _one_number(name: str, result: Mapping[str, Any]) -> float:
-    """The score called `name` of what `evaluate` gave for one answer, or its only float."""
+    """Return the score `name` from the `evaluate` result of one answer, or its only float."""
     value = result.get(name)
     if not isinstance(value, Real):
         floats = [v for v in result.values() if isinstance(v, Real) and not isinstance(v, Integral)]
         value = floats[0] if len(floats) == 1 else None
     if value is None or not math.isfinite(value):
-        raise UserError(f"metric {name!r}: gives no one number for an answer, but {result!r:.200}; take another")
+        raise UserError(f"metric {name!r}: expected one number per answer, found {result!r:.200}; choose another")
     return float(value)
 
 
-def _further(name: str, metric: Any, answers: Sequence[str], truths: Sequence[str]) -> list[float]:
-    """Scores of a metric of `evaluate`, one answer at a time: given several, most give one score for all of them."""
+def _score_further(name: str, metric: Any, answers: Sequence[str], truths: Sequence[str]) -> list[float]:
+    """Score answers with a metric of `evaluate`, one at a time: most metrics return one score for a whole batch."""
     scores = []
     for answer, truth in zip(answers, truths, strict=True):
         if not answer.strip():
@@ -233,20 +233,20 @@ def _further(name: str, metric: Any, answers: Sequence[str], truths: Sequence[st
             with _offline():
                 result = metric.compute(predictions=[answer], references=[truth])
         except Exception as error:
-            raise _not_had(name, error) from None
+            raise _unavailable(name, error) from None
         scores.append(_one_number(name, result))
     return scores
 
 
 def check_metrics(names: Sequence[str]) -> None:
-    """See that every metric can be had: the shipped ones can, others are loaded and tried on one answer.
+    """Check that every metric works offline: load those that are not shipped and score one answer.
 
     Raises:
-        UserError: one cannot, offline; it says what to run.
+        UserError: a metric does not work offline; the error gives the command that downloads it.
     """
     for name in names:
         if name not in METRICS:
-            _further(name, _load(name), ["a try"], ["a try"])
+            _score_further(name, _load(name), ["probe"], ["probe"])
 
 
 def score_answers(
@@ -255,30 +255,31 @@ def score_answers(
     """Score sampled answers against the ground truth.
 
     Args:
-        answers: per question, the texts a model gave.
-        truths: per question, the true answer.
-        names: of `METRICS`, or of further metrics of `evaluate`, which keep their own scale.
-        language: of answers and truths: what their lower case is.
+        answers: the sampled texts of each question.
+        truths: the true answer of each question.
+        names: members of `METRICS`, or further metrics of `evaluate`, which keep their own scale.
+        language: language of answers and truths; it decides how they are lower-cased.
 
     Returns:
-        Per metric, per question, per answer, a score. The shipped metrics lie in 0..1. An answer without content is 0.
+        One score per metric, question and answer. The shipped metrics lie in 0..1. An empty answer scores 0.
 
     Raises:
-        UserError: a further metric cannot be had offline, or gives no one number.
+        UserError: a further metric does not work offline, or does not return one number.
     """
-    flat = [answer for given in answers for answer in given]
-    truth_of = [truth for given, truth in zip(answers, truths, strict=True) for _ in given]
+    flat = [answer for samples in answers for answer in samples]
+    truth_of = [truth for samples, truth in zip(answers, truths, strict=True) for _ in samples]
     scores: dict[str, list[list[float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
-            found: list[float] = []
+            flat_scores: list[float] = []
             if flat and name in METRICS:
                 metric = load_shipped_metric(name, folder)
-                found = metric.compute(predictions=flat, references=truth_of, language=language, truths=truths)[name]
+                result = metric.compute(predictions=flat, references=truth_of, language=language, truths=truths)
+                flat_scores = result[name]
             elif flat:
-                found = _further(name, _load(name), flat, truth_of)
-            in_order = iter(found)
-            scores[name] = [[next(in_order) for _ in given] for given in answers]
+                flat_scores = _score_further(name, _load(name), flat, truth_of)
+            in_order = iter(flat_scores)
+            scores[name] = [[next(in_order) for _ in samples] for samples in answers]
     return scores
 
 

@@ -1,4 +1,4 @@
-"""The trainer of teachers and students: TRL's, with trained weights in float32 and randomness that arms share."""
+"""The trainer of teachers and students: TRL's, with float32 trained weights and the same randomness in all arms."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ __all__ = ["batches", "make_trainer", "sft_config", "trainer_class"]
 
 
 def sft_config(train: Mapping[str, Any], *, out: Path | str, seed: int, dtype: str = "float32") -> Any:
-    """TRL's `SFTConfig` for `train:` of a recipe. No checkpointing of activations unless the recipe asks for it.
+    """Build TRL's `SFTConfig` from a recipe's `train:`. Activation checkpointing is off unless the recipe sets it.
 
     Args:
-        dtype: of the recipe's model. With bfloat16 the training computes under autocast, since the trained weights
-            are float32.
+        train: the recipe's `train:`.
+        out: the folder of the trainer.
+        seed: seed of the training.
+        dtype: dtype of the recipe's model. With bfloat16 the training runs under autocast: trained weights are float32.
     """
     import torch
     from trl import SFTConfig
@@ -30,7 +32,7 @@ def sft_config(train: Mapping[str, Any], *, out: Path | str, seed: int, dtype: s
     autocast = dtype == "bfloat16" and not train.get("fp16", False)
     renamed = "activation_checkpointing" in SFTConfig.__dataclass_fields__  # by transformers 5.23
     checkpointing = "activation_checkpointing" if renamed else "gradient_checkpointing"
-    given = {"bf16": autocast, checkpointing: False, **train}
+    options = {"bf16": autocast, checkpointing: False, **train}
     return SFTConfig(
         output_dir=str(out),
         seed=seed,
@@ -39,27 +41,27 @@ def sft_config(train: Mapping[str, Any], *, out: Path | str, seed: int, dtype: s
         report_to="none",
         save_strategy="no",
         logging_strategy="no",
-        logging_nan_inf_filter=False,  # it would hide a diverged run
+        logging_nan_inf_filter=False,  # the filter would hide a diverged run
         disable_tqdm=True,
         dataloader_pin_memory=not cpu,
         max_length=None,
-        **given,
+        **options,
     )
 
 
 def trainer_class() -> Any:
-    """TRL's `SFTTrainer` with trained weights in float32 and the language-model head on the labelled positions only.
+    """Derive a trainer from TRL's `SFTTrainer`: float32 trained weights, and the head on labelled positions only.
 
-    In bfloat16, which TRL gives the adapters of quantised models, 41 % of `lora_A` stayed as it was over 20 updates.
-    The loss is the stock one. On a CPU the stock trainer projects every position, which takes most of a step where a
-    vocabulary is large beside the model; and it then computes entropy and accuracy, which nothing here reads.
+    TRL keeps the adapters of quantised models in bfloat16: 41 % of `lora_A` then did not change in 20 updates.
+    The loss equals that of `SFTTrainer`. On a CPU `SFTTrainer` projects every position: most of a step if the
+    vocabulary is large relative to the model. It also computes entropy and accuracy, which are not used here.
     """
     import torch
     from peft.tuners.lora import LoraLayer
     from trl import SFTTrainer
 
     class LabelledTrainer(SFTTrainer):  # type: ignore[misc]  # these have no types
-        loss_sum: Any = 0.0  # over all updates, also those before the training was broken off
+        loss_sum: Any = 0.0  # over all updates, including those before a resumed checkpoint
         dropout = False  # whether an update drew random numbers
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -71,16 +73,16 @@ def trainer_class() -> Any:
                 self._round_once()
 
         def _round_once(self) -> None:
-            """Do once, to the same bits, what autocast and PEFT would do to LoRA's layers in every step."""
-            embeddings = self.model.get_input_embeddings().weight  # may be the head's too, and are not rounded
+            """Apply the casts of autocast and PEFT to LoRA layers once, not in every step; the bits are the same."""
+            embeddings = self.model.get_input_embeddings().weight  # not rounded; the head may share them
             for module in self.model.modules():
-                if isinstance(module, LoraLayer) and not module.lora_variant:  # DoRA and such read the weights
+                if isinstance(module, LoraLayer) and not module.lora_variant:  # variants such as DoRA read the weights
                     if all(isinstance(dropout, torch.nn.Identity) for dropout in module.lora_dropout.values()):
-                        module.cast_input_dtype_enabled = False  # to float32, and autocast would take it back
-                    base = module.get_base_layer()
-                    frozen = isinstance(base, torch.nn.Linear) and base.weight is not embeddings
-                    if frozen and base.weight.dtype == torch.float32:
-                        base.weight.data = base.weight.data.bfloat16()
+                        module.cast_input_dtype_enabled = False  # a cast to float32 that autocast reverts
+                    layer = module.get_base_layer()
+                    frozen = isinstance(layer, torch.nn.Linear) and layer.weight is not embeddings
+                    if frozen and layer.weight.dtype == torch.float32:
+                        layer.weight.data = layer.weight.data.bfloat16()
 
         def train(self, *args: Any, **kwargs: Any) -> Any:
             with _deterministic():
@@ -92,13 +94,13 @@ def trainer_class() -> Any:
             return loss
 
         def labelled_logits(self, model: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
-            """Logits that predict the labelled tokens, (n, vocabulary) float32, and those tokens, row by row."""
+            """Return the logits of the labelled tokens, (n, vocabulary) float32, and the tokens, row by row."""
             targets = inputs["labels"][:, 1:]
             labelled = targets != -100
             head = self.accelerator.unwrap_model(model).get_output_embeddings()
             hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][:, :-1][labelled],))
             try:
-                # the model's own forward goes on from there, so that its soft-capping or scaling is kept
+                # through the model's own forward, so that soft-capping and scaling apply
                 logits = model(**{k: v for k, v in inputs.items() if k != "labels"}, use_cache=False).logits
             finally:
                 hook.remove()
@@ -113,9 +115,9 @@ def trainer_class() -> Any:
             return loss * self.processes(num_items_in_batch)
 
         def processes(self, num_items_in_batch: Any) -> int:
-            """What a loss is multiplied by, as in TRL's `compute_loss`.
+            """Return the factor of the loss, as in TRL's `compute_loss`.
 
-            `num_items_in_batch` counts the tokens of all processes, and their gradients are averaged.
+            `num_items_in_batch` counts the tokens of all processes, but gradients are averaged over processes.
             """
             if num_items_in_batch is None or not self.args.average_tokens_across_devices:
                 return 1
@@ -126,7 +128,7 @@ def trainer_class() -> Any:
 
 @contextmanager
 def _deterministic() -> Iterator[None]:
-    """Deterministic algorithms on a GPU; those of a CPU are so anyway, and filling new memory would cost time there."""
+    """Use deterministic algorithms on a GPU. CPU algorithms already are; the setting would only slow them down."""
     import torch
 
     before = torch.are_deterministic_algorithms_enabled()
@@ -138,30 +140,30 @@ def _deterministic() -> Iterator[None]:
 
 
 def _reseeder(trainer: Any, seed: int) -> Any:
-    """A callback that resets the random state at each update from (seed, update).
+    """Build a callback that seeds the random generator at each update from (seed, update).
 
-    So arms draw the same dropout however many numbers an earlier update took, and a training that was broken off
-    needs no random state to go on. Sets `trainer.dropout` where an update draws any.
+    Arms then draw the same dropout in an update, regardless of the updates before it. A resumed training needs no
+    random state. The callback sets `trainer.dropout` if an update draws random numbers.
     """
     import torch
     from transformers import TrainerCallback
 
-    def noise() -> torch.Tensor:
+    def random_state() -> torch.Tensor:
         return torch.cuda.get_rng_state() if torch.cuda.is_available() else torch.get_rng_state()
 
     class Reseeder(TrainerCallback):  # type: ignore[misc]  # transformers has no types
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             torch.manual_seed(random.Random(f"update {seed} {state.global_step}").getrandbits(63))
-            self.begun = noise()
+            self.state_before = random_state()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            trainer.dropout |= not torch.equal(noise(), self.begun)
+            trainer.dropout |= not torch.equal(random_state(), self.state_before)
 
     return Reseeder()
 
 
 def batches(spec: Training) -> tuple[int, int]:
-    """(micro-batch, effective batch) of a recipe's model, in rows."""
+    """Return (micro-batch, effective batch) of a recipe's model, in rows."""
     config = sft_config(spec.train, out="unused", seed=0, dtype=spec.dtype)
     micro: int = config.per_device_train_batch_size
     return micro, micro * config.gradient_accumulation_steps
@@ -180,7 +182,7 @@ def make_trainer(
     accumulated: int,
     max_steps: int | None = None,
 ) -> Any:
-    """A trainer of a checkpoint on (prompt ids, completion ids), with the loss on the completion.
+    """Build the trainer of a checkpoint on (prompt ids, completion ids), with the loss on the completion.
 
     Args:
         base: the checkpoint's folder.

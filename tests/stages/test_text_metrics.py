@@ -314,8 +314,8 @@ print(json.dumps(found))
     found = json.loads(ended(start(script, home=home)).splitlines()[-1])
     assert found["called"] == [[7.0, 0.0], [7.0]]
     assert found["only"] == [[0.5, 0.0], [0.25]]
-    assert "gives no one number" in found["several"]
-    assert "gives no one number" in found["nan"]
+    assert "expected one number per answer" in found["several"]
+    assert "expected one number per answer" in found["nan"]
     assert "ZeroDivisionError" in found["broken"]
     assert "URLError: <urlopen error metrics use no network>" in found["fetching"]
     assert "(it is not in its cache)" in found["nowhere"]
