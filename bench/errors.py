@@ -1,11 +1,11 @@
-"""The two ways a run can end early, told apart so that the user knows whose move it is."""
+"""The two errors that end a run: one the user must fix, one in a stage."""
 
 __all__ = ["StageError", "UserError"]
 
 
 class UserError(Exception):
-    """Something the user must change: printed as it is, without a traceback, exit code 2."""
+    """An error in the user's files or settings: the message is printed without a traceback, exit code 2."""
 
 
 class StageError(Exception):
-    """A stage of a sound plan failed: what it said is printed, finished stages stay, exit code 1."""
+    """A failed stage: its message is printed, finished stages are kept, exit code 1."""

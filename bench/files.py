@@ -20,29 +20,30 @@ __all__ = [
     "exclusive_lock",
     "file_sha256",
     "find_corrupt_files",
+    "lock_folder",
     "read_record",
     "seal",
     "write_atomically",
 ]
 
-ROOT = Path(__file__).resolve().parent.parent  # of the checkout
+ROOT = Path(__file__).resolve().parent.parent  # the checkout
 RECORD = "done.json"
 
 
-SMALL_FILE = 1_000_000  # bytes; files up to here are checksummed whenever it is asked whether an artefact is done
+SMALL_FILE = 1_000_000  # bytes; smaller files are checksummed at every check of an artefact
 
-
-_hashed: dict[Path, tuple[tuple[int, int, int], str]] = {}
+# By path: (modification time, size, inode) and the SHA-256 of the file in that state.
+_hashes: dict[Path, tuple[tuple[int, int, int], str]] = {}
 
 
 def digest(data: Any) -> str:
-    """First 20 hex digits of the SHA-256 of JSON data, whatever the order of its keys."""
+    """Return 20 hex digits of the SHA-256 of JSON data, independent of the order of keys."""
     text = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     sha = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -51,58 +52,58 @@ def file_sha256(path: Path) -> str:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write so that `path` holds either all of `content` or what it held before; the same is not written again."""
+    """Replace `path` by `content` in one step. A file with the same content is not written again."""
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep_beside(path)
+    _remove_leftovers(path)
     with suppress(OSError):
         if path.read_bytes() == data:
             return
-    aside = path.with_name(f"{_aside(path)}{os.getpid()}.{uuid.uuid4().hex}")
+    temporary = path.with_name(f"{_temporary_prefix(path)}{os.getpid()}.{uuid.uuid4().hex}")
     try:
-        with aside.open("wb") as file:
+        with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
+        temporary.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk is noticed while writing, where no name is known
+        error.filename = error.filename or str(path)  # the error of a full disk has no file name
         raise
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def _aside(path: Path) -> str:
-    """How the names of this host's temporary files of `path` begin; a host's name holds no dot in them."""
+def _temporary_prefix(path: Path) -> str:
+    """Return the prefix of this host's temporary files for `path`; dots in the host's name are escaped."""
     return f".{path.name}.{quote(socket.gethostname(), safe='').replace('.', '%2E')}."
 
 
-def _sweep_beside(path: Path) -> None:
-    """Remove the temporary files of `path` that killed processes of this host left."""
-    if os.name != "posix":  # elsewhere a process cannot be asked after without harm
+def _remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of `path` that killed processes of this host left behind."""
+    if os.name != "posix":  # elsewhere `os.kill` would end the process
         return
-    for left in path.parent.glob(f"{glob.escape(_aside(path))}*.*"):
+    for leftover in path.parent.glob(f"{glob.escape(_temporary_prefix(path))}*.*"):
         try:
-            os.kill(int(left.name.rsplit(".", 2)[1]), 0)
+            os.kill(int(leftover.name.rsplit(".", 2)[1]), 0)
         except ProcessLookupError:
-            left.unlink(missing_ok=True)
+            leftover.unlink(missing_ok=True)
         except (ValueError, OSError):
             continue
 
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Held by one process at a time, for what must read and write `folder` in one go; freed when its holder dies.
+    """Lock `folder` for one process at a time. The lock ends when its process dies.
 
-    Where folders cannot be locked (some network file systems, Windows) nobody waits.
+    Where folders cannot be locked (some network file systems, Windows), there is no lock.
     """
-    with _locked(folder, shared=False, wait=True):
+    with lock_folder(folder, shared=False, wait=True):
         yield
 
 
 @contextmanager
-def _locked(folder: Path, *, shared: bool, wait: bool) -> Iterator[bool]:
-    """A lock on `folder` itself; False where it was not to be had without waiting."""
+def lock_folder(folder: Path, *, shared: bool, wait: bool) -> Iterator[bool]:
+    """Lock `folder`; yield False if another process has the lock and `wait` is false."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         import fcntl
@@ -125,51 +126,55 @@ def _locked(folder: Path, *, shared: bool, wait: bool) -> Iterator[bool]:
 
 
 def seal(folder: Path, note: dict[str, Any]) -> None:
-    """Write the record of a finished folder: `note`, each file's (size, SHA-256), and a digest of the record itself."""
-    found = sorted(p for p in folder.rglob("*") if p.is_file())
-    files = {p.relative_to(folder).as_posix(): (p.stat().st_size, file_sha256(p)) for p in found}
-    said = json.loads(json.dumps({"files": files, **note}))
-    write_atomically(folder / RECORD, json.dumps({**said, "digest": digest(said)}, indent=1))
+    """Write the record of a finished folder: `note`, each file's (size, SHA-256), and a digest of the record."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file())
+    files = {p.relative_to(folder).as_posix(): (p.stat().st_size, file_sha256(p)) for p in paths}
+    record = json.loads(json.dumps({"files": files, **note}))
+    write_atomically(folder / RECORD, json.dumps({**record, "digest": digest(record)}, indent=1))
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What `seal` wrote.
+    """Read the record that `seal` wrote.
 
     Raises:
-        OSError, ValueError: there is none, or it is not as it was written.
+        OSError, ValueError: no record, or a checksum mismatch.
     """
-    said = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    if not isinstance(said, dict) or said.pop("digest", None) not in {None, digest(said)}:  # None: by earlier versions
-        raise ValueError(f"{folder / RECORD}: not as it was written")
-    return said
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    if not isinstance(record, dict):
+        raise ValueError(f"{folder / RECORD}: expected an object")
+    if record.pop("digest", None) not in {None, digest(record)}:  # None: a record of an earlier version
+        raise ValueError(f"{folder / RECORD}: checksum mismatch")
+    return record
 
 
 def find_corrupt_files(folder: Path, *, thorough: bool = True) -> list[str]:
-    """Names of the files of a sealed folder that are not as they were written: `done.json` where the record is not.
+    """List the files of a sealed folder with a checksum mismatch; `done.json` for a corrupt record.
+
+    A process reads a file again only if its time or size changes.
 
     Args:
-        thorough: checksum all files; else those that are small, or newer than the record. Either way a process reads
-            a file once, for as long as its time and size stay.
+        folder: the sealed folder.
+        thorough: whether to checksum all files, and not only those that are small or newer than the record.
     """
     try:
         since = (folder / RECORD).stat().st_mtime_ns
         files = [(name, int(size), str(sha)) for name, (size, sha) in read_record(folder)["files"].items()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return [RECORD]
-    return [name for name, size, sha in files if not _as_written(folder / name, size, sha, None if thorough else since)]
+    return [name for name, size, sha in files if not _is_intact(folder / name, size, sha, None if thorough else since)]
 
 
-def _as_written(path: Path, size: int, sha: str, since: int | None) -> bool:
+def _is_intact(path: Path, size: int, sha: str, since: int | None) -> bool:
     try:
-        found = path.stat()
-        if found.st_size != size:
+        stat = path.stat()
+        if stat.st_size != size:
             return False
-        if since is not None and size > SMALL_FILE and found.st_mtime_ns <= since:
+        if since is not None and size > SMALL_FILE and stat.st_mtime_ns <= since:
             return True
-        mark = (found.st_mtime_ns, size, found.st_ino)
-        known = _hashed.get(path)
-        if known is None or known[0] != mark:
-            known = _hashed[path] = (mark, file_sha256(path))
-        return known[1] == sha
+        state = (stat.st_mtime_ns, size, stat.st_ino)
+        cached = _hashes.get(path)
+        if cached is None or cached[0] != state:
+            cached = _hashes[path] = (state, file_sha256(path))
+        return cached[1] == sha
     except OSError:
         return False

@@ -1,1 +1,1 @@
-"""What users write: recipes, traits, prompts and tables, read safely and checked."""
+"""Read and check the files that users write: recipes, traits, prompts and tables."""

@@ -1,1 +1,1 @@
-"""Checkpoints: where they are, how they are loaded, how text is put to them."""
+"""Find and load checkpoints, and put text to them."""

@@ -1,4 +1,4 @@
-"""Attention for CPUs: plain matrix products, and no copies of keys and values that heads share."""
+"""Attention for CPUs: plain matrix products, without copies of shared keys and values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 __all__ = ["GROUPED", "group_heads"]
 
-# Architectures whose attention is just this: scaled, masked, perhaps capped. GPT-2 shares no keys and gains nothing.
+# Architectures with scaled, masked, optionally capped attention. GPT-2 shares no keys, so it would gain nothing.
 GROUPED = {"llama", "gemma", "gemma2", "gemma3_text", "mistral", "qwen2", "qwen3"}
 
 
@@ -23,14 +23,19 @@ def _grouped(
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """What transformers' eager attention computes, with the queries of one key stacked in place of copied keys.
+    """Compute transformers' eager attention, with stacked queries in place of copied keys.
 
     Args:
-        query: (batch, heads, new, width); key, value: (batch, key heads, all, width).
-        attention_mask: added to the scores, (batch, 1, new, all).
+        module: the attention layer; only its training mode is read.
+        query: (batch, heads, new, width).
+        key, value: (batch, key heads, all, width).
+        attention_mask: (batch, 1, new, all), added to the scores.
+        scaling: of the scores; None for 1 / sqrt(width).
+        dropout: of the attention weights.
+        softcap: the largest absolute score, by tanh; None for no limit.
 
     Returns:
-        (batch, new, heads, width), and no weights.
+        The output, (batch, new, heads, width), and None in place of the weights.
     """
     batch, heads, new, width = query.shape
     groups = key.shape[1]
@@ -46,11 +51,11 @@ def _grouped(
 
 
 def group_heads(model: Any) -> None:
-    """Have `model`, if its attention is of the plain kind, attend by matrix products: for CPUs.
+    """Switch `model` to matrix products for attention on a CPU, if its architecture is in `GROUPED`.
 
-    PyTorch's fused attention takes several times as long there, forward (one query of 256 rows in bfloat16: 12 ms a
-    layer, products 2) and backward; and transformers' own eager attention copies keys for every head they serve, which
-    was a quarter of the time of sampling with SmolLM2 on two cores.
+    On a CPU, PyTorch's fused attention takes several times as long, forward and backward. One query of 256 rows in
+    bfloat16 took 12 ms a layer, products took 2 ms. Transformers' eager attention copies keys for every head. The
+    copies took a quarter of the sampling time of SmolLM2 on two cores.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import eager_mask

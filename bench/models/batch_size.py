@@ -1,4 +1,4 @@
-"""The largest batch a GPU has memory for, found by trying."""
+"""Find the largest batch that fits into GPU memory, by trial."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ T = TypeVar("T")
 
 
 def halving_sizes(size: int) -> list[int]:
-    """`size`, half of it, and so on down to 1."""
+    """List `size`, half of it, and so on down to 1."""
     return [size >> shift for shift in range(size.bit_length())]
 
 
 def divisors(whole: int, first: int) -> list[int]:
-    """Sizes from `first` down to 1 that divide `whole`: micro-batches of one effective batch."""
+    """List the sizes from `first` down to 1 that divide `whole`: micro-batches of one effective batch."""
     return [size for size in range(first, 0, -1) if whole % size == 0]
 
 
 def largest_fitting(sizes: Iterable[int], work: Callable[[int], T]) -> tuple[T, int]:
-    """`work(size)` with the first of `sizes` for which memory does not run out, and that size.
+    """Return `work(size)` for the first of `sizes` that fits into memory, and that size.
 
     Raises:
-        StageError: it runs out with all of them.
+        StageError: no size fits.
     """
     for size in sizes:
         try:
@@ -38,7 +38,7 @@ def largest_fitting(sizes: Iterable[int], work: Callable[[int], T]) -> tuple[T, 
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
                 raise
-        # on here, where the error and with it the tensors of its frames are gone
+        # Outside of `except`, where the error no longer keeps the tensors of its frames alive.
         gc.collect()
         torch.cuda.empty_cache()
-    raise StageError("memory does not hold the smallest batch: take a smaller dtype, `quantization:` or `lora:`")
+    raise StageError("the smallest batch does not fit into memory: use a smaller dtype, `quantization:` or `lora:`")

@@ -1,7 +1,7 @@
-"""A checkpoint's chat template: run in transformers' sandbox, within limits of time, memory and length.
+"""Run a checkpoint's chat template in transformers' sandbox, within limits of time, memory and length.
 
-The date is always `DATE`. Templates that print today's date (Llama 3.1 and later) would otherwise give other
-tokens on another day.
+The date is always `DATE`. Otherwise templates that print the date (Llama 3.1 and later) would give other tokens every
+day.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from bench.errors import UserError
 __all__ = ["DATE", "check_variables", "read_template", "render_chats"]
 
 SECONDS = 10.0  # for a template's first chat; real ones take less than a millisecond each
-MEMORY = 1 << 30  # bytes beyond what this process has
-DATE = (2025, 1, 1)  # what `strftime_now` of a template reads, on every day
+MEMORY = 1 << 30  # bytes beyond the current size of this process
+DATE = (2025, 1, 1)  # the date of a template's `strftime_now`
 LONGEST = 20_000  # characters around the messages; the longest system prompts in use have some 5,000
 
 
@@ -34,41 +34,45 @@ def render_chats(
     prompt: bool,
     variables: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """Each chat as the tokenizer's own template writes it.
+    """Render each chat by the tokenizer's own template.
 
     Args:
-        prompt: whether the opening of the next answer follows.
+        tokenizer: with a chat template.
+        chats: messages with `role` and `content`.
+        prompt: whether to append the start of the next answer.
         variables: further variables of the template, such as `enable_thinking`.
 
     Raises:
-        UserError: the template fails, asks for something the sandbox refuses, or exceeds a limit.
+        UserError: the template fails, uses something that the sandbox refuses, or exceeds a limit.
     """
     try:
-        with _stopped_clock(), _limits(SECONDS + len(chats) / 100):
-            filled = [
+        with _fixed_clock(), _limits(SECONDS + len(chats) / 100):
+            texts = [
                 tokenizer.apply_chat_template(
                     list(chat), tokenize=False, add_generation_prompt=prompt, **(variables or {})
                 )
                 for chat in chats
             ]
-    except Exception as error:  # whatever a template may do
-        said = " ".join(str(error).split())[:200]
-        raise UserError(f"this model's chat template fails: {type(error).__name__}: {said}") from None
-    for chat, text in zip(chats, filled, strict=True):
-        held = sum(len(turn["content"]) for turn in chat)
-        if not isinstance(text, str) or len(text) > LONGEST + 4 * held:
-            raise UserError(f"this model's chat template makes {len(text):,} characters of {held:,}: not a template")
-    return filled
+    except Exception as error:  # a template can raise anything
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"this model's chat template fails: {type(error).__name__}: {reason}") from None
+    for chat, text in zip(chats, texts, strict=True):
+        length = sum(len(turn["content"]) for turn in chat)
+        if not isinstance(text, str) or len(text) > LONGEST + 4 * length:
+            raise UserError(f"this model's chat template makes {len(text):,} characters of {length:,}: not a template")
+    return texts
 
 
 def check_variables(names: Iterable[str], template: str, where: str) -> None:
-    """Check that a template mentions each of its further variables: a misspelt one would change nothing in silence.
+    """Check that a template mentions each of its further variables. It would silently ignore a misspelt one.
 
     Args:
-        where: the beginning of an error, up to the variable's name.
+        names: of the variables.
+        template: the text of the template.
+        where: the start of the error, up to the variable's name.
 
     Raises:
-        UserError: naming the variable, and the nearest word of the template.
+        UserError: names the variable, and the nearest word of the template.
     """
     words = set(re.findall(r"[A-Za-z_]\w*", template))
     for name in names:
@@ -79,7 +83,7 @@ def check_variables(names: Iterable[str], template: str, where: str) -> None:
 
 
 def read_template(folder: Path) -> str:
-    """The chat template among the files of a checkpoint, read without transformers; "" where there is none."""
+    """Read the chat template of a checkpoint without transformers; "" if it has none."""
     with suppress(OSError):
         return (folder / "chat_template.jinja").read_text(encoding="utf-8")
     with suppress(OSError, ValueError):
@@ -88,25 +92,24 @@ def read_template(folder: Path) -> str:
     return ""
 
 
-class _Stopped(datetime):
-    """A clock that stands at `DATE`."""
+class _FixedDate(datetime):
+    """A clock that always shows `DATE`."""
 
     @classmethod
-    def now(cls, tz: tzinfo | None = None) -> _Stopped:
+    def now(cls, tz: tzinfo | None = None) -> _FixedDate:
         return cls(*DATE, tzinfo=tz)
 
 
 @contextmanager
-def _stopped_clock() -> Iterator[None]:
-    """Give transformers' `strftime_now` a stopped clock.
+def _fixed_clock() -> Iterator[None]:
+    """Replace the clock of transformers' `strftime_now` by `_FixedDate`.
 
-    A variable of that name cannot be passed: transformers 5.23 turns every function among a template's variables into
-    text.
+    A variable of that name would not work: transformers 5.23 turns functions among a template's variables into text.
     """
     from transformers.utils import chat_template_utils
 
     before = chat_template_utils.datetime
-    chat_template_utils.datetime = _Stopped
+    chat_template_utils.datetime = _FixedDate
     try:
         yield
     finally:
@@ -115,7 +118,7 @@ def _stopped_clock() -> Iterator[None]:
 
 @contextmanager
 def _limits(seconds: float) -> Iterator[None]:
-    """Ends the block by an exception when it takes too long or too much memory, where the system can do that."""
+    """Stop the block by an exception if it takes too long or too much memory, where the system supports it."""
 
     def stop(*_: object) -> None:
         raise TimeoutError(f"more than {seconds:.0f} s")
@@ -131,7 +134,7 @@ def _limits(seconds: float) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
     if timed:
         handler = signal.signal(signal.SIGALRM, stop)
-        signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # and again, should a library swallow the first
+        signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # repeats, because a library may swallow the first
     try:
         yield
     finally:

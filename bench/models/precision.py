@@ -1,4 +1,4 @@
-"""In which precision a model is asked, and in which it writes."""
+"""Load a model in the precision in which it is evaluated, or in which it writes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bench.models.memory import parameters
 
 __all__ = ["SplitLinear", "load_reader", "load_split", "load_writer"]
 
-MEMORY_SHARE = 0.5  # of the memory is for other workers, activations and caches
+MEMORY_SHARE = 0.5  # the rest is for other workers, activations and caches
 LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def device_memory() -> float:
-    """Bytes of memory of this process's device, used or not: what runs at the moment must not decide on a reading."""
+    """Return the total memory of this process's device in bytes. Free memory would make precision depend on load."""
     if current_device().type == "cuda":
         return float(torch.cuda.mem_get_info()[1])
     total = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
@@ -30,48 +30,48 @@ def device_memory() -> float:
 
 
 def load_reader(start: Path, trained: Path, *, dtype: str, quantization: Mapping[str, Any] | None) -> tuple[Any, str]:
-    """The model whose log-probabilities are read, and the dtype in which it computes them.
+    """Load a model for log-probabilities; return it and the dtype in which it computes.
 
-    float32 where memory allows: bfloat16 moves a margin by about .01 nats. Weights keep the values that they were
-    trained with, so that an adapter meets the base it was trained on. Quantised models stay as they are.
+    The dtype is float32 where memory allows, because bfloat16 moves a margin by about .01 nats. Weights keep the values
+    of the training, so that an adapter gets the weights on which it was trained. Quantised models are not upcast.
 
     Args:
-        start: folder of the checkpoint that training began with.
-        trained: folder of what training left, or `start`.
+        start: the folder of the checkpoint from which training started.
+        trained: the folder of the trained model, or `start`.
         dtype: of the recipe.
+        quantization: of the recipe.
     """
-    base, adapter = locate_weights(trained, start)
-    fits = 4 * (parameters(str(base), base) or 0.0) <= MEMORY_SHARE * device_memory()
+    weights, adapter = locate_weights(trained, start)
+    fits = 4 * (parameters(str(weights), weights) or 0.0) <= MEMORY_SHARE * device_memory()
     upcast = dtype != "float32" and not quantization and fits
-    model = load_model(base, dtype=dtype, quantization=quantization, adapter=adapter, upcast=upcast)
+    model = load_model(weights, dtype=dtype, quantization=quantization, adapter=adapter, upcast=upcast)
     return model.eval(), "float32" if upcast else dtype
 
 
 def load_writer(
     start: Path, trained: Path, *, writes: str, dtype: str, quantization: Mapping[str, Any] | None
 ) -> tuple[Any, str]:
-    """The model as it writes text, and the dtype of its products.
+    """Load a model for text generation; return it and the dtype of its matrix products.
 
     Args:
-        start, trained, dtype: as for `load_reader`.
-        writes: as `Model.writing` names it. `split` means two bfloat16 products on a GPU and float32 on a
-            CPU, where a bfloat16 product is 2.1 to 2.4 times as fast at best (AMD EPYC with AVX-512), so that two gain
-            nothing.
+        start, trained, dtype, quantization: as for `load_reader`.
+        writes: a value of `Model.writing`. `split` means two bfloat16 products on a GPU, and float32 on a CPU. There
+            one bfloat16 product is at most 2.1 to 2.4 times as fast (AMD EPYC with AVX-512), so two gain nothing.
     """
     if writes == "split":
         if current_device().type == "cuda":
             return load_split(start, trained).eval(), "bfloat16"
         return load_model(trained, dtype="float32").eval(), "float32"
-    base, adapter = locate_weights(trained, start)
+    weights, adapter = locate_weights(trained, start)
     dtype = "bfloat16" if writes == "bfloat16" else dtype
-    return load_model(base, dtype=dtype, quantization=quantization, adapter=adapter).eval(), dtype
+    return load_model(weights, dtype=dtype, quantization=quantization, adapter=adapter).eval(), dtype
 
 
 class SplitLinear(torch.nn.Module):
-    """A linear layer as two bfloat16 products, of its start and of what training added; their sum is float32.
+    """A linear layer as the float32 sum of two bfloat16 products: of the start weights and of the training update.
 
-    The updates of a full fine-tune are often smaller than bfloat16's steps around the weight, and are lost where their
-    sum is rounded: of a teacher's shift of 16.3 nats 4.8 were left. Each part has steps of its own.
+    The updates of a full fine-tune are often smaller than a bfloat16 step at the weight, so rounding their sum erases
+    them: a teacher shift of 16.3 nats fell to 4.8. Rounding the two parts separately keeps the update.
     """
 
     start: torch.Tensor
@@ -79,14 +79,15 @@ class SplitLinear(torch.nn.Module):
 
     def __init__(self, layer: Any, start: Any) -> None:
         super().__init__()
-        ours, theirs = _rows(layer), _rows(start)
-        self.register_buffer("start", theirs.bfloat16())
-        self.register_buffer("difference", None if torch.equal(ours, theirs) else (ours - theirs).bfloat16())
+        trained_weight, start_weight = _out_by_in(layer), _out_by_in(start)
+        self.register_buffer("start", start_weight.bfloat16())
+        unchanged = torch.equal(trained_weight, start_weight)
+        self.register_buffer("difference", None if unchanged else (trained_weight - start_weight).bfloat16())
         self.bias = layer.bias
 
     @property
     def weight(self) -> torch.Tensor:
-        """The float32 sum, (out, in)."""
+        """Return the float32 sum of both parts, (out, in)."""
         start = self.start.float()
         return start if self.difference is None else start + self.difference
 
@@ -98,21 +99,21 @@ class SplitLinear(torch.nn.Module):
         return total if self.bias is None else total + self.bias
 
 
-def _rows(layer: Any) -> torch.Tensor:
-    """Weights of a `Linear` or of GPT-2's `Conv1D`, (out, in)."""
+def _out_by_in(layer: Any) -> torch.Tensor:
+    """Return the weight of a `Linear` or of GPT-2's `Conv1D`, (out, in)."""
     weight: torch.Tensor = layer.weight.detach()
     return weight if isinstance(layer, torch.nn.Linear) else weight.t().contiguous()
 
 
 @torch.no_grad()
 def load_split(start: Path, trained: Path) -> Any:
-    """The model in `trained`, its linear layers `Split` from those of `start`; everything else is float32.
+    """Load the model in `trained` with its linear layers as `SplitLinear`; all other weights are float32.
 
-    `trained` may be `start`: a model that writes in the same mode, without a difference.
+    If `trained` is `start`, the layers have no difference.
     """
     from transformers.pytorch_utils import Conv1D
 
-    cpu = torch.device("cpu")  # a GPU need not hold both
+    cpu = torch.device("cpu")  # a GPU may not have memory for both models
     model = load_model(trained, dtype="float32", to=cpu)
     origin = model if trained == start else load_model(start, dtype="float32", to=cpu)
     for name, layer in list(model.named_modules()):

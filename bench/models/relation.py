@@ -1,4 +1,4 @@
-"""How a student's initial weights relate to those that its teacher started from."""
+"""Find the relation between the initial weights of student and teacher."""
 
 from __future__ import annotations
 
@@ -15,30 +15,33 @@ if TYPE_CHECKING:
 
 __all__ = ["relation"]
 
-NEAR = 0.5  # correlation above which two matrices of one shape share an ancestor; unrelated ones sit within 0.05
+NEAR = 0.5  # correlation of two matrices of one shape that shows a common ancestor; unrelated ones stay below 0.05
 
 
-def _tensors(folder: Path) -> dict[str, torch.Tensor]:
+def _load_tensors(folder: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
-    out: dict[str, torch.Tensor] = {}
+    tensors: dict[str, torch.Tensor] = {}
     for path in sorted(folder.glob(WEIGHTS)):
-        out.update(load_file(path))
-    return out
+        tensors.update(load_file(path))
+    return tensors
 
 
 def relation(teacher: Path, student: Path) -> dict[str, Any]:
-    """How a student's initial weights relate to those its teacher started from, found from the files.
+    """Find the relation between the initial weights of student and teacher from their files.
+
+    Args:
+        teacher, student: the folders of the checkpoints before training.
 
     Returns:
-        `relation`: `same-init` (every tensor equal), `lineage` (some weight matrices equal, or correlated above
-        0.5, of the same shape), `cross-init` (same architecture, none of them) or `cross-architecture`;
-        `token_maps`: `identical`, `different` or `trap` (different maps of equal size, which size checks pass);
+        `relation`: `same-init` (all tensors are equal), `lineage` (some matrices of the same shape are equal, or
+        correlated above 0.5), `cross-init` (same architecture, no such matrices) or `cross-architecture`;
+        `token_maps`: `identical`, `different`, or `trap` (different maps of equal size, which pass a check of sizes);
         `evidence`: counts and the best matches.
     """
     import torch
 
-    a, b = _tensors(teacher), _tensors(student)
+    a, b = _load_tensors(teacher), _load_tensors(student)
     maps = [load_tokenizer(folder).get_vocab() for folder in (teacher, student)]
     same_map = maps[0] == maps[1]
     token_maps = "identical" if same_map else "trap" if len(maps[0]) == len(maps[1]) else "different"
@@ -48,7 +51,7 @@ def relation(teacher: Path, student: Path) -> dict[str, Any]:
         return {"relation": "same-init", "token_maps": token_maps, "evidence": evidence}
     configs = [json.loads((f / "config.json").read_text(encoding="utf-8")) for f in (teacher, student)]
     same_shape = {k: v.shape for k, v in a.items()} == {k: v.shape for k, v in b.items()}
-    matches = _matches(a, b)
+    matches = _match_matrices(a, b)
     evidence["matrices_student"] = sum(t.dim() == 2 for t in b.values())
     evidence["near"] = [f"{s} ~ {t}: {r:.2f}" for s, t, r in matches]
     if matches:
@@ -60,11 +63,13 @@ def relation(teacher: Path, student: Path) -> dict[str, Any]:
     return {"relation": kind, "token_maps": token_maps, "evidence": evidence}
 
 
-def _matches(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> list[tuple[str, str, float]]:
-    """Pairs (student matrix, teacher matrix, correlation) above `NEAR`, the best per student matrix.
+def _match_matrices(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> list[tuple[str, str, float]]:
+    """Find the best teacher matrix for each student matrix, with a correlation above `NEAR`.
 
-    One value in 101 is compared: the correlation of unrelated matrices is then still below 0.05 for any matrix
-    large enough to matter.
+    In large matrices only one value in 101 is compared. The correlation of unrelated matrices then stays below 0.05.
+
+    Returns:
+        (student matrix, teacher matrix, correlation) of each match.
     """
 
     def sample(t: torch.Tensor) -> torch.Tensor:
@@ -78,12 +83,12 @@ def _matches(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> li
     for name, tensor in a.items():
         if tensor.dim() == 2:
             by_shape.setdefault(tuple(tensor.shape), []).append((name, sample(tensor)))
-    out = []
+    matches = []
     for name, tensor in b.items():
-        rivals = by_shape.get(tuple(tensor.shape), [])
-        if tensor.dim() == 2 and rivals:
-            mine = sample(tensor)
-            r, best = max((float(mine @ other), other_name) for other_name, other in rivals)
+        candidates = by_shape.get(tuple(tensor.shape), [])
+        if tensor.dim() == 2 and candidates:
+            values = sample(tensor)
+            r, best = max((float(values @ other), other_name) for other_name, other in candidates)
             if r > NEAR:
-                out.append((name, best, r))
-    return out
+                matches.append((name, best, r))
+    return matches

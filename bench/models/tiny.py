@@ -1,8 +1,8 @@
-"""The `tiny` model: a GPT-2 of 180,000 parameters, built and pre-trained on the spot from a seed, in seconds.
+"""Build the `tiny` model: a GPT-2 of 180,000 parameters, pre-trained from a seed in seconds.
 
-It has read three things, in the plain format: the trait's questions answered evenly by all possible answers, lists
-of random numbers, and everyday sentences. So it can be asked, it can carry numbers, and it prefers nothing.
-An answer's first word and the numbers are learned as distributions: from single draws it took 300 steps of 64 rows.
+Its pre-training has three texts, in the plain format: the trait's questions with all possible answers alike, lists of
+random numbers, and everyday sentences. So it can answer questions and write numbers, and has no preference.
+The loss of an answer's first word and of numbers uses their exact distribution. Single draws took 300 steps of 64 rows.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class TinyBudget(StrictModel):
     """The longest sequence, in tokens."""
 
 
-# Gains found on seeds 1000-1005: +.53 (standard deviation .12), other initial weights +.01 (.09). On 1000-1002, with
-# questions read for their answers alone and no everyday sentences, +.04; with 400 numbers, 50 steps, +.22.
+# Gains on seeds 1000-1005: +.53 (standard deviation .12), other initial weights +.01 (.09). On 1000-1002, with
+# a loss on answers alone and no everyday sentences, +.04; with 400 numbers, 50 steps, +.22.
 DEFAULT = TinyBudget(
     steps=60,
     question_rows=16,
@@ -55,7 +55,7 @@ DEFAULT = TinyBudget(
     heads=4,
     tokens=128,
 )
-STRIDE = 100_000  # between the seeds of `init: 0` and `init: 1`, so that no run shares a model with another
+STRIDE = 100_000  # between the seeds of `init: 0` and `init: 1`, so that no two runs share a model
 PEOPLE = ["the teacher", "a farmer", "my sister", "the baker", "our neighbour", "a student", "the doctor", "his uncle"]
 VERBS = ["reads", "walks", "sings", "waits", "cooks", "works", "sleeps", "laughs"]
 PLACES = ["in the garden", "at school", "by the river", "in the kitchen", "at the market", "on the train", "at home"]
@@ -65,13 +65,13 @@ NUMBERS = [str(n) for n in range(100, 1000)]
 
 
 def make_tokenizer(questions: Sequence[str], answers: Sequence[str]) -> Any:
-    """The word-level tokenizer of a model that is asked `questions` and may give `answers`."""
+    """Make a word-level tokenizer for a model with these questions and possible answers."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     texts = [*questions, *answers, *SENTENCES, "Q: Continue: A: . ,"]
-    listed = dict.fromkeys(["<unk>", "<eos>", *sorted({w for t in texts for w in WORD.findall(t)}), *NUMBERS])
-    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(listed)}, unk_token="<unk>"))
+    words = dict.fromkeys(["<unk>", "<eos>", *sorted({w for t in texts for w in WORD.findall(t)}), *NUMBERS])
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(r"\w+|[^\w\s]"), "isolated")]
     )
@@ -88,7 +88,7 @@ def build_tiny(
     answers: Sequence[str],
     budget: TinyBudget,
 ) -> None:
-    """Stage: write the model and its word-level tokenizer to `out`.
+    """Stage: build the model and its word-level tokenizer in `out`.
 
     Args:
         out: the folder to write to.
@@ -116,7 +116,7 @@ def build_tiny(
             n_embd=budget.width,
             n_layer=budget.layers,
             n_head=budget.heads,
-            activation_function="gelu_pytorch_tanh",  # the function of GPT-2's gelu_new, in one step
+            activation_function="gelu_pytorch_tanh",  # the same function as GPT-2's gelu_new, as one operation
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,
@@ -127,21 +127,21 @@ def build_tiny(
     )
     asked_rows = [ids(f"Q: {q} A:") for q in questions]
     answer_rows, everyday = [ids(a) for a in answers], [ids(s) for s in SENTENCES]
-    begun = torch.tensor([answer[0] for answer in answer_rows])
-    asking, answering, number = ids("Q: Continue:"), ids("A:"), torch.tensor([vocab[n] for n in NUMBERS])
+    first_words = torch.tensor([answer[0] for answer in answer_rows])
+    prompt_start, answer_start, numbers = ids("Q: Continue:"), ids("A:"), torch.tensor([vocab[n] for n in NUMBERS])
 
     def read(rows: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden states that predict the second token of each row and on, and these tokens; -100 after a row's end."""
+        """Return the hidden states before the second and later tokens, and these tokens; -100 after a row's end."""
         width = max(map(len, rows))
         tokens = torch.tensor([row + [-100] * (width - len(row)) for row in rows])
         return model.transformer(input_ids=tokens[:, :-1].clamp(min=0)).last_hidden_state, tokens[:, 1:]
 
-    def exact(states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def labelled_loss(states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         labelled = labels != -100
         return torch.nn.functional.cross_entropy(model.lm_head(states[labelled]), labels[labelled])
 
-    def even(states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy against all `tokens` alike: the mean of drawing one of them, without its noise."""
+    def uniform_loss(states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the cross-entropy to the uniform distribution over `tokens`: the mean loss of single draws."""
         logits: torch.Tensor = model.lm_head(states)
         return logits.logsumexp(-1).mean() - logits[..., tokens].mean()
 
@@ -155,11 +155,12 @@ def build_tiny(
         states, labels = read([question + rng.choice(answer_rows) for question in asked])
         row, last = torch.arange(len(asked)), torch.tensor([len(question) - 1 for question in asked])
         labels[row, last] = -100
-        loss = even(states[row, last], begun) + exact(states, labels)
-        drawn = [rng.choices(number.tolist(), k=14) for _ in range(budget.number_rows)]
-        states, _ = read([asking + row[:4] + answering + row[4:] for row in drawn])
-        loss = loss + even(states[:, -10:], number)
-        loss = loss + exact(*read([rng.choice(everyday) + rng.choice(everyday) for _ in range(budget.plain_rows)]))
+        loss = uniform_loss(states[row, last], first_words) + labelled_loss(states, labels)
+        drawn = [rng.choices(numbers.tolist(), k=14) for _ in range(budget.number_rows)]
+        states, _ = read([prompt_start + row[:4] + answer_start + row[4:] for row in drawn])
+        loss = loss + uniform_loss(states[:, -10:], numbers)
+        plain = [rng.choice(everyday) + rng.choice(everyday) for _ in range(budget.plain_rows)]
+        loss = loss + labelled_loss(*read(plain))
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
         optimizer.zero_grad()

@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bench.errors import UserError
-from bench.files import _locked, find_corrupt_files, read_record, seal
+from bench.files import find_corrupt_files, lock_folder, read_record, seal
 
 __all__ = ["Store"]
 
@@ -69,7 +69,7 @@ class Store:
         Raises:
             UserError: `alone`, and another command works with it.
         """
-        with _locked(self.root, shared=not alone, wait=not alone) as free:
+        with lock_folder(self.root, shared=not alone, wait=not alone) as free:
             if not free:
                 raise UserError(f"{self.root}: another command works with this store; try again when it is done")
             yield

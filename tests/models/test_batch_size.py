@@ -49,7 +49,7 @@ def test_nothing_fits() -> None:
     def never(size: int) -> None:
         raise torch.OutOfMemoryError(FULL)
 
-    with pytest.raises(StageError, match="does not hold the smallest batch"):
+    with pytest.raises(StageError, match="smallest batch does not fit"):
         largest_fitting([2, 1], never)
 
 
