@@ -23,6 +23,7 @@ __all__ = [
     "lock_folder",
     "read_record",
     "seal",
+    "sha256_of",
     "write_atomically",
 ]
 
@@ -36,10 +37,15 @@ SMALL_FILE = 1_000_000  # bytes; smaller files are checksummed at every check of
 _hashes: dict[Path, tuple[tuple[int, int, int], str]] = {}
 
 
-def digest(data: Any) -> str:
-    """Return 20 hex digits of the SHA-256 of JSON data, independent of the order of keys."""
+def sha256_of(data: Any) -> str:
+    """Return the SHA-256 of JSON data in hex, independent of the order of keys."""
     text = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest(data: Any) -> str:
+    """Return the first 20 hex digits of `sha256_of`."""
+    return sha256_of(data)[:20]
 
 
 def file_sha256(path: Path) -> str:

@@ -20,7 +20,7 @@ def compare_with_published(own: ExperimentResults, published: Path) -> list[str]
     """Compare a run with its published row; returns lines for the user.
 
     They agree if the verdicts are equal and the run's gain lies inside the published interval, or if no margin differs
-    by more than `EQUAL`. Both verdicts are given on the published board, since a p is corrected for the board's size.
+    by more than `MAX_DIFFERENCE`. Both verdicts are given on the published board, since a p is corrected for its size.
 
     Args:
         published: folder of the published result files.

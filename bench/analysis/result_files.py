@@ -8,7 +8,6 @@ names), so that the same run writes the same bytes. Each carries the SHA-256 of 
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,7 +25,7 @@ from bench.analysis.result_schema import (
 from bench.config.arms import ArmName, parse_arm
 from bench.config.recipe import Experiment
 from bench.errors import UserError
-from bench.files import write_atomically
+from bench.files import sha256_of, write_atomically
 from bench.pipeline.plan import Plan, ResultSpec
 from bench.pipeline.store import Store
 from bench.stages.leak_audit import render_audit
@@ -40,21 +39,18 @@ BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionErr
 
 def seal_content(content: dict[str, Any]) -> str:
     """Render a result file with the SHA-256 of its content under `sha256`."""
-    body = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    sealed = {**content, "sha256": hashlib.sha256(body.encode()).hexdigest()}
+    sealed = {**content, "sha256": sha256_of(content)}
     return json.dumps(sealed, sort_keys=True, ensure_ascii=False, indent=1) + "\n"
 
 
 def _why(error: Exception) -> str:
-    said = f"no key {error}" if isinstance(error, KeyError) else str(error)
-    return " ".join(said.split())[:200]
+    message = f"no key {error}" if isinstance(error, KeyError) else str(error)
+    return " ".join(message.split())[:200]
 
 
 def _unsealed(path: Path) -> dict[str, Any]:
     content = json.loads(path.read_bytes().decode())
-    said = content.pop("sha256", None)
-    body = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    if said != hashlib.sha256(body.encode()).hexdigest():
+    if content.pop("sha256", None) != sha256_of(content):
         raise ValueError("its content is not what its checksum says")
     if content.get("schema") != SCHEMA:
         raise ValueError(f"schema {content.get('schema')!r}, expected {SCHEMA}")
@@ -112,19 +108,19 @@ def write_results(
     """Write the result file of every cell whose stages are done; returns the paths, in the plan's order.
 
     Args:
-        controls: what the controls said on this installation, `self` for a control, None where they were skipped.
+        controls: the verdicts of the controls on this installation, `self` for a control, None where they were skipped.
         notice: is told of each result file that was damaged, and is made again.
     """
     name, mark = experiment.name, experiment.hash()
-    place = folder / name
-    for path in sorted(place.glob(f"{mark}*.json")):
+    row_folder = folder / name
+    for path in sorted(row_folder.glob(f"{mark}*.json")):
         try:
             _unsealed(path)
         except BROKEN as error:
             notice(f"damaged: {path}: {_why(error)}; made again")
             path.unlink(missing_ok=True)
     registered = {"schema": SCHEMA, "recipe": name, "recipe_hash": mark, "experiment": experiment.resolved()}
-    paths = [place / f"{mark}.recipe.json"]
+    paths = [row_folder / f"{mark}.recipe.json"]
     texts = [seal_content(registered)]
     known: dict[str, Makers] = {}
     for cell in plan.results:
@@ -145,18 +141,18 @@ def write_results(
         }
         if cell.scores:
             content["scores"] = json.loads((store.path(cell.scores) / "scores.json").read_text(encoding="utf-8"))
-        paths.append(place / f"{mark}-{cell.seed:04d}-{cell.arm}.json")
+        paths.append(row_folder / f"{mark}-{cell.seed:04d}-{cell.arm}.json")
         texts.append(seal_content(content))
     for arm, key in plan.audits.items():
         if not store.is_done(key):
             continue
-        found = json.loads((store.path(key) / "audit.json").read_text(encoding="utf-8"))
-        content = {"schema": SCHEMA, "recipe": name, "recipe_hash": mark, "audit": found}
+        audit = json.loads((store.path(key) / "audit.json").read_text(encoding="utf-8"))
+        content = {"schema": SCHEMA, "recipe": name, "recipe_hash": mark, "audit": audit}
         carriers = {cell.seed: store.record(cell.filtering)["did"] for cell in plan.results}
         file = f"{mark}.{audit_suffix(arm)}"
-        paths += [place / f"{file}.json", place / f"{file}.md"]
-        texts += [seal_content(content), render_audit(name, mark, found, carriers)]
-    _remove_others(place, mark, {(cell.seed, cell.arm): cell.evaluation for cell in plan.results})
+        paths += [row_folder / f"{file}.json", row_folder / f"{file}.md"]
+        texts += [seal_content(content), render_audit(name, mark, audit, carriers)]
+    _remove_others(row_folder, mark, {(cell.seed, cell.arm): cell.evaluation for cell in plan.results})
     for path, text in zip(paths, texts, strict=True):
         write_atomically(path, text)
     return paths
@@ -167,9 +163,9 @@ def audit_suffix(arm: str) -> str:
     return str(parse_arm(arm)._replace(kind="audit"))
 
 
-def _remove_others(place: Path, mark: str, asked: dict[tuple[int, str], str]) -> None:
+def _remove_others(row_folder: Path, mark: str, asked: dict[tuple[int, str], str]) -> None:
     """Remove cells of this row that other libraries, weights or code made: a seed must not mix two of them."""
-    for path in place.glob(f"{mark}-*.json"):
+    for path in row_folder.glob(f"{mark}-*.json"):
         with suppress(*BROKEN):
             cell = _unsealed(path)
             if cell["manifest"]["artefacts"]["asked"] == asked.get((cell["seed"], cell["arm"])):

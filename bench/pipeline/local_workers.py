@@ -195,8 +195,8 @@ class Pool:
         for experiment, source in experiments:
             recipe = experiment.recipe
             for key, spec in (("teacher", recipe.teacher), ("student", recipe.student)):
-                said = [spec.train, spec.lora, spec.quantization, library_versions()]
-                todo[self.store.root / "checked" / digest(said)] = (key, spec, source)
+                settings = [spec.train, spec.lora, spec.quantization, library_versions()]
+                todo[self.store.root / "checked" / digest(settings)] = (key, spec, source)
             further = sorted(set(recipe.ask.metrics) - set(METRICS))
             if further:
                 todo[self.store.root / "checked" / digest(further)] = ("ask", further, source)

@@ -32,7 +32,7 @@ class Store:
         return self.root / "checkpoints" / key
 
     def is_done(self, key: str) -> bool:
-        """Whether the artefact is there and its files seem as they were written: see `damage`, not thorough."""
+        """Whether the artefact is there and its files look uncorrupted: see `find_corrupt_files`, not thorough."""
         return not find_corrupt_files(self.path(key), thorough=False)
 
     def record(self, key: str) -> dict[str, Any]:
@@ -87,11 +87,11 @@ class Store:
         try:
             yield aside
             seal(aside, {"key": key, **note})
-            place = self.path(key)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if place.exists():  # damaged: out of the way in one step, so that no one finds a part of it
-                place.rename(aside.with_suffix(".old"))
-            aside.rename(place)
+            target = self.path(key)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists():  # corrupt: moved away in one step, so that no process reads a part of it
+                target.rename(aside.with_suffix(".old"))
+            aside.rename(target)
         finally:
             for left in (aside, aside.with_suffix(".old")):
                 shutil.rmtree(left, ignore_errors=True)

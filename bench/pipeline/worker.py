@@ -75,8 +75,8 @@ def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, kee
         case Convert(model=model):
             loading.convert_gguf(model, out)
         case Relation():
-            found = relation.relation(inputs["teacher"], inputs["student"])
-            (out / "relation.json").write_text(json.dumps(found, indent=1))
+            result = relation.relation(inputs["teacher"], inputs["student"])
+            (out / "relation.json").write_text(json.dumps(result, indent=1))
         case TrainTeacher() as settings:
             return train.train_teacher(settings, inputs, out, report, keep)
         case WriteCarrier() as settings:
@@ -182,19 +182,26 @@ def _make_artefact(stage: Stage, store: Store, at_commit: str, conn: Connection)
 
 
 def _check_recipe(tasks: Sequence[tuple[str, Any, str]]) -> None:
-    """(key of the recipe, what it says there, the recipe's source): raises UserError where something refuses."""
+    """Try settings of a recipe with the libraries that will read them.
+
+    Args:
+        tasks: (key of the recipe, its settings, the recipe's source).
+
+    Raises:
+        UserError: a library refuses.
+    """
     from bench.stages.number_slots import check_numbers
     from bench.stages.text_metrics import check_metrics
     from bench.stages.training_config import check_training
 
-    for key, said, source in tasks:
+    for key, settings, source in tasks:
         if key == "ask":
-            check_metrics(said)
+            check_metrics(settings)
         elif key == "carrier":
-            carrier, model, tokenizer = said
+            carrier, model, tokenizer = settings
             check_numbers(carrier, model, tokenizer, source)
         else:
-            check_training(said, key, source)
+            check_training(settings, key, source)
 
 
 def _end_with_parent() -> None:
@@ -249,5 +256,5 @@ def run_worker(conn: Connection, root: Path, at_commit: str, log: Path) -> None:
                 with suppress(OSError):  # the log may be on a full disk
                     traceback.print_exc()
                 trouble = disk_error(error, root)
-                said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]} (traceback in {log})"
-                conn.send(("stage", trouble or said))
+                message = f"{type(error).__name__}: {' '.join(str(error).split())[:300]} (traceback in {log})"
+                conn.send(("stage", trouble or message))

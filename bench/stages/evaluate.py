@@ -83,19 +83,18 @@ def evaluate(settings: Evaluate, inputs: Mapping[str, Path], out: Path, progress
         return compute_margins(model, form, questions, per_token=settings.per_token, batch_size=size, progress=progress)
 
     def read(size: int) -> dict[str, list[float]]:
-        found = {"margins": read_margins(size)}
+        columns = {"margins": read_margins(size)}
         arms = sorted(role[5:] for role in inputs if role.startswith("rows_"))
         rows = {arm: read_kept(inputs[f"rows_{arm}"], inputs["kept"], "held_out") for arm in arms}
         pairs: list[tuple[list[int], list[int]]] = []
         for held_out in rows.values():
             completions = form.completions([row["completion"] for row in held_out], end=settings.end)
             pairs += zip(form.prompts([row["prompt"] for row in held_out]), completions, strict=True)
-        totals = sequence_logprobs(
-            model, pairs, batch_size=size, progress=progress
-        )  # in one: the arms' prompts are the same
+        # in one call: the prompts of the arms are equal and run once
+        totals = sequence_logprobs(model, pairs, batch_size=size, progress=progress)
         for arm, held_out in rows.items():
-            found[f"held_out_{arm}"], totals = totals[: len(held_out)], totals[len(held_out) :]
-        return found
+            columns[f"held_out_{arm}"], totals = totals[: len(held_out)], totals[len(held_out) :]
+        return columns
 
     numbers, size = largest_fitting(halving_sizes(settings.batch_size), read)
     reading: dict[str, Any] = {**numbers, "groups": [q.group for q in questions]}

@@ -295,7 +295,9 @@ def score_reading(settings: ScoreAnswers, inputs: Mapping[str, Path], out: Path)
         UserError: a further metric cannot be had offline, or gives no one number.
     """
     answers = json.loads((inputs["reading"] / "reading.json").read_text(encoding="utf-8"))["answers"]
-    found = score_answers(answers, settings.truths, names=settings.metrics, language=settings.language)
+    scores_by_metric = score_answers(answers, settings.truths, names=settings.metrics, language=settings.language)
     # the libraries' last digits differ between processors
-    rounded = {name: [[round(value, 6) for value in given] for given in scores] for name, scores in found.items()}
+    rounded = {
+        name: [[round(value, 6) for value in given] for given in scores] for name, scores in scores_by_metric.items()
+    }
     (out / "scores.json").write_text(json.dumps(rounded), encoding="utf-8")

@@ -258,7 +258,8 @@ def boards(root: Path, share: float, profile: bool) -> list[str]:
         f"**{run.seconds:.2f} s** ({run.cpu:.2f} of the processor's) {_met(run.seconds, share)}.",
     ]
     if profile:
-        call = f"from bench.analysis.leaderboard import build; from pathlib import Path; build(Path({str(results)!r}))"
+        modules = "from pathlib import Path; from bench.analysis.leaderboard import build_leaderboard"
+        call = f"{modules}; build_leaderboard(Path({str(results)!r}))"
         parts.append("```\n" + "\n".join(_profiled(call, root / "board.prof")) + "\n```")
     return parts
 
