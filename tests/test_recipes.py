@@ -66,7 +66,7 @@ def run_here(plan: Plan, store: Store) -> None:
 def test_every_recipe_runs_on_stand_ins(
     name: str, persona: Path, gpt2_like: Path, gemma_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(tiny.DEFAULT, "steps", 2)
+    monkeypatch.setattr(tiny, "DEFAULT", tiny.DEFAULT.model_copy(update={"steps": 2}))
     experiment = shrink(name, persona, {"gpt2": gpt2_like, "gemma": gemma_like})
     plan = make_plan(experiment, identify)
     store = Store(tmp_path / "store")

@@ -130,7 +130,7 @@ def test_a_hub_id_works_next_to_a_folder_named_as_its_owner(
     [
         ("trait=mine.xlsx", ".yaml, .yml, .jsonl, .csv, .parquet"),
         ("trait=mine.tsv", ".yaml, .yml, .jsonl, .csv, .parquet"),
-        ("carrier={kind: text, rows: 1, prompts: mine.tsv}", "stated as {file: NAME} and ends in .txt, .jsonl, .csv"),
+        ("carrier={kind: text, rows: 1, prompts: mine.tsv}", "as {file: NAME}; its name ends in .txt, .jsonl, .csv"),
         ("carrier={kind: text, rows: 1, prompts: {file: mine.xlsx}}", "ends in .txt, .jsonl, .csv or .parquet"),
     ],
 )

@@ -83,9 +83,9 @@ def test_weights_are_read_from_the_folder_and_from_nowhere_else(gpt2_like: Path,
         ("shards elsewhere", edited(gpt2_like, tmp_path / "b", "model.safetensors.index.json", **index), "outside"),
         ("a kernel", edited(gpt2_like, tmp_path / "c", "config.json", attn_implementation="evil/kernel"), "code from"),
         ("pickled weights", tmp_path / "pickled", "Pickled weights"),
-        ("half of the weights", cut(gpt2_like, tmp_path / "d", lambda data: data[: len(data) // 2]), "damaged"),
-        ("pickled weights by another name", cut(gpt2_like, tmp_path / "e", lambda _: b"\x80\x04."), "damaged"),
-        ("a header without end", cut(gpt2_like, tmp_path / "f", lambda data: b"\xff" * 8 + data), "damaged"),
+        ("half of the weights", cut(gpt2_like, tmp_path / "d", lambda data: data[: len(data) // 2]), "corrupt"),
+        ("pickled weights by another name", cut(gpt2_like, tmp_path / "e", lambda _: b"\x80\x04."), "corrupt"),
+        ("a header without end", cut(gpt2_like, tmp_path / "f", lambda data: b"\xff" * 8 + data), "corrupt"),
     ):
         with pytest.raises(UserError, match=said):
             found(folder)

@@ -46,7 +46,7 @@ import os, signal, sys, time
 import bench.stages.checkpointing, bench.models.tiny, bench.pipeline.worker
 
 tiny = bench.models.tiny
-tiny.DEFAULT = tiny.DEFAULT.model_copy(update={"steps": int(os.environ.get("TINY_STEPS", tiny.DEFAULT.steps))})
+tiny.DEFAULT = tiny.DEFAULT.model_copy(update=dict(steps=int(os.environ.get("TINY_STEPS", tiny.DEFAULT.steps))))
 
 class Begun:
     def find_spec(name, *rest):

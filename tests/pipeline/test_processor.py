@@ -69,7 +69,7 @@ def test_a_processor_that_is_not_slow_in_bfloat16_is_not_spoken_of() -> None:
 def test_a_slow_bfloat16_is_measured_once_and_told_before_a_run_that_uses_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(tiny.DEFAULT, "steps", 20)
+    monkeypatch.setattr(tiny, "DEFAULT", tiny.DEFAULT.model_copy(update={"steps": 20}))
 
     def shown(*words: str, gpus: str = "") -> str:
         """What the command prints, run in this process: its workers come from one fork server."""
