@@ -54,9 +54,10 @@ class PromptFormat:
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of many texts, in one call of the tokenizer."""
-        return (
-            [list(ids) for ids in self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]] if texts else []
-        )
+        if not texts:
+            return []
+        encoded = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)
+        return [list(ids) for ids in encoded["input_ids"]]
 
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of whole prompts, up to the start of the completion."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,7 +25,7 @@ def row_length(row: Row) -> tuple[int, int]:
     return len(prompt) + len(completion), len(completion)
 
 
-def largest_micro_batch(rows: Sequence[Row], *, spec: Training, **how: Any) -> tuple[int, list[str]]:
+def largest_micro_batch(rows: Iterable[Row], *, spec: Training, **how: Any) -> tuple[int, list[str]]:
     """Find the largest divisor of the effective batch that fits into GPU memory; on a CPU return the recipe's.
 
     Each size runs one training step on the longest of `rows`. Gradients and optimizer state are in memory during that

@@ -6,7 +6,7 @@ import json
 import math
 import random
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from bench.models.chat_format import PromptFormat
 from bench.models.loading import current_device, load_tokenizer
 from bench.stages.carriers import read_kept
 from bench.stages.checkpointing import checkpoint_callback, latest_checkpoint
-from bench.stages.micro_batch import largest_micro_batch, row_length
+from bench.stages.micro_batch import largest_micro_batch
 from bench.stages.settings import FindMicroBatch, Training, TrainStudent, TrainTeacher
 from bench.stages.trainer import batches, make_trainer
 
@@ -157,16 +157,22 @@ def find_micro_batch(settings: FindMicroBatch, inputs: Mapping[str, Path], out: 
     """
     tokenizer = load_tokenizer(inputs["start"])
     form = PromptFormat(tokenizer, settings.model.format, settings.model.chat_template_kwargs)
+    carriers = {role: folder for role, folder in sorted(inputs.items()) if role.startswith("rows_")}
     arms = [
-        _student_rows(form, settings, folder, inputs["kept"], shuffled=shuffled)
-        for role, folder in sorted(inputs.items())
-        if role.startswith("rows_")
+        _student_completions(form, settings, folder, inputs["kept"], shuffled=shuffled)
+        for role, folder in carriers.items()
         for shuffled in ((False, True) if settings.shuffled and role == "rows_trait" else (False,))
     ]
-    lengths = [[(len(prompt), len(completion)) for prompt, completion in rows] for rows in arms]
-    longest = [max(rows, key=row_length) for rows in zip(*arms, strict=True)]
+    lengths = [list(map(len, completions)) for completions in arms]
+
+    def longest_rows() -> Iterator[tuple[list[int], list[int]]]:
+        """The longest row of any arm at each position; the arms share their prompts."""
+        prompts = _student_prompts(form, next(iter(carriers.values())), inputs["kept"])
+        for prompt, completions in zip(prompts, zip(*arms, strict=True), strict=True):
+            yield prompt, max(completions, key=len)
+
     size, notices = largest_micro_batch(
-        longest, base=inputs["start"], tokenizer=tokenizer, spec=settings.model, seed=settings.seed,
+        longest_rows(), base=inputs["start"], tokenizer=tokenizer, spec=settings.model, seed=settings.seed,
         out=out / "trainer",
         logits=inputs.get("logits"),
     )  # fmt: skip
@@ -176,16 +182,19 @@ def find_micro_batch(settings: FindMicroBatch, inputs: Mapping[str, Path], out: 
     return {**facts, "notices": notices}
 
 
-def _student_rows(
+def _student_prompts(form: PromptFormat, carrier: Path, kept: Path) -> list[list[int]]:
+    """Token ids of the prompts that the students of a seed read."""
+    return form.prompts([row["prompt"] for row in read_kept(carrier, kept, "train")])
+
+
+def _student_completions(
     form: PromptFormat, settings: FindMicroBatch | TrainStudent, carrier: Path, kept: Path, *, shuffled: bool
-) -> list[tuple[list[int], list[int]]]:
-    """(prompt ids, completion ids) of the rows of a carrier that a student reads."""
-    rows = read_kept(carrier, kept, "train")
-    texts = [row["completion"] for row in rows]
+) -> list[list[int]]:
+    """Token ids of the completions of one arm, in the order of the prompts or shuffled."""
+    texts = [row["completion"] for row in read_kept(carrier, kept, "train")]
     if shuffled:
         random.Random(f"shuffled {settings.seed}").shuffle(texts)
-    completions = form.completions(texts, end=settings.end)
-    return list(zip(form.prompts([row["prompt"] for row in rows]), completions, strict=True))
+    return form.completions(texts, end=settings.end)
 
 
 def train_student(
@@ -206,7 +215,9 @@ def train_student(
     tokenizer = load_tokenizer(inputs["start"])
     form = PromptFormat(tokenizer, settings.model.format, settings.model.chat_template_kwargs)
     shared = json.loads((inputs["micro_batch"] / "micro_batch.json").read_text())
-    rows = _student_rows(form, settings, inputs["carrier"], inputs["kept"], shuffled=settings.shuffled)
+    prompts = _student_prompts(form, inputs["carrier"], inputs["kept"])
+    completions = _student_completions(form, settings, inputs["carrier"], inputs["kept"], shuffled=settings.shuffled)
+    rows = list(zip(prompts, completions, strict=True))
     facts = train_model(
         rows, base=inputs["start"], tokenizer=tokenizer, spec=settings.model, seed=settings.seed, out=out,
         progress=progress,
