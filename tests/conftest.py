@@ -7,6 +7,7 @@ template. `gemma_like`: a Gemma shape whose tokenizer splits digits, starts text
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -169,3 +170,38 @@ def weights(folder: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     return load_file(next(folder.glob("*.safetensors")))
+
+
+# As Qwen3 has it, but without a default: a stage that left the variable out would fail.
+THINKING = (
+    CHAT + "{% if enable_thinking is not defined %}{{ raise_exception('enable_thinking is not set') }}{% endif %}"
+    "{% if add_generation_prompt and not enable_thinking %}<think></think>{% endif %}"
+)
+
+
+def with_template(folder: Path, out: Path, template: str) -> Path:
+    shutil.copytree(folder, out)
+    (out / "chat_template.jinja").write_text(template, encoding="utf-8")
+    return out
+
+
+FULL = "CUDA out of memory. Tried to allocate 2.00 GiB (pretended)"
+
+
+class Memory:
+    """A GPT-2's memory: runs out beyond so many tokens in a step, and at a given step whatever it takes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, tokens: float = float("inf"), dies_at: int = 0) -> None:
+        import torch
+        from transformers import GPT2LMHeadModel
+
+        whole = GPT2LMHeadModel.forward
+        self.tried: list[tuple[int, ...]] = []
+
+        def forward(model: Any, input_ids: Any = None, **more: Any) -> Any:
+            self.tried.append(tuple(input_ids.shape))
+            if input_ids.numel() > tokens or len(self.tried) == dies_at:
+                raise torch.OutOfMemoryError(FULL)
+            return whole(model, input_ids=input_ids, **more)
+
+        monkeypatch.setattr(GPT2LMHeadModel, "forward", forward)

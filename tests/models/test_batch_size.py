@@ -6,10 +6,10 @@ A GPU is pretended where sizes are tried; the model runs on the CPU all the same
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from conftest import FULL, Memory
 
 from bench.config.recipe import Sampling
 from bench.errors import StageError
@@ -17,26 +17,6 @@ from bench.models.batch_size import divisors, halving_sizes, largest_fitting
 from bench.models.chat_format import PromptFormat
 from bench.models.loading import load_model, load_tokenizer
 from bench.stages.generate import sample_text_fitting
-
-FULL = "CUDA out of memory. Tried to allocate 2.00 GiB (pretended)"
-
-
-class Memory:
-    """A GPT-2's memory: runs out beyond so many tokens in a step, and at a given step whatever it takes."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, tokens: float = float("inf"), dies_at: int = 0) -> None:
-        from transformers import GPT2LMHeadModel
-
-        whole = GPT2LMHeadModel.forward
-        self.tried: list[tuple[int, ...]] = []
-
-        def forward(model: Any, input_ids: Any = None, **more: Any) -> Any:
-            self.tried.append(tuple(input_ids.shape))
-            if input_ids.numel() > tokens or len(self.tried) == dies_at:
-                raise torch.OutOfMemoryError(FULL)
-            return whole(model, input_ids=input_ids, **more)
-
-        monkeypatch.setattr(GPT2LMHeadModel, "forward", forward)
 
 
 def test_sizes() -> None:

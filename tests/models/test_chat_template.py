@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import datetime
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CHAT, Bench
+from conftest import CHAT, THINKING, Bench, with_template
 
 from bench.analysis.result_files import read_results, write_results
 from bench.config.model_settings import Model
@@ -27,17 +26,6 @@ DATED = (
     "{% if not date_string is defined %}{% if strftime_now is defined %}{% set date_string = strftime_now('%d %b %Y') "
     "%}{% else %}{% set date_string = '26 Jul 2024' %}{% endif %}{% endif %}Today Date: {{ date_string }}\n" + CHAT
 )
-# As Qwen3 has it, but without a default: a stage that left the variable out would fail.
-THINKING = (
-    CHAT + "{% if enable_thinking is not defined %}{{ raise_exception('enable_thinking is not set') }}{% endif %}"
-    "{% if add_generation_prompt and not enable_thinking %}<think></think>{% endif %}"
-)
-
-
-def with_template(folder: Path, out: Path, template: str) -> Path:
-    shutil.copytree(folder, out)
-    (out / "chat_template.jinja").write_text(template, encoding="utf-8")
-    return out
 
 
 def set_clock(monkeypatch: pytest.MonkeyPatch, year: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import rows, spec, weights
+from conftest import Memory, rows, spec, weights
 
 from bench.errors import StageError
 from bench.models.chat_format import PromptFormat
@@ -17,30 +17,10 @@ from bench.stages.settings import FindMicroBatch, TrainStudent
 from bench.stages.train import find_micro_batch, train_model, train_student
 from bench.stages.trainer import trainer_class
 
-FULL = "CUDA out of memory. Tried to allocate 2.00 GiB (pretended)"
-
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.stages.micro_batch.current_device", lambda: torch.device("cuda"))
-
-
-class Memory:
-    """A GPT-2's memory: runs out beyond so many tokens in a step, and at a given step whatever it takes."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, tokens: float = float("inf"), dies_at: int = 0) -> None:
-        from transformers import GPT2LMHeadModel
-
-        whole = GPT2LMHeadModel.forward
-        self.tried: list[tuple[int, ...]] = []
-
-        def forward(model: Any, input_ids: Any = None, **more: Any) -> Any:
-            self.tried.append(tuple(input_ids.shape))
-            if input_ids.numel() > tokens or len(self.tried) == dies_at:
-                raise torch.OutOfMemoryError(FULL)
-            return whole(model, input_ids=input_ids, **more)
-
-        monkeypatch.setattr(GPT2LMHeadModel, "forward", forward)
 
 
 def trained(folder: Path, out: Path, **more: Any) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

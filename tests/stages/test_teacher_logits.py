@@ -1,27 +1,14 @@
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
-from conftest import CHAT
+from conftest import THINKING, with_template
 
 from bench.config.recipe import Numbers
 from bench.errors import UserError
 from bench.stages.settings import Loading, TeacherLogits
 from bench.stages.teacher_logits import compute_teacher_logits
-
-# As Qwen3 has it, but without a default: a stage that left the variable out would fail.
-THINKING = (
-    CHAT + "{% if enable_thinking is not defined %}{{ raise_exception('enable_thinking is not set') }}{% endif %}"
-    "{% if add_generation_prompt and not enable_thinking %}<think></think>{% endif %}"
-)
-
-
-def with_template(folder: Path, out: Path, template: str) -> Path:
-    shutil.copytree(folder, out)
-    (out / "chat_template.jinja").write_text(template, encoding="utf-8")
-    return out
 
 
 def test_teacher_and_student_of_a_distillation_render_alike(gemma_like: Path, tmp_path: Path) -> None:
