@@ -36,16 +36,25 @@ def test_the_t_interval_is_scipys(values: list[float]) -> None:
 @pytest.mark.parametrize("values", SAMPLES)
 def test_the_sign_flip_test_is_scipys(values: list[float]) -> None:
     expected = scipy_stats.permutation_test((values,), np.mean, permutation_type="samples", n_resamples=2**15).pvalue
-    assert sign_flip_p(values) == (pytest.approx(expected), 0.0)
+    assert sign_flip_p(values) == (pytest.approx(expected), 0.0, False)
 
 
-def test_beyond_sixteen_seeds_the_sign_flip_test_draws_and_says_how_sure_it_is() -> None:
-    values = RNG.normal(0.35, 1, 24).tolist()
-    p, error = sign_flip_p(values)
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 12, 17])
+def test_meeting_in_the_middle_counts_what_enumeration_counts(n: int) -> None:
+    rng = np.random.default_rng(n)
+    signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+    for values in (rng.normal(0.4, 1, n), rng.normal(0.4, 1, n).round(1)):  # rounded values tie
+        extreme = np.abs(signs @ values) >= abs(values.sum()) - 1e-12 * np.abs(values).sum()
+        assert sign_flip_p(values.tolist()) == (pytest.approx(extreme.mean()), 0.0, False)
+
+
+def test_beyond_36_seeds_the_sign_flip_test_draws_and_reports_its_error() -> None:
+    values = RNG.normal(0.3, 1, 40).tolist()
+    p, error, at_floor = sign_flip_p(values)
     assert error > 0
-    reference = sign_flip_p(values, seed=1)
-    assert abs(p - reference.p) < 4 * math.hypot(error, reference.error)
+    assert not at_floor
     assert abs(p - scipy_stats.ttest_1samp(values, 0).pvalue) < 0.02
+    assert sign_flip_p([1.0] * 40) == (pytest.approx(1 / 65537), pytest.approx(1 / 65537, rel=1e-3), True)
 
 
 def test_the_sign_flip_test_counts_its_own_pattern_whatever_the_rounding() -> None:
@@ -109,8 +118,8 @@ def test_the_matrix_test_counts_matchings() -> None:
     one = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     excess, p = diagonal_excess([one] * 3)
     assert excess == pytest.approx(1.0)
-    assert p == (pytest.approx(1 / 6**3), 0.0)
-    assert diagonal_excess([[[0.0, 1.0], [1.0, 0.0]]]) == (-1.0, (1.0, 0.0))
+    assert p == (pytest.approx(1 / 6**3), 0.0, False)
+    assert diagonal_excess([[[0.0, 1.0], [1.0, 0.0]]]) == (-1.0, (1.0, 0.0, False))
 
 
 @pytest.mark.parametrize("values", [[], [float("nan")], [float("inf"), 1.0]])
