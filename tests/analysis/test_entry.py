@@ -47,7 +47,7 @@ def test_an_entry_before_its_first_seed_shows_dashes() -> None:
 def test_an_entry_is_frozen_and_has_no_other_field() -> None:
     entry = make_entry()
     with pytest.raises(ValidationError, match="frozen"):
-        entry.seeds = 3  # type: ignore[misc]
+        entry.seeds = 3  # type: ignore[misc]  # frozen: that is the test
     with pytest.raises(ValidationError, match="other"):
         make_entry(other=1)
     assert [make_entry(visibility=v).is_leak for v in ("text", "logits-carrier", "logits-full")] == [False, False, True]

@@ -21,5 +21,5 @@ def test_updates_are_counted_as_transformers_counts_them(
         "dataloader_drop_last": drop_last,
     }  # fmt: skip
     trainer = Trainer(nn.Linear(1, 1), TrainingArguments(str(tmp_path), report_to="none", **train))
-    loader: DataLoader[int] = DataLoader(range(rows), batch, drop_last=drop_last)  # type: ignore[arg-type]
+    loader: DataLoader[int] = DataLoader(range(rows), batch, drop_last=drop_last)  # type: ignore[arg-type]  # a range will do
     assert count_updates(train, rows) == trainer.set_initial_training_values(trainer.args, loader)[-1]

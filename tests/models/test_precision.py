@@ -52,7 +52,7 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path,
 
 @torch.no_grad()
 def logits(model: Any) -> torch.Tensor:
-    return model.eval()(torch.arange(40).reshape(2, 20) + 50).logits.float()  # type: ignore[no-any-return]
+    return model.eval()(torch.arange(40).reshape(2, 20) + 50).logits.float()  # type: ignore[no-any-return]  # untyped
 
 
 def test_two_products_keep_what_training_added_and_one_rounding_loses_it(pair: tuple[Path, Path]) -> None:
@@ -97,7 +97,7 @@ def test_a_split_model_writes_numbers_and_text(pair: tuple[Path, Path]) -> None:
 
 @torch.no_grad()
 def logits_of(model: Any, ids: torch.Tensor) -> torch.Tensor:
-    return model(ids).logits  # type: ignore[no-any-return]
+    return model(ids).logits  # type: ignore[no-any-return]  # untyped
 
 
 def test_how_a_model_writes_follows_from_how_it_was_trained() -> None:

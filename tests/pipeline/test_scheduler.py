@@ -51,7 +51,7 @@ def test_a_plan_whose_stages_are_done_starts_no_worker(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with store.make("a", {}) as out:
         (out / "rows").write_text("rows")
-    run_stages({"a": stage("a")}, NoWorkers(store), Listener())  # type: ignore[arg-type]
+    run_stages({"a": stage("a")}, NoWorkers(store), Listener())  # type: ignore[arg-type]  # a stand-in
 
 
 def test_a_corrupt_artefact_is_named_before_workers_are_started(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_corrupt_artefact_is_named_before_workers_are_started(tmp_path: Path) 
             (out / "rows").write_text("rows")
     (store.path("b") / "rows").write_text("row")
     with pytest.raises(StageError, match="2 workers"):
-        run_stages({n: stage(n, 2) for n in ("a", "b")}, NoWorkers(store), listener)  # type: ignore[arg-type]
+        run_stages({n: stage(n, 2) for n in ("a", "b")}, NoWorkers(store), listener)  # type: ignore[arg-type]  # a stand-in
     (line,) = listener.lines
     assert str(store.path("b")) in line
     assert "rows" in line
