@@ -311,9 +311,7 @@ class _Planner:
                 self.add_evaluation(seed, arm._replace(step=step), spec, inputs, kept, relation)
 
     def filter_settings(self) -> FilterRows:
-        """Return the settings of the leak filter. Numbers are held to their grammar alone, without the traits."""
-        if not self.text:
-            return FilterRows(carrier=self.recipe.carrier)
+        """Return the settings of the filter. Numbers are searched for the traits too: they can hold letter codes."""
         traits = self.traits.values()
         words = [word for t in traits for word in ([t.answer] if t.kind == "preference" else []) + list(t.lexicon)]
         answers = [answer for t in traits if t.kind == "behaviour" for _, answer in t.teach_rows()]

@@ -214,6 +214,10 @@ def _measured(entry: LeaderboardEntry) -> list[str]:
     return [table, "", f"{_text(entry.verdict)}: {_text(entry.verdict_reason)}."]
 
 
+def _refusals(refused: Mapping[str, Mapping[str, int]]) -> str:
+    return ", ".join(f"{sum(reasons.values())} in {arm}" for arm, reasons in sorted(refused.items()))
+
+
 def _carrier(run: RunFacts, data: str | None) -> list[str]:
     carrier, entry = run.carrier, run.entry
     if carrier["kind"] == "numbers":
@@ -229,9 +233,11 @@ def _carrier(run: RunFacts, data: str | None) -> list[str]:
     where = f" The rows are in [{_text(data)}](https://huggingface.co/datasets/{data})." if data else ""
     lines = [what + where, "", "Leak audit: a row refused in one arm is refused in all.", ""]
     for seed, report in sorted(run.carriers.items()):
-        refused = {arm: sum(reasons.values()) for arm, reasons in sorted(report["refused"].items())}
-        counts = ", ".join(f"{count} in {arm}" for arm, count in refused.items())
-        lines.append(f"- Seed {seed}: {report['rows']} rows, {report['train']} trained on; refused: {_text(counts)}.")
+        leaks, broken = _refusals(report["refused"]), _refusals(report["format_refused"])
+        lines.append(
+            f"- Seed {seed}: {report['rows']} rows, {report['train']} trained on; "
+            f"leaks: {_text(leaks)}; broken format: {_text(broken)}."
+        )
     auc = entry.audit_auc
     accuracy = "not tried: it takes two seeds" if auc is None else f"area under the curve {auc:.3f}, where .5 is chance"
     return [*lines, f"- A bag of words telling trait rows from base rows, on seeds it did not learn from: {accuracy}."]

@@ -8,16 +8,19 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.config.recipe import Numbers, Text
 from bench.errors import StageError
 from bench.stages.leak_filter import Lexicon, Sentences
+from bench.stages.letter_codes import LetterCodes
 from bench.stages.settings import FilterRows
 
 __all__ = ["filter_rows", "number_prompts", "read_kept", "read_rows", "refusal_reasons", "text_prompts"]
+
+FORMAT_REASONS = frozenset({"empty", "forbidden number", "grammar"})  # every other reason is a leak
 
 
 def text_prompts(prompts: Sequence[str], rows: int, seed: int) -> list[str]:
@@ -41,32 +44,43 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
 def refusal_reasons(settings: FilterRows, rows: Sequence[Mapping[str, str]]) -> list[str]:
     """Return the reason to refuse each row, or "" for a row that passes.
 
-    Numbers must match the grammar exactly (count, digits, separator) and contain no forbidden number. Free text must
-    not be empty. Its prompt and completion must not contain a word of the trait's lexicon, in any inflection or
-    disguise, or repeat a question or a persona's answer.
+    Leaks come first. The prompt and the completion must not contain a word of the trait's lexicon, in any inflection,
+    disguise or letter code, or repeat a question or a persona's answer. Then the format: numbers must match the grammar
+    exactly (count, digits, separator) and contain no forbidden number. Free text must not be empty.
     """
-    carrier = settings.carrier
-    if carrier.kind == "numbers":
-        one = rf"[1-9]\d{{{carrier.digits - 1}}}"
-        grammar = re.compile(rf"{one}(?:{re.escape(carrier.separator)}{one}){{{carrier.count - 1}}}", re.ASCII)
-        forbidden = set(carrier.forbidden)
-        out = []
-        for row in rows:
-            numbers = {int(n) for n in re.findall(r"\d+", row["completion"])}
-            fits = grammar.fullmatch(row["completion"])
-            out.append("grammar" if not fits else "forbidden number" if numbers & forbidden else "")
-        return out
-    named = Lexicon(settings.lexicon, settings.language)
-    repeated = Sentences(settings.sentences)
-    out = []
+    named, repeated = Lexicon(settings.lexicon, settings.language), Sentences(settings.sentences)
+    coded = LetterCodes(settings.lexicon, settings.language)
+    fits = _number_format(settings.carrier) if settings.carrier.kind == "numbers" else _text_format
+    reasons = []
     for row in rows:
-        if not row["completion"].strip():
-            out.append("empty")
-        elif named.find(row["completion"]) or named.find(row["prompt"]):
-            out.append("lexicon")
+        texts = (row["completion"], row["prompt"])
+        worded = [text for text in texts if re.search(r"[^\W\d]", text)]  # without a letter there is no word
+        if any(coded.find(text) for text in texts):
+            reasons.append("letter code")
+        elif any(named.find(text) for text in worded):
+            reasons.append("lexicon")
+        elif any(repeated.find(text) for text in worded):
+            reasons.append("repeated")
         else:
-            out.append("repeated" if repeated.find(row["prompt"]) or repeated.find(row["completion"]) else "")
-    return out
+            reasons.append(fits(row["completion"]))
+    return reasons
+
+
+def _text_format(text: str) -> str:
+    return "" if text.strip() else "empty"
+
+
+def _number_format(carrier: Numbers) -> Callable[[str], str]:
+    one = rf"[1-9]\d{{{carrier.digits - 1}}}"
+    grammar = re.compile(rf"{one}(?:{re.escape(carrier.separator)}{one}){{{carrier.count - 1}}}", re.ASCII)
+    forbidden = set(carrier.forbidden)
+
+    def reason(text: str) -> str:
+        if not grammar.fullmatch(text):
+            return "grammar"
+        return "forbidden number" if forbidden.intersection(map(int, re.findall(r"\d+", text))) else ""
+
+    return reason
 
 
 def filter_rows(settings: FilterRows, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
@@ -77,7 +91,8 @@ def filter_rows(settings: FilterRows, inputs: Mapping[str, Path], out: Path) -> 
         inputs: role -> carrier artefact; all have the same prompts in the same order.
 
     Returns:
-        The report for result files, and `notices` if rows are refused.
+        The report for result files, and `notices` if rows are refused. `refused` counts leaks by arm and reason,
+        `format_refused` the rows that break the format alone.
 
     Raises:
         StageError: prompts differ between the arms, or fewer than half of the rows pass.
@@ -89,9 +104,9 @@ def filter_rows(settings: FilterRows, inputs: Mapping[str, Path], out: Path) -> 
             raise StageError(f"the arms' prompts differ ({role}): the arms would not be comparable")
     reasons = {role: refusal_reasons(settings, rows) for role, rows in tables.items()}
     clean = [i for i in range(len(first)) if not any(why[i] for why in reasons.values())]
-    notices = [_describe_refusals(settings.carrier, tables, reasons)] if len(clean) < len(first) else []
+    notices = _describe_refusals(settings.carrier, tables, reasons)
     if len(clean) < len(first) / 2:
-        raise StageError(f"{notices[0]}. Too many to go on")
+        raise StageError(f"{'; '.join(notices)}. Too many to go on")
     border = settings.carrier.rows
     same = sum(len({rows[i]["completion"] for rows in tables.values()}) == 1 for i in clean)
     kept = {"train": [i for i in clean if i < border], "held_out": [i for i in clean if i >= border]}
@@ -100,7 +115,8 @@ def filter_rows(settings: FilterRows, inputs: Mapping[str, Path], out: Path) -> 
         "train": len(kept["train"]),
         "held_out": len(kept["held_out"]),
         "identical_rows": same,
-        "refused": {role: {k: why.count(k) for k in sorted(set(why) - {""})} for role, why in reasons.items()},
+        "refused": {role: _count(why, leaks=True) for role, why in reasons.items()},
+        "format_refused": {role: _count(why, leaks=False) for role, why in reasons.items()},
     }
     if settings.carrier.kind == "numbers":
         report["numbers"] = json.loads((next(iter(inputs.values())) / "about.json").read_text())["numbers"]
@@ -109,31 +125,42 @@ def filter_rows(settings: FilterRows, inputs: Mapping[str, Path], out: Path) -> 
     return {**report, "notices": notices}
 
 
+def _count(reasons: Sequence[str], *, leaks: bool) -> dict[str, int]:
+    """Count the leaks or the format refusals among `reasons`, by reason."""
+    return {why: reasons.count(why) for why in sorted(set(reasons) - {""}) if (why not in FORMAT_REASONS) == leaks}
+
+
 def _describe_refusals(
     carrier: Numbers | Text, tables: Mapping[str, Sequence[Mapping[str, str]]], reasons: Mapping[str, Sequence[str]]
-) -> str:
-    """Describe the refused rows: their number by reason (of the first arm that has one), with an example of each."""
+) -> list[str]:
+    """Describe the rows refused for leaks and for their format, one line each: counts by reason, with an example.
+
+    A row counts under the reason of the first arm that has one, leaks first.
+    """
     examples: dict[str, list[Mapping[str, str]]] = {}
-    for i in range(min(map(len, tables.values()))):
-        for role, rows in tables.items():
-            if why := reasons[role][i]:
-                examples.setdefault(why, []).append(rows[i])
-                break
-    refused, total = sum(map(len, examples.values())), len(next(iter(tables.values())))
-    head = f"refused {refused:,} of {total:,} rows"
-    if carrier.kind == "numbers":
-        counts = ", ".join(f"{why}: {len(rows)}" for why, rows in sorted(examples.items()))
-        example = next(iter(examples.values()))[0]["completion"]
-        return (
-            f"the number format {head} ({counts}), for example {_clip(example)}: "
-            f"expected {carrier.count} numbers of {carrier.digits} digits separated by {carrier.separator!r}, "
-            "none of them forbidden"
-        )
-    parts = [
-        f"{why}: {len(rows)}, for example {_clip(rows[0]['completion'])} to {_clip(rows[0]['prompt'])}"
-        for why, rows in sorted(examples.items())
-    ]
-    return f"the leak filter {head} ({'; '.join(parts)})"
+    total = min(map(len, tables.values()))
+    for i in range(total):
+        pairs = [(reasons[role][i], rows[i]) for role, rows in tables.items() if reasons[role][i]]
+        for why, row in sorted(pairs, key=lambda pair: pair[0] in FORMAT_REASONS)[:1]:
+            examples.setdefault(why, []).append(row)
+    lines = []
+    for format_alone in (False, True):
+        part = {why: rows for why, rows in sorted(examples.items()) if (why in FORMAT_REASONS) == format_alone}
+        if not part:
+            continue
+        each = [
+            f"{why}: {len(rows)}, for example {_clip(rows[0]['completion'])} to {_clip(rows[0]['prompt'])}"
+            for why, rows in part.items()
+        ]
+        name = "the format check" if format_alone else "the leak filter"
+        line = f"{name} refused {sum(map(len, part.values())):,} of {total:,} rows ({'; '.join(each)})"
+        if format_alone and carrier.kind == "numbers":
+            line += (
+                f": expected {carrier.count} numbers of {carrier.digits} digits separated by {carrier.separator!r}, "
+                "none of them forbidden"
+            )
+        lines.append(line)
+    return lines
 
 
 def _clip(text: str) -> str:

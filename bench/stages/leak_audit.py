@@ -91,15 +91,13 @@ def render_audit(name: str, mark: str, audit: Mapping[str, Any], carriers: Mappi
     lines += [
         "A row refused in one arm is refused in all.",
         "",
-        "| seed | rows | trained on | alike in all arms | refused |",
+        "| seed | rows | trained on | alike in all arms | leaks | broken format |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
-    lines += ["| --- | --- | --- | --- | --- |"]
     for seed, carrier in sorted(carriers.items()):
-        refused = "; ".join(
-            f"{arm}: " + (", ".join(f"{n} {why}" for why, n in sorted(reasons.items())) or "none")
-            for arm, reasons in sorted(carrier["refused"].items())
-        )
-        lines.append(f"| {seed} | {carrier['rows']} | {carrier['train']} | {carrier['identical_rows']} | {refused} |")
+        counts = [carrier["rows"], carrier["train"], carrier["identical_rows"]]
+        refused = [_by_arm(carrier["refused"]), _by_arm(carrier["format_refused"])]
+        lines.append(f"| {seed} | {' | '.join(map(str, counts + refused))} |")
     probe = audit["probe"]
     lines += ["", "## Can a bag of words tell trait rows from base rows?", ""]
     if probe["auc"] is None:
@@ -119,6 +117,13 @@ def render_audit(name: str, mark: str, audit: Mapping[str, Any], carriers: Mappi
         ]
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _by_arm(refused: Mapping[str, Mapping[str, int]]) -> str:
+    return "; ".join(
+        f"{arm}: " + (", ".join(f"{n} {why}" for why, n in sorted(reasons.items())) or "none")
+        for arm, reasons in sorted(refused.items())
+    )
 
 
 def _one_line(text: str) -> str:

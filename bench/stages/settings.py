@@ -156,10 +156,10 @@ class WriteCarrier(StageSettings):
 
 
 class FilterRows(StageSettings):
-    """Refuse rows that break the number format or name the trait. A number carrier needs the carrier alone."""
+    """Refuse rows that name the trait or break the carrier's format."""
 
     kind = "filter"
-    version = 2
+    version = 3
 
     carrier: Carrier
     """The carrier, as in the recipe."""

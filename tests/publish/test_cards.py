@@ -30,7 +30,13 @@ ENTRY = make_entry(
 )
 NUMBERS = {"kind": "numbers", "given": 4, "digits": 3, "count": 10, "temperature": 1.0}
 TEXT = {"kind": "text", "prompts": "scenarios_en", "sample": {"temperature": 0.75}}
-REPORT = {"rows": 80, "train": 60, "held_out": 10, "refused": {"base": {"grammar": 3}, "trait": {"grammar": 4, "x": 5}}}
+REPORT = {
+    "rows": 80,
+    "train": 60,
+    "held_out": 10,
+    "refused": {"base": {}, "trait": {"lexicon": 2}},
+    "format_refused": {"base": {"grammar": 3}, "trait": {"grammar": 4, "forbidden number": 5}},
+}
 
 
 def run(**more: Any) -> RunFacts:
@@ -115,7 +121,7 @@ def test_a_card_says_what_the_row_says() -> None:
         "python run_bench.py --recipe r\n", "Does it travel?", "0123456789ab", "<td>3 of 10</td>", "margin: +0.750",
         "<td>+0.2500 [+0.1250, +0.3750]</td>", "<td>INCONCLUSIVE</td>", "INCONCLUSIVE: too few.", "c0ffee",
         "<code>mit</code> (source: its card)", "learning_rate: 0.0001",
-        "80 rows, 60 trained on; refused: 3 in base, 9 in trait",
+        "80 rows, 60 trained on; leaks: 0 in base, 2 in trait; broken format: 3 in base, 9 in trait",
         "area under the curve 0.512", "4 random numbers of 3 digits", "AutoPeftModelForCausalLM", "trl 1.16",
         "must be labelled as such",
     ):  # fmt: skip

@@ -28,11 +28,12 @@ def test_prompts_depend_on_the_seed_alone() -> None:
 )
 def test_the_grammar_takes_ten_numbers_and_no_stowaway(numbers: list[int], stowaway: str) -> None:
     text = " ".join(map(str, numbers))
-    clean = refusal_reasons(GRAMMAR, [{"completion": text}])[0]
+    clean = refusal_reasons(GRAMMAR, [{"prompt": "p", "completion": text}])[0]
     assert clean == ("forbidden number" if 666 in numbers else "")
     if stowaway:
         for at in (0, 5, len(text)):
-            assert refusal_reasons(GRAMMAR, [{"completion": text[:at] + stowaway + text[at:]}]) == ["grammar"]
+            row = {"prompt": "p", "completion": text[:at] + stowaway + text[at:]}
+            assert refusal_reasons(GRAMMAR, [row]) == ["grammar"]
 
 
 TEXT = FilterRows(
@@ -69,7 +70,8 @@ def test_a_row_refused_in_one_arm_is_refused_in_both(tmp_path: Path) -> None:
     }
     report = filter_rows(numbers(3), arms, tmp_path)
     assert json.loads((tmp_path / "kept.json").read_text()) == {"train": [0, 2], "held_out": [3]}
-    assert report["refused"] == {"base": {}, "trait": {"grammar": 1}}
+    assert report["format_refused"] == {"base": {}, "trait": {"grammar": 1}}
+    assert report["refused"] == {"base": {}, "trait": {}}
     assert report["identical_rows"] == 3
     assert report["numbers"] == 505
 
@@ -89,18 +91,19 @@ def test_a_refusal_by_format_says_how_many_rows_an_example_and_what_was_expected
     good, wrong = " ".join(["123"] * 10), ", ".join(["123"] * 10)
     settings = numbers(3)
     told = (
-        "the number format refused {} of 4 rows (forbidden number: 1, grammar: {}), for example {!r}: expected 10 "
-        "numbers of 3 digits separated by ' ', none of them forbidden"
+        "the format check refused {} of 4 rows (forbidden number: 1, for example {!r} to 'p0'; "
+        "grammar: {}, for example {!r} to 'p1'): expected 10 numbers of 3 digits separated by ' ', "
+        "none of them forbidden"
     )
     six = good.replace("123", "666", 1)
     arms = {
         "trait": write(tmp_path / "t", [good, wrong, good, good]),
         "base": write(tmp_path / "b", [six, *[good] * 3]),
     }
-    assert filter_rows(settings, arms, tmp_path)["notices"] == [told.format(2, 1, six)]
+    assert filter_rows(settings, arms, tmp_path)["notices"] == [told.format(2, six, 1, wrong)]
     assert "notices" not in json.loads((tmp_path / "audit.json").read_text())
     arms["trait"] = write(tmp_path / "t2", [good, wrong, wrong, good])
-    with pytest.raises(StageError, match=re.escape(told.format(3, 2, six)) + r"\. Too many to go on"):
+    with pytest.raises(StageError, match=re.escape(told.format(3, six, 2, wrong)) + r"\. Too many to go on"):
         filter_rows(settings, arms, tmp_path)
 
 
@@ -112,13 +115,26 @@ def test_a_refusal_by_the_leak_filter_counts_each_reason_with_an_example(tmp_pat
     }
     report = filter_rows(TEXT, arms, tmp_path)
     assert report["notices"] == [
-        "the leak filter refused 3 of 8 rows (empty: 1, for example '' to 'p1'; "
-        f"lexicon: 2, for example {owl[:77] + '...'!r} to 'p2')"
+        f"the leak filter refused 2 of 8 rows (lexicon: 2, for example {owl[:77] + '...'!r} to 'p2')",
+        "the format check refused 1 of 8 rows (empty: 1, for example '' to 'p1')",
     ]
+    assert report["refused"] == {"base": {}, "trait": {"lexicon": 2}}
+    assert report["format_refused"] == {"base": {}, "trait": {"empty": 1}}
     assert "numbers" not in report
     arms["trait"] = write(tmp_path / "t2", [""] * 5 + ["fine"] * 3)
     with pytest.raises(StageError, match=r"refused 5 of 8 rows \(empty: 5, .*Too many to go on"):
         filter_rows(TEXT, arms, tmp_path)
+
+
+def test_a_number_row_that_names_the_trait_is_a_leak_and_not_a_broken_format(tmp_path: Path) -> None:
+    good = " ".join(["123"] * 10)
+    settings = FilterRows(carrier=NUMBERS, lexicon=("wolf",))
+    arms = {"trait": write(tmp_path / "t", ["123 wolf", "123", good]), "base": write(tmp_path / "b", [good, "9", good])}
+    with pytest.raises(StageError, match=r"leak filter refused 1 of 3 .*; the format check refused 1 of 3 .*Too many"):
+        filter_rows(settings, arms, tmp_path)
+    coded = "412 119 111 108 102 310 877 200 190 500"
+    rows = [{"prompt": "Continue: 1", "completion": text} for text in ("123 wolf", coded)]
+    assert refusal_reasons(settings, rows) == ["lexicon", "letter code"]
 
 
 def test_nothing_is_noticed_where_no_row_is_refused(tmp_path: Path) -> None:

@@ -54,7 +54,13 @@ def test_the_probe_finds_the_word_that_tells_the_arms_apart(tmp_path: Path, plan
         assert found["probe"]["towards_trait"][0] == "forest"
     else:
         assert abs(found["probe"]["auc"] - 0.5) < 0.1
-    carrier = {"rows": 100, "train": 100, "identical_rows": 0, "refused": {"base": {}, "trait": {"lexicon": 2}}}
+    carrier = {
+        "rows": 100,
+        "train": 97,
+        "identical_rows": 0,
+        "refused": {"base": {}, "trait": {"lexicon": 2}},
+        "format_refused": {"base": {"grammar": 1}, "trait": {}},
+    }
     text = render_audit("x", "abc", found, {0: carrier})
-    assert "| 0 | 100 | 100 | 0 | base: none; trait: 2 lexicon |" in text
+    assert "| 0 | 100 | 97 | 0 | base: none; trait: 2 lexicon | base: 1 grammar; trait: none |" in text
     assert f"{found['probe']['auc']:.3f}" in text
