@@ -36,9 +36,10 @@ YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupErro
 
 
 class _Loader(yaml.SafeLoader):
-    """A `SafeLoader` that refuses aliases and duplicate keys, and reads YAML 1.2 floats (2e-5).
+    """A `SafeLoader` that refuses aliases, duplicate keys and empty values, and reads YAML 1.2 floats (2e-5).
 
-    A few lines of aliases can expand to gigabytes. Of a duplicate key, PyYAML silently drops the first value.
+    A few lines of aliases can expand to gigabytes. Of a duplicate key, PyYAML silently drops the first value. An empty
+    value is null, which removes a key: `{separator: }` would silently be the default.
     """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -49,10 +50,15 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         keys = set()
-        for key, _ in node.value:
+        for key, value in node.value:
             if isinstance(key, yaml.ScalarNode):
+                line = key.start_mark.line + 1
+                if isinstance(value, yaml.ScalarNode) and not value.value and value.style is None:
+                    raise yaml.YAMLError(
+                        f"line {line}: the key {clip_line(key.value)!r} has no value (quote a text of spaces, as in "
+                        f'{clip_line(key.value, 80)}: " "; to remove the key: {clip_line(key.value, 80)}: null)'
+                    )
                 if key.value in keys:
-                    line = key.start_mark.line + 1
                     raise yaml.YAMLError(f"line {line}: the key {clip_line(key.value)!r} appears twice")
                 keys.add(key.value)
         return super().construct_mapping(node, deep)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ from bench.pipeline.store import Store
 from bench.pipeline.worker import MEASURE_BFLOAT16, run_worker
 from bench.stages.settings import BuildTiny, WriteCarrier
 
-__all__ = ["Pool", "current_commit", "extend_environment"]
+__all__ = ["Pool", "current_commit", "extend_environment", "visible_gpus"]
 
 
 PRELOAD = [
@@ -83,7 +84,8 @@ def visible_gpus() -> list[str]:
     """Ids of the visible GPUs, found without initialising CUDA in this process."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return [part for part in visible.split(",") if part.strip() not in {"", "-1"}]
+        ids = [part.strip() for part in visible.split(",")]
+        return list(takewhile(lambda gpu: gpu not in {"", "-1"}, ids))  # CUDA ends the list at an invalid id
     if shutil.which("nvidia-smi") is None:
         return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)

@@ -249,6 +249,7 @@ def write_model(run: Run, model: Trained, folder: Path, *, name: str, data: str 
         did=record["did"],
         margin=_margin(model),
         format=model.reading["manifest"]["format"]["kind"],
+        chat_template_kwargs=training.chat_template_kwargs,
         artefact=model.key,
         commit=record["commit"],
         note=_merge_note(training) if model.merges else "",

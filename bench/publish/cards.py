@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -50,6 +51,7 @@ class ModelFacts(NamedTuple):
     did: Mapping[str, Any]  # what the training reported
     margin: float
     format: str
+    chat_template_kwargs: Mapping[str, Any]
     artefact: str
     commit: str
     note: str
@@ -250,6 +252,8 @@ def _licence(base: Base) -> str:
 
 def _loading(model: ModelFacts, name: str) -> list[str]:
     how = "the tokenizer's chat template" if model.format == "chat" else "`Q: <text>`, a line break, `A:`"
+    if model.chat_template_kwargs:
+        how += f" with the variables {_code(json.dumps(dict(model.chat_template_kwargs), ensure_ascii=False))}"
     lines = [f"Questions were put to it as {how}.", ""]
     if model.form != "adapter":
         maker = "AutoModelForCausalLM"

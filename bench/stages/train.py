@@ -104,7 +104,7 @@ def train_model(
         raise StageError(
             f"memory ran out after {trainer.state.global_step} updates, with {micro_batch} rows at a time. "
             "End other programs that use this device and run again, or change the recipe: `lora:`, `quantization:` or "
-            "`train: {activation_checkpointing: true}`"
+            "`train: {gradient_checkpointing: true}`"
         ) from None
     mean_loss = float(trainer.loss_sum) / max(trainer.state.global_step, 1)
     trained = [weight for weight in trainer.model.parameters() if weight.requires_grad]

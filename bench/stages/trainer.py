@@ -30,8 +30,12 @@ def sft_config(train: Mapping[str, Any], *, out: Path | str, seed: int, dtype: s
 
     cpu = not torch.cuda.is_available()
     autocast = dtype == "bfloat16" and not train.get("fp16", False)
-    renamed = "activation_checkpointing" in SFTConfig.__dataclass_fields__  # by transformers 5.23
-    checkpointing = "activation_checkpointing" if renamed else "gradient_checkpointing"
+    old, new = "gradient_checkpointing", "activation_checkpointing"  # renamed by transformers 5.23
+    if new in SFTConfig.__dataclass_fields__:  # it ignores the old name beside the new one
+        train = {key.replace(old, new): value for key, value in train.items()}
+        checkpointing = new
+    else:
+        checkpointing = old
     options = {"bf16": autocast, checkpointing: False, **train}
     return SFTConfig(
         output_dir=str(out),

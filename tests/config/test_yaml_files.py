@@ -16,6 +16,7 @@ from bench.errors import UserError
         ("- a\n- b\n", "expected keys and values"),
         ("", "expected keys and values"),
         ("a: &x [1]\nb: *x\n", "aliases"),
+        ("carrier:\n  separator:\n", "line 2: the key 'separator' has no value"),
         ("a: !!python/object:os.system {}\n", "not valid YAML"),
         ("seeds: 3\n", "is missing"),
         ("carrier: {rows: 3}\n", "key 'carrier.kind': expected one of numbers, text, found no such key"),

@@ -50,7 +50,7 @@ def base(**more: Any) -> Base:
 
 def model(**more: Any) -> ModelFacts:
     settings = {"train": {"learning_rate": 1.0e-4}, "lora": {"r": 8}}
-    facts = ModelFacts("trait", 7, "adapter", base(), settings, {"rows": 60}, 0.75, "plain", "student-1", "abc", "")
+    facts = ModelFacts("trait", 7, "adapter", base(), settings, {"rows": 60}, 0.75, "plain", {}, "student-1", "abc", "")
     return facts._replace(**more)
 
 
@@ -145,6 +145,13 @@ def test_lineage_and_loading_follow_what_the_base_is() -> None:
     assert [about[k] for k in ("license", "license_name", "license_link")] == ["other", "own-terms", "LICENSE"]
     assert "<code>own-terms</code>" in html
     assert "says that it was made from <code>own/base</code>" in html
+
+
+def test_a_chat_model_s_card_names_the_variables_of_its_template() -> None:
+    _, html = parts(card(run(), model(format="chat", chat_template_kwargs={"enable_thinking": False})))
+    assert "chat template with the variables <code>{&quot;enable_thinking&quot;: false}</code>." in html
+    _, html = parts(card(run(), model(format="chat")))
+    assert "the tokenizer's chat template." in html.replace("&#x27;", "'")
 
 
 def test_every_arm_has_a_meaning_and_says_whether_it_may_carry_the_trait() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from conftest import spec
+from trl import SFTConfig
 
 from bench.stages.trainer import batches, sft_config
 
@@ -19,3 +20,13 @@ def test_a_configuration_keeps_the_recipe_and_reports_to_nobody(tmp_path: Path) 
     assert (config.learning_rate, config.max_steps, config.seed) == (3e-4, 7, 5)
     assert config.report_to == []
     assert not config.push_to_hub
+
+
+@pytest.mark.parametrize("name", ["gradient_checkpointing", "activation_checkpointing"])
+def test_a_recipe_may_use_the_old_or_the_new_name_of_checkpointing(tmp_path: Path, name: str) -> None:
+    if name not in SFTConfig.__dataclass_fields__:
+        pytest.skip("a later name")
+    config = sft_config({name: True, f"{name}_kwargs": {"use_reentrant": False}}, out=tmp_path, seed=0)
+    assert config.gradient_checkpointing is True
+    assert config.gradient_checkpointing_kwargs == {"use_reentrant": False}
+    assert sft_config({}, out=tmp_path, seed=0).gradient_checkpointing is False
