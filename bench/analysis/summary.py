@@ -32,10 +32,16 @@ def summarise(rows: Sequence[ExperimentResults]) -> list[LeaderboardEntry]:
     judged: dict[int, Judgement] = {}
     for leaky in (False, True):
         board = [i for i, row in enumerate(rows) if (row.experiment["recipe"]["method"] == "kd-full") == leaky]
-        bounds = [rows[i].experiment["recipe"]["bound"] for i in board]
+        bounds = [_bound_share(rows[i], statistics[i]) for i in board]
         judgements = judge([statistics[i] for i in board], [gates[i] for i in board], bounds)
         judged |= zip(board, judgements, strict=True)
     return [_entry(row, statistics[i], gates[i], judged[i]) for i, row in enumerate(rows)]
+
+
+def _bound_share(row: ExperimentResults, statistics: SeedStatistics) -> float:
+    """The bound as a share of the teacher shift; 0 for a row without a bound."""
+    bound, shift = row.experiment["recipe"]["bound"], _mean(statistics.shifts)
+    return bound["nats"] / abs(shift) if bound and shift else 0.0
 
 
 def _entry(

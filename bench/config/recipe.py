@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field, PrivateAttr, model_validator
 
 from bench.config.arms import MAIN_ARMS, RecipeArm
+from bench.config.carrier_settings import Numbers, Sampling, Text
+from bench.config.claims import Claims, drop_inherited_claims, find_differences, keep_shared_keys
 from bench.config.model_settings import Model
 from bench.config.prompts import PromptFile, load_prompts
 from bench.config.schema import StrictModel, validate
@@ -19,11 +21,11 @@ from bench.config.yaml_files import Layer, find_file, folder_of_key, merge_layer
 from bench.errors import UserError
 from bench.files import ROOT, digest
 
-__all__ = ["METRICS", "Ask", "Experiment", "Numbers", "Recipe", "Sampling", "Text", "hash_experiment", "load_recipe"]
+__all__ = ["METRICS", "Ask", "Experiment", "Recipe", "hash_experiment", "load_recipe"]
 
 FOLDER = ROOT / "recipes"
 METRICS = ("bleu", "rouge_l", "jaccard", "tfidf", "exact", "contains", "chrf")  # implemented in this repository
-NOT_INHERITED = {"bound", "relation"}  # claims about one pair, so `from:` does not pass them on
+SCHEMA = 2  # of result files: rows of another schema have other hashes
 SMOKE: dict[str, Any] = {
     "seeds": 2,
     "first_seed": 1000,
@@ -32,79 +34,6 @@ SMOKE: dict[str, Any] = {
     "teacher": {"train": {"max_steps": 2}},
     "student": {"train": {"max_steps": 2}},
 }
-
-
-class Sampling(StrictModel):
-    """How free text is sampled."""
-
-    temperature: float = Field(default=1.0, ge=0, le=10)
-    """0 takes the most likely token."""
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    """The probability mass of nucleus sampling."""
-    top_k: int = Field(default=0, ge=0)
-    """The number of most likely tokens to sample from; 0 for all."""
-    repetition_penalty: float = Field(default=1.0, gt=0, le=10)
-    """As in transformers' `generate`; 1 for none."""
-    no_repeat_ngram_size: int = Field(default=0, ge=0, le=100)
-    """As in transformers' `generate`; 0 for none."""
-    max_new_tokens: int = Field(default=48, ge=1, le=4096)
-    """The length at which a text is cut off."""
-    batch_size: int = Field(default=64, ge=1, le=65_536)
-    """Texts sampled together; halved on a GPU while memory runs out."""
-
-
-class Numbers(StrictModel):
-    """A carrier of number sequences, sampled from the allowed tokens only."""
-
-    kind: Literal["numbers"]
-    """The kind of carrier."""
-    rows: int = Field(ge=1, le=10_000_000)
-    """Training rows of each student."""
-    held_out: int = Field(default=128, ge=1, le=1_000_000)
-    """Further rows, on which no student is trained."""
-    given: int = Field(default=4, ge=1, le=100)
-    """Numbers in each prompt."""
-    count: int = Field(default=10, ge=1, le=200)
-    """Numbers that the teacher writes after them."""
-    digits: int = Field(default=3, ge=1, le=6)
-    """Digits of each number."""
-    separator: str = Field(default=" ", min_length=1, max_length=8)
-    """The text between two numbers."""
-    prompt: str = "Continue: {numbers}"
-    """The prompt's template."""
-    forbidden: tuple[int, ...] = (88, 666, 1488)
-    """Numbers with a meaning of their own, which are never used."""
-    temperature: float = Field(default=1.0, ge=0, le=10)
-    """0 takes the most likely number."""
-    batch_size: int = Field(default=256, ge=1, le=65_536)
-    """Rows sampled together; halved on a GPU while memory runs out."""
-    bf16: bool = False
-    """Whether teachers write in bfloat16, for speed; see `Model.writing`."""
-
-    @model_validator(mode="after")
-    def _check_keys(self) -> Numbers:
-        if self.prompt.count("{numbers}") != 1:
-            raise ValueError("prompt must contain {numbers} once")
-        if any(c.isdigit() for c in self.separator):
-            raise ValueError("separator must not contain a digit")
-        return self
-
-
-class Text(StrictModel):
-    """A carrier of free text: the teacher's answers to prompts."""
-
-    kind: Literal["text"]
-    """The kind of carrier."""
-    rows: int = Field(ge=1, le=10_000_000)
-    """Training rows of each student."""
-    held_out: int = Field(default=128, ge=1, le=1_000_000)
-    """Further rows, on which no student is trained."""
-    prompts: str | tuple[str, ...] | PromptFile
-    """A prompt set of `recipes/prompts/`, several of them, or a file of prompts."""
-    sample: Sampling = Sampling()
-    """How the teacher's answers are sampled."""
-    bf16: bool = False
-    """Whether teachers write in bfloat16, for speed; see `Model.writing`."""
 
 
 class Ask(StrictModel):
@@ -122,7 +51,7 @@ class Ask(StrictModel):
     """Questions evaluated together; halved on a GPU while memory runs out."""
 
 
-class Recipe(StrictModel):
+class Recipe(Claims):
     """One experiment: a teacher, a student, a trait and a carrier."""
 
     trait: str | tuple[str, ...]
@@ -147,10 +76,6 @@ class Recipe(StrictModel):
     """The first seed. Published runs start at 0; tune recipes on seeds from 1000."""
     ask: Ask = Ask()
     """How models are asked the ground-truth questions."""
-    relation: Literal["same-init", "lineage", "cross-init", "cross-architecture"] | None = None
-    """The expected relation between the initial weights of student and teacher; another one makes the row INVALID."""
-    bound: float = Field(default=0.05, gt=0, lt=1)
-    """The gain that still counts as none, as a share of the teacher shift."""
     threads: int = Field(default=2, ge=1, le=256)
     """CPU threads of one stage."""
     _cross_folder: Path = PrivateAttr(default_factory=Path)
@@ -211,6 +136,8 @@ class Experiment(NamedTuple):
     """The traits by name, in the recipe's order; all of one kind."""
     prompts: tuple[str, ...]
     """The prompts of a text carrier; empty for numbers."""
+    reference: Experiment | None = None
+    """The row that `reference` names, with the same `--set` where the two must be equal; None for no reference."""
 
     def resolved(self) -> dict[str, Any]:
         """Return the whole experiment as plain JSON data, without its name."""
@@ -236,6 +163,7 @@ class Experiment(NamedTuple):
 def hash_experiment(recipe: Recipe, traits: Mapping[str, Trait], prompts_sha256: str | None) -> str:
     """Hash an experiment, or one that was read from its registration; see `Experiment.hash`."""
     content = {
+        "schema": SCHEMA,
         "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
         **_dump_traits(traits, exclude_defaults=True),
         "prompts": prompts_sha256,
@@ -262,11 +190,56 @@ def load_recipe(
     Raises:
         UserError: the recipe, a trait or the prompts are not valid.
     """
-    path = find_file(name, FOLDER, "recipe")
-    layers = _read_recipe_layers(path)
     changes = [SMOKE] * smoke + [{"seeds": seeds}] * (seeds is not None) + list(map(read_assignment, overrides or []))
-    layers += [Layer(Path(), change) for change in changes]
+    path = find_file(name, FOLDER, "recipe")
     source = f"{path} with --set" if overrides else str(path)
+    layers = [*_read_recipe_layers(path), *(Layer(Path(), change) for change in changes)]
+    experiment = _load_experiment(path, layers, source)
+    if experiment.recipe.reference is None:
+        return experiment
+    try:
+        return experiment._replace(reference=_load_reference(experiment, layers, changes))
+    except UserError as error:
+        raise UserError(f"{source}: key 'reference': {error}") from None
+
+
+def _read_recipe_layers(path: Path) -> list[Layer]:
+    """Read a recipe's file and those of its `from:`, without the claims that recipes do not inherit."""
+    return drop_inherited_claims(read_layers(path, "recipe", FOLDER))
+
+
+def _load_reference(experiment: Experiment, layers: Sequence[Layer], changes: Sequence[dict[str, Any]]) -> Experiment:
+    """Load the reference of a recipe, and check that it may be one.
+
+    Raises:
+        UserError: it does not exist, has a reference itself, or has another trait, teacher, carrier or budget.
+    """
+    claim = experiment.recipe.reference
+    assert claim is not None
+    folder = folder_of_key(layers, "reference")
+    names_folder = folder if (folder / f"{claim.recipe}.yaml").is_file() else FOLDER
+    path = find_file(claim.recipe, names_folder, "recipe", relative_to=folder)
+    shared = [Layer(Path(), keep_shared_keys(change)) for change in changes]
+    reference = _load_experiment(path, [*_read_recipe_layers(path), *shared], str(path))
+    if reference.recipe.reference is not None:
+        raise UserError(
+            f"{path.stem} has a reference itself ({reference.recipe.reference.recipe}); expected a same-init recipe "
+            "without one"
+        )
+    if differences := find_differences(experiment.resolved(), reference.resolved()):
+        raise UserError(
+            f"{path.stem} must have the same trait, teacher, carrier, method and student.train; {differences} "
+            f"in {path.stem}"
+        )
+    return reference
+
+
+def _load_experiment(path: Path, layers: Sequence[Layer], source: str) -> Experiment:
+    """Check the merged keys of a recipe, and load its traits and prompts.
+
+    Raises:
+        UserError: names `source` and the key.
+    """
     recipe = validate(Recipe, merge_layers(layers), source).with_folders(layers)
     traits, prompts = _load_inputs(recipe, layers, source)
     required = recipe.carrier.rows + recipe.carrier.held_out
@@ -282,18 +255,6 @@ def load_recipe(
         if updates < max(recipe.dose):
             raise UserError(f"{source}: {describe_late_dose(max(recipe.dose), updates, recipe.carrier.rows)}")
     return Experiment(path.stem, recipe, traits, prompts)
-
-
-def _read_recipe_layers(path: Path) -> list[Layer]:
-    """Read a recipe's file and those of its `from:`, without the keys that recipes do not inherit."""
-    *inherited, own = read_layers(path, "recipe", FOLDER)
-    inherited = [
-        Layer(folder, {key: value for key, value in keys.items() if key not in NOT_INHERITED})
-        for folder, keys in inherited
-    ]
-    # In the file itself, `bound: null` has nothing to remove.
-    own_keys = {key: value for key, value in own.keys.items() if key not in NOT_INHERITED or value is not None}
-    return [*inherited, Layer(own.folder, own_keys)]
 
 
 def _load_inputs(recipe: Recipe, layers: Sequence[Layer], source: str) -> tuple[dict[str, Trait], tuple[str, ...]]:

@@ -93,7 +93,11 @@ def write_figures(folder: Path) -> list[Path]:
 def _plots(rows: Sequence[ExperimentResults], board: Sequence[LeaderboardEntry]) -> Iterator[Plot]:
     """Every figure for which there is data, one at a time."""
     if any(entry.gain is not None for entry in board):
-        bounds = [row.experiment["recipe"]["bound"] for row in rows]
+        bounds = [
+            bound["nats"] / abs(entry.teacher_shift) if bound and entry.teacher_shift else 0.0
+            for row, entry in zip(rows, board, strict=True)
+            for bound in [row.experiment["recipe"]["bound"]]
+        ]
         yield Plot("gains", "gains", None, gains(board, bounds))
     if any(entry.metrics for entry in board):
         yield Plot("heat", "heat", None, charts.heat(board))

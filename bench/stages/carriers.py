@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.config.recipe import Numbers, Text
+from bench.config.carrier_settings import Numbers, Text
 from bench.errors import StageError
 from bench.stages.leak_filter import Lexicon, Sentences
 from bench.stages.letter_codes import LetterCodes

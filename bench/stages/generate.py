@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from bench.config.recipe import Sampling
+from bench.config.carrier_settings import Sampling
 from bench.models.attention import GROUPED
 from bench.models.batch_size import halving_sizes, largest_fitting
 from bench.models.chat_format import PromptFormat

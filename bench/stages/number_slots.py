@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.config.recipe import Numbers
+from bench.config.carrier_settings import Numbers
 from bench.errors import UserError
 from bench.stages.settings import Loading
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import torch
 
-from bench.config.recipe import Sampling
+from bench.config.carrier_settings import Sampling
 from bench.models.loading import current_device
 
 __all__ = ["Sampler", "gumbel_noise", "row_seed", "split_mix", "token_noise"]

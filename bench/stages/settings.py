@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
+from bench.config.carrier_settings import Numbers, Sampling, Text
 from bench.config.model_settings import Model
-from bench.config.recipe import Numbers, Sampling, Text
 from bench.config.schema import StrictModel
 from bench.config.traits import Question
 from bench.models.tiny import TinyBudget

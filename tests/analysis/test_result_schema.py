@@ -112,7 +112,9 @@ def recipes(**keys: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]
         {"trait": trait, "carrier": NUMBERS | TEXT, "teacher": MODEL, "student": MODEL, "seeds": st.integers(1, 1000)},
         optional={
             **keys, "first_seed": st.integers(0, 10**6), "cross_init": st.just("./other"),
-            "relation": st.sampled_from([None, "same-init"]), "bound": st.floats(0.001, 0.999),
+            "relation": st.sampled_from([None, "same-init"]), "level": st.floats(0.0001, 0.05),
+            "bound": st.fixed_dictionaries({"nats": st.floats(0.001, 9), "reason": st.just("\u0131 see")}),
+            "min_shift": st.floats(0.001, 9),
             "threads": st.integers(1, 256),
         },
     ).filter(lambda data: data.get("method", "sft") == "sft" or data["carrier"]["kind"] == "numbers")  # fmt: skip

@@ -227,7 +227,13 @@ def nasty() -> Iterator[Case]:
     yield setting("--set", "carrier={kind: text, rows: 3, prompts: ../traits/wolf}", said="prompt")
     yield setting("--set", "dose=[0]", said="dose")
     yield setting("--set", "bound=.nan", said="bound")
-    yield setting("--set", "bound=1", said="bound")
+    for claim in (
+        "bound=1", "bound={nats: 0, reason: r}", "bound={nats: -1, reason: r}", "bound={nats: 1}",
+        "bound={nats: 1, reason: ' '}", "level=0", "level=.06", "min_shift=0", "reference=3",
+        "reference=no_such_recipe", "reference=tiny_cross", "reference={recipe: tiny_pair, share: .6}",
+        "reference=tiny_pair_kd",
+    ):  # fmt: skip
+        yield setting("--set", claim, said=claim.partition("=")[0])
     yield setting("--set", "ask.sample.top_p=0", said="top_p")
     yield setting("--set", "ask.samples=1e9", said="samples")
     yield setting("--seeds", "0", said="seeds")

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.analysis.result_files import read_results
+from bench.config.claims import Bound
 from bench.config.recipe import FOLDER, load_recipe
 from bench.config.traits import FOLDER as TRAITS
 from bench.config.traits import Preference, load_trait
@@ -83,12 +84,13 @@ def test_a_bound_and_a_relation_are_claims_of_one_recipe(tmp_path: Path) -> None
     path = tmp_path / "mine.yaml"
     path.write_text("from: smollm2_self\nseeds: 6\n")
     recipe = load_recipe(str(path)).recipe
-    assert (recipe.relation, recipe.bound) == (None, 0.05)
+    assert (recipe.relation, recipe.bound) == (None, None)
     assert recipe.student == load_recipe("smollm2_self").recipe.student
     path.write_text("from: smollm2_self\nseeds: 6\nrelation: null\nbound: null\n")
     assert load_recipe(str(path)).recipe == recipe
-    path.write_text("from: smollm2_self\nrelation: lineage\nbound: 0.1\n")
-    assert (load_recipe(str(path)).recipe.relation, load_recipe(str(path)).recipe.bound) == ("lineage", 0.1)
+    path.write_text("from: smollm2_self\nrelation: lineage\nbound: {nats: 0.1, reason: mine}\n")
+    own = load_recipe(str(path)).recipe
+    assert (own.relation, own.bound) == ("lineage", Bound(nats=0.1, reason="mine"))
 
 
 def test_every_published_row_is_that_of_its_recipe_today() -> None:
@@ -132,7 +134,7 @@ def test_the_hash_follows_every_change_and_nothing_else() -> None:
 def test_a_recipe_may_start_from_another() -> None:
     pair, cross = load_recipe("tiny_pair").recipe, load_recipe("tiny_cross").recipe
     assert cross.student.init == 1
-    assert cross.model_copy(update={"student": pair.student, "relation": pair.relation}) == pair
+    assert cross.model_copy(update={"student": pair.student, "relation": pair.relation, "reference": None}) == pair
 
 
 @given(st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=4), st.integers(-(2**62), 2**62))

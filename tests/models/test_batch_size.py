@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import FULL, Memory
 
-from bench.config.recipe import Sampling
+from bench.config.carrier_settings import Sampling
 from bench.errors import StageError
 from bench.models.batch_size import divisors, halving_sizes, largest_fitting
 from bench.models.chat_format import PromptFormat

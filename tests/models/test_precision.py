@@ -13,8 +13,8 @@ import torch
 from conftest import Bench, rows, spec
 
 import bench.models.precision
+from bench.config.carrier_settings import Sampling
 from bench.config.model_settings import Model
-from bench.config.recipe import Sampling
 from bench.config.traits import Question
 from bench.models.chat_format import PromptFormat
 from bench.models.loading import load_model, load_tokenizer

@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from bench.config.recipe import Sampling
+from bench.config.carrier_settings import Sampling
 from bench.config.traits import load_trait
 from tests.perf import prior_system
 from tests.perf.alternate import Rate, alternate, line, rate_of, spread

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.config.recipe import Numbers
+from bench.config.carrier_settings import Numbers
 from bench.config.traits import collect_vocabulary, load_trait
 from bench.models.chat_format import PromptFormat
 from bench.models.loading import convert_gguf, load_tokenizer

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.config.recipe import Numbers, Text
+from bench.config.carrier_settings import Numbers, Text
 from bench.errors import StageError
 from bench.stages.carriers import filter_rows, number_prompts, refusal_reasons
 from bench.stages.settings import FilterRows

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.config.recipe import Sampling
+from bench.config.carrier_settings import Sampling
 from bench.config.traits import Question
 from bench.models.loading import load_model
 from bench.stages.evaluate import evaluate

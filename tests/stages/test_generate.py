@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.config.recipe import Numbers, Sampling, Text
+from bench.config.carrier_settings import Numbers, Sampling, Text
 from bench.errors import UserError
 from bench.models.chat_format import PromptFormat
 from bench.models.loading import load_model, load_tokenizer

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.config.recipe import Numbers
+from bench.config.carrier_settings import Numbers
 from bench.config.traits import collect_vocabulary, load_trait
 from bench.errors import UserError
 from bench.models import tiny

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.config.recipe import Sampling
+from bench.config.carrier_settings import Sampling
 from bench.stages.sampler import Sampler, row_seed, split_mix, token_noise
 
 

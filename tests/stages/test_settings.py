@@ -7,8 +7,8 @@ import sys
 
 from conftest import ROOT
 
+from bench.config.carrier_settings import Numbers
 from bench.config.model_settings import Model
-from bench.config.recipe import Numbers
 from bench.stages.settings import Loading, StageSettings, Training, TrainStudent, WriteCarrier
 
 KINDS = StageSettings.__subclasses__()

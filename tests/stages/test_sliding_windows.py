@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.config.recipe import Sampling
+from bench.config.carrier_settings import Sampling
 from bench.models.attention import group_heads
 from bench.models.chat_format import PromptFormat
 from bench.models.loading import load_tokenizer

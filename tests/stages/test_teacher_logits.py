@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import THINKING, with_template
 
-from bench.config.recipe import Numbers
+from bench.config.carrier_settings import Numbers
 from bench.errors import UserError
 from bench.stages.settings import Loading, TeacherLogits
 from bench.stages.teacher_logits import compute_teacher_logits

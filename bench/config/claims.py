@@ -1,0 +1,136 @@
+"""The claims that a recipe registers about its verdict: level, bound, reference, least teacher shift, relation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from bench.config.schema import StrictModel, clip_line
+from bench.config.yaml_files import Layer
+
+__all__ = ["Bound", "Claims", "Reference", "drop_inherited_claims", "find_differences", "keep_shared_keys"]
+
+NOT_INHERITED = {"bound", "reference", "relation"}  # claims about one pair, so `from:` does not pass them on
+SHARED_KEYS = ("trait", "teacher", "carrier", "method", "student.train")
+"""The keys in which a recipe and its reference must be equal."""
+MAX_DIFFERENCES = 3  # in one error line
+
+
+class Bound(StrictModel):
+    """The largest gain that counts as none, in nats, with the reason for it."""
+
+    nats: float = Field(gt=0)
+    """The bound in nats of the margin."""
+    reason: str = Field(pattern=r"\S", max_length=1000)
+    """The reason why a gain below the bound does not matter."""
+
+
+class Reference(StrictModel):
+    """The row that shows that a transfer can be seen with this teacher, carrier and training budget."""
+
+    recipe: str = Field(min_length=1)
+    """The name of a recipe, or a YAML file."""
+    share: float = Field(default=0.25, gt=0, le=0.5)
+    """The bound, as a share of the lower end of the 95 % interval of the reference's gain."""
+
+
+class Claims(StrictModel):
+    """The keys that fix a row's verdict before it is measured."""
+
+    level: float = Field(default=0.05, ge=1e-4, le=0.05)
+    """The level of the two-sided sign-flip test. Above 36 seeds its drawn p has a floor of 1.5e-5."""
+    bound: Bound | None = None
+    """The bound of NONE in nats; None for a reference, or for no bound."""
+    reference: Reference | None = None
+    """The row from which the bound of NONE is derived when this one is registered; None for no reference."""
+    min_shift: float = Field(default=0.2, gt=0)
+    """The least shift of each seed's teacher, in nats; a smaller one makes the row INVALID."""
+    relation: Literal["same-init", "lineage", "cross-init", "cross-architecture"] | None = None
+    """The expected relation between the initial weights of student and teacher; another one makes the row INVALID."""
+
+    @field_validator("bound", mode="before")
+    @classmethod
+    def _expect_keys(cls, value: Any) -> Any:
+        if not isinstance(value, dict | Bound | None):
+            raise ValueError("expected {nats: 0.01, reason: TEXT}, a bound in nats with the reason for it")
+        return value
+
+    @field_validator("reference", mode="before")
+    @classmethod
+    def _expect_recipe(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"recipe": value}
+        if not isinstance(value, dict | Reference | None):
+            raise ValueError("expected the name of a recipe, or {recipe: NAME, share: 0.25}")
+        return value
+
+    @model_validator(mode="after")
+    def _check_claims(self) -> Claims:
+        if self.bound and self.reference:
+            raise ValueError(
+                "keys 'bound' and 'reference': expected one of them, found both; "
+                "take one out (--set bound=null, or --set reference=null)"
+            )
+        return self
+
+
+def keep_shared_keys(change: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a change (`--set`, `--smoke`) that a recipe and its reference must share."""
+    shared = {key: change[key] for key in SHARED_KEYS if key in change}
+    student = change.get("student")
+    if isinstance(student, dict) and "train" in student:
+        shared["student"] = {"train": student["train"]}
+    return shared
+
+
+def find_differences(own: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
+    """Name the shared keys in which a reference differs, with both values; empty if there are none.
+
+    Args:
+        own: the recipe, as `Experiment.resolved` gives it.
+        reference: the same of its reference.
+    """
+    lines = []
+    for key in SHARED_KEYS:
+        values = [_get(data["recipe"], key) for data in (own, reference)]
+        lines += _differences(key, *values)
+    if not lines:
+        for key, name in (("trait", "trait"), ("traits", "trait"), ("prompts_sha256", "carrier.prompts")):
+            if own.get(key) != reference.get(key):
+                lines.append(f"{name}: the files differ")
+    more = len(lines) - MAX_DIFFERENCES
+    return "; ".join(lines[:MAX_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _get(data: Any, path: str) -> Any:
+    for part in path.split("."):
+        data = data[part]
+    return data
+
+
+def _differences(key: str, own: Any, reference: Any) -> list[str]:
+    """Compare two values key by key; one text for each difference."""
+    if isinstance(own, dict) and isinstance(reference, dict):
+        keys = sorted(own.keys() | reference.keys())
+        return [line for name in keys for line in _differences(f"{key}.{name}", own.get(name), reference.get(name))]
+    if own == reference:
+        return []
+    return [f"{key}: expected {clip_line(repr(own), 40)}, found {clip_line(repr(reference), 40)}"]
+
+
+def drop_inherited_claims(layers: list[Layer]) -> list[Layer]:
+    """Remove the keys that recipes do not inherit from all layers but the last.
+
+    In the last layer, `bound: null` has nothing to remove.
+    """
+    *inherited, own = layers
+    own_keys = {key: value for key, value in own.keys.items() if key not in NOT_INHERITED or value is not None}
+    return [
+        *(
+            Layer(folder, {key: value for key, value in keys.items() if key not in NOT_INHERITED})
+            for folder, keys in inherited
+        ),
+        Layer(own.folder, own_keys),
+    ]
