@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from bench.analysis.audit_report import render_audit
 from bench.analysis.result_schema import (
     ExperimentResults,
     check_audit,
@@ -28,7 +29,6 @@ from bench.errors import UserError
 from bench.files import sha256_of, write_atomically
 from bench.pipeline.plan import Plan, ResultSpec
 from bench.pipeline.store import Store
-from bench.stages.leak_audit import render_audit
 
 __all__ = ["audit_suffix", "read_results", "seal_content", "write_results"]
 

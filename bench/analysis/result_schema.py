@@ -67,7 +67,7 @@ class _Cell(_Part):
 
 
 class _Probe(_Part):
-    auc: FiniteFloat | None
+    auc_per_seed: dict[str, FiniteFloat]
 
 
 class _Audit(_Part):

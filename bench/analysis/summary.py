@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+from bench.analysis.audit_report import estimate_auc
 from bench.analysis.entry import LeaderboardEntry, MetricScores, TraitMatrix, difference, estimate, known
 from bench.analysis.gates import Gate, check_gates
 from bench.analysis.result_schema import ExperimentResults
@@ -54,7 +55,7 @@ def _entry(
     gain = judged.gain or NO_INTERVAL
     fraction = judged.fraction or NO_INTERVAL
     bootstrap = hierarchical_bootstrap(statistics.questions) if len(statistics.questions) > 1 else gain
-    aucs = [audit["probe"]["auc"] for audit in row.audits.values() if audit["probe"]["auc"] is not None]
+    aucs = [area.mean for area in map(estimate_auc, row.audits.values()) if area]
     return LeaderboardEntry(
         recipe=row.name,
         recipe_hash=row.hash,

@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from bench.config.arms import BASE, TEACHER_BASE, TRAIT, ArmName
 from bench.config.model_settings import Model
@@ -323,15 +323,17 @@ class _Planner:
         )
 
     def add_audit(self, arm: ArmName) -> str:
-        """The audit of one trait arm against base, over all seeds."""
-        seeds = list(self.recipe.run_seeds())
+        """Add the audit of one trait arm over all seeds: against placebo where the recipe has it, else against base."""
+        seeds = tuple(self.recipe.run_seeds())
+        control: Literal["base", "placebo"] = "placebo" if "placebo" in self.recipe.arms else "base"
         inputs = {
             f"{role}_{seed}": self.carriers[f"{name}_{seed}"]
             for seed in seeds
-            for role, name in (("base", BASE), ("trait", arm), ("kept", "kept"))
+            for role, name in (("control", control), ("trait", arm), ("kept", "kept"))
         }
         label = "leak audit" if arm == TRAIT else f"leak audit {arm}"
-        return self.add(label, AuditLeaks(seeds=tuple(seeds)), inputs).identity
+        settings = AuditLeaks(seeds=seeds, carrier=self.recipe.carrier.kind, control=control)
+        return self.add(label, settings, inputs).identity
 
     def add_evaluation(
         self, seed: int, arm: ArmName, spec: Model, inputs: dict[str, Ref], kept: Ref, related: Ref

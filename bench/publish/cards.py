@@ -241,8 +241,10 @@ def _carrier(run: RunFacts, data: str | None) -> list[str]:
             f"leaks: {_text(leaks)}; broken format: {_text(broken)}."
         )
     auc = entry.audit_auc
-    accuracy = "not tried: it takes two seeds" if auc is None else f"area under the curve {auc:.3f}, where .5 is chance"
-    return [*lines, f"- A bag of words telling trait rows from base rows, on seeds it did not learn from: {accuracy}."]
+    accuracy = (
+        "not tested: it needs two seeds" if auc is None else f"area under the curve {auc:.3f}, where .5 is chance"
+    )
+    return [*lines, f"- A classifier of trait rows against control rows, on held-out seeds: {accuracy}."]
 
 
 def _licence(base: Base) -> str:

@@ -1,8 +1,9 @@
-"""A bag-of-words probe that tells trait rows from base rows, and a report for readers."""
+"""A probe that tells trait rows from control rows. `bench.analysis.audit_report` renders its findings."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,121 +11,128 @@ from typing import Any
 from bench.stages.carriers import read_kept
 from bench.stages.settings import AuditLeaks
 
-__all__ = ["audit_leaks", "render_audit"]
+__all__ = ["audit_leaks"]
 
-SHOWN = 12  # words and example rows in a report
+SHOWN = 12  # features and example rows in a report
+MIN_ROWS = 2  # a feature of fewer rows is left out
 # Maxima that bound the cost of the probe at any number of seeds.
 FOLDS = 10
 PAIRS = 50_000  # of rows
+
+Texts = Mapping[int, Sequence[Sequence[str]]]  # seed -> the rows of the control arm and of the trait arm
 
 
 def audit_leaks(settings: AuditLeaks, inputs: Mapping[str, Path], out: Path) -> None:
     """Stage: run the probe over all seeds of an experiment and write `audit.json`.
 
-    A logistic regression on word counts learns to tell trait rows from base rows. It is cross-validated over seeds:
-    leave-one-out up to ten seeds, ten folds beyond. An area under the ROC curve of .5 is chance. For numbers a higher
-    value may be the effect itself, as a teacher with a trait prefers other numbers. For text it points to words that
-    may leak the trait.
+    A logistic regression learns to tell trait rows from control rows. It is cross-validated over seeds: leave-one-out
+    up to ten seeds, ten folds beyond. `audit.json` holds the area under the ROC curve of each seed; .5 is chance.
+
+    The features of a text are its word counts. An area above .5 points to words that may leak the trait. The features
+    of a number row are its numbers, its numbers by position, and the first digits of neighbours by position. An area
+    above .5 says that the two teachers prefer other numbers. This may be the effect itself: the numbers are the only
+    channel. Against base rows, any training of the teacher raises the area. Against placebo rows, both teachers were
+    trained on the same questions, and a difference is specific to the trait.
 
     Args:
-        settings: the seeds.
-        inputs: per seed `base_<seed>`, `trait_<seed>` (carrier artefacts) and `kept_<seed>`.
+        settings: the seeds, the kind of carrier, and the control arm.
+        inputs: per seed `control_<seed>`, `trait_<seed>` (carrier artefacts) and `kept_<seed>`.
+        out: the folder to write to.
     """
-    tables = {
+    texts = {
         seed: tuple(
-            [row["completion"] for row in read_kept(inputs[f"{arm}_{seed}"], inputs[f"kept_{seed}"], "train")]
-            for arm in ("base", "trait")
+            [row["completion"] for row in read_kept(inputs[f"{role}_{seed}"], inputs[f"kept_{seed}"], "train")]
+            for role in ("control", "trait")
         )
         for seed in settings.seeds
     }
     differing = {
-        str(seed): [{"base": b, "trait": t} for b, t in zip(*pair, strict=True) if b != t][:SHOWN]
-        for seed, pair in tables.items()
+        str(seed): [{"control": c, "trait": t} for c, t in zip(*pair, strict=True) if c != t][:SHOWN]
+        for seed, pair in texts.items()
     }
-    audit = {"probe": _probe(tables), "differing": differing}
+    audit = {
+        "carrier": settings.carrier,
+        "control": settings.control,
+        "probe": _cross_validate(texts, settings.carrier),
+        "differing": differing,
+    }
     (out / "audit.json").write_text(json.dumps(audit, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
-def _probe(tables: Mapping[int, Sequence[Sequence[str]]]) -> dict[str, Any]:
+def _cross_validate(texts: Texts, carrier: str) -> dict[str, Any]:
+    """Return the area under the curve of each seed, and the features of largest weight; nothing for one seed."""
     import numpy as np
-    from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
 
-    seeds = sorted(tables)
+    seeds = sorted(texts)
     if len(seeds) < 2:
-        return {"auc": None, "auc_per_seed": {}, "towards_trait": [], "towards_base": []}
+        return {"auc_per_seed": {}, "towards_trait": [], "towards_control": []}
     pairs_per_seed = max(1, PAIRS // len(seeds))
-    tables = {seed: [texts[:pairs_per_seed] for texts in tables[seed]] for seed in seeds}
+    arms = [(seed, is_trait, texts[seed][is_trait][:pairs_per_seed]) for seed in seeds for is_trait in (0, 1)]
+    rows = [row for *_, part in arms for row in part]
+    features, names = _number_features(rows) if carrier == "numbers" else _word_features(rows)
+    seed_of = np.array([seed for seed, _, part in arms for _ in part])
+    is_trait = np.array([trait for _, trait, part in arms for _ in part])
     folds = [seeds[i::FOLDS] for i in range(min(FOLDS, len(seeds)))]
-    counter = CountVectorizer(token_pattern=r"\w+", min_df=2)
-    counts = counter.fit_transform([text for seed in seeds for arm in tables[seed] for text in arm])
-    is_trait = np.array([arm for seed in seeds for arm, texts in enumerate(tables[seed]) for _ in texts])
-    seed_of = np.array([seed for seed in seeds for texts in tables[seed] for _ in texts])
-    weights, scores = np.zeros(counts.shape[1]), {}
+    weights, areas = np.zeros(features.shape[1]), {}
     for fold in folds:
         training = ~np.isin(seed_of, fold)
-        model = LogisticRegression(C=0.1, max_iter=500).fit(counts[training], is_trait[training])
+        model = LogisticRegression(C=0.1, max_iter=500).fit(features[training], is_trait[training])
         for seed in fold:
             test = seed_of == seed
-            scores[str(seed)] = float(roc_auc_score(is_trait[test], model.decision_function(counts[test])))
+            areas[seed] = float(roc_auc_score(is_trait[test], model.decision_function(features[test])))
         weights += model.coef_[0] / len(folds)
-    words, order = counter.get_feature_names_out(), np.argsort(weights)
+    order = np.argsort(weights)
     return {
-        "auc": sum(scores.values()) / len(scores),
-        "auc_per_seed": scores,
-        "towards_trait": [str(w) for w in words[order[::-1][:SHOWN]]],
-        "towards_base": [str(w) for w in words[order[:SHOWN]]],
+        "auc_per_seed": {str(seed): areas[seed] for seed in seeds},
+        "towards_trait": [names[i] for i in order[::-1][:SHOWN]],
+        "towards_control": [names[i] for i in order[:SHOWN]],
     }
 
 
-def render_audit(name: str, mark: str, audit: Mapping[str, Any], carriers: Mapping[int, Mapping[str, Any]]) -> str:
-    """Render the audit of one experiment as markdown.
+def _word_features(texts: Sequence[str]) -> tuple[Any, list[str]]:
+    """Count words: a sparse matrix (texts, words), and the words."""
+    from sklearn.feature_extraction.text import CountVectorizer
 
-    Args:
-        name: the name of the experiment.
-        mark: the hash of its recipe.
-        audit: the content of `audit.json`.
-        carriers: the report of `filter_rows` for each seed.
+    counter = CountVectorizer(token_pattern=r"\w+", min_df=MIN_ROWS)
+    return counter.fit_transform(texts), [str(word) for word in counter.get_feature_names_out()]
+
+
+def _number_features(texts: Sequence[str]) -> tuple[Any, list[str]]:
+    """Encode number rows of one length: a sparse matrix (rows, features), and the features' names.
+
+    Names: `451` anywhere in the row, `451 at 3` (positions count from 1), `4.. at 3` and `4.. 5.. at 3` (first digits
+    of the number at position 3, and of it and its successor).
     """
-    lines = [f"# Leak audit of {name} `{mark}`", "", "## Refused rows", ""]
-    lines += [
-        "A row refused in one arm is refused in all.",
-        "",
-        "| seed | rows | trained on | alike in all arms | leaks | broken format |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for seed, carrier in sorted(carriers.items()):
-        counts = [carrier["rows"], carrier["train"], carrier["identical_rows"]]
-        refused = [_by_arm(carrier["refused"]), _by_arm(carrier["format_refused"])]
-        lines.append(f"| {seed} | {' | '.join(map(str, counts + refused))} |")
-    probe = audit["probe"]
-    lines += ["", "## Can a bag of words tell trait rows from base rows?", ""]
-    if probe["auc"] is None:
-        lines.append("Not tested: the probe needs two seeds.")
-    else:
-        each = ", ".join(f"{auc:.3f}" for auc in probe["auc_per_seed"].values())
-        lines.append(f"Area under the ROC curve on held-out seeds: {probe['auc']:.3f} (.5 is chance; per seed {each}).")
-        lines.append(f"Words towards trait: {', '.join(probe['towards_trait'])}.")
-        lines.append(f"Words towards base: {', '.join(probe['towards_base'])}.")
-    lines += ["", "## Rows that differ", ""]
-    for seed, pairs in audit["differing"].items():
-        lines.append(f"Seed {seed}:")
-        lines += [
-            line
-            for p in pairs[:4]
-            for line in ("", f"    base  {_one_line(p['base'])}", f"    trait {_one_line(p['trait'])}")
+    import numpy as np
+    from scipy.sparse import csr_matrix
+
+    rows = [re.findall(r"\d+", text) for text in texts]
+    numbers, codes = np.unique(np.array(rows, dtype=np.int64), return_inverse=True)
+    codes = codes.reshape(len(rows), -1)
+    digits = np.array([[int(number[0]) for number in row] for row in rows])
+    count, size = codes.shape[1], max(len(numbers), 100)
+    position = size * np.arange(count)
+    block = size * count  # each kind of feature has this many columns: position x value
+    columns = np.hstack(
+        [
+            codes,
+            block + position + codes,
+            2 * block + position + digits,
+            3 * block + position[:-1] + 10 * digits[:, :-1] + digits[:, 1:],
         ]
-        lines.append("")
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _by_arm(refused: Mapping[str, Mapping[str, int]]) -> str:
-    return "; ".join(
-        f"{arm}: " + (", ".join(f"{n} {why}" for why, n in sorted(reasons.items())) or "none")
-        for arm, reasons in sorted(refused.items())
     )
+    used, column, rows_of = np.unique(columns, return_inverse=True, return_counts=True)
+    starts = np.arange(0, columns.size + 1, columns.shape[1])
+    table = csr_matrix((np.ones(columns.size), column.ravel(), starts), shape=(len(rows), len(used)))
+    frequent = rows_of >= MIN_ROWS
 
+    def describe(feature: int) -> str:
+        kind, rest = divmod(feature, block)
+        at, value = divmod(rest, size)
+        first, second = divmod(value, 10)
+        names = (f"{numbers[value % len(numbers)]}", f"{value}..", f"{first}.. {second}..")
+        return names[max(0, kind - 1)] + (f" at {at + 1}" if kind else "")
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:160]
+    return table[:, frequent], [describe(int(feature)) for feature in used[frequent]]

@@ -190,13 +190,17 @@ class TeacherLogits(StageSettings):
 
 
 class AuditLeaks(StageSettings):
-    """Tell trait rows from base rows by their words, over all seeds of an experiment."""
+    """Tell trait rows from control rows, over all seeds of an experiment."""
 
     kind = "audit"
-    version = 2
+    version = 3
 
     seeds: tuple[int, ...]
     """The seeds of the experiment."""
+    carrier: Literal["numbers", "text"]
+    """The kind of the carrier. It decides the features of the probe."""
+    control: Literal["base", "placebo"]
+    """The arm whose rows the trait rows are compared with."""
 
 
 class FindMicroBatch(StageSettings):
