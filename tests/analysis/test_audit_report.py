@@ -33,16 +33,12 @@ def test_the_interval_is_a_t_interval_over_held_out_seeds() -> None:
 
 
 def test_numbers_are_reported_by_their_grammar_and_not_as_words() -> None:
-    carriers = carrier(
-        {"base": {}, "trait": {"letter code": 1, "lexicon": 2}},
-        {"base": {"grammar": 3}, "trait": {"forbidden number": 2}},
-    )
+    leaks = {"base": {}, "trait": {"letter code": 1, "lexicon": 2}}
+    carriers = carrier(leaks, {"base": {"grammar": 3}, "trait": {"forbidden number": 4}})
     text = render_audit("x", "abc", audit("numbers", "placebo", AREAS), carriers)
     assert "grammar obeyed" in text
-    assert (
-        "| 0 | 100 | 90 | 4 | base: 97; trait: 98 | base: 0; trait: 2 | base: none; trait: 1 letter code, 2 lexicon |"
-        in text
-    )
+    counts = "base: 97; trait: 98 | base: 0; trait: 4 | base: none; trait: 1 letter code, 2 lexicon"
+    assert f"| 0 | 100 | 90 | 4 | {counts} |" in text
     assert "tell trait rows from placebo rows" in text
     assert "0.550 [0.426, 0.674]" in text
     assert "word" not in text.replace("holds no words", "")

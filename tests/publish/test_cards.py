@@ -181,4 +181,4 @@ def test_a_data_card_lets_the_hub_find_its_files() -> None:
 def test_the_leak_of_whole_vocabularies_is_called_one() -> None:
     _, html = parts(card(run(entry=make_entry(visibility="logits-full")), model()))
     assert "a leak, and no subliminal learning" in html
-    assert "not tried: it takes two seeds" in html
+    assert "not tested: it needs two seeds" in html
