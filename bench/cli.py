@@ -102,7 +102,7 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
     from bench.analysis.summary import summarise
     from bench.experiment import CONTROLS, is_control, run_experiment, run_installation_controls
     from bench.models.checkpoints import identify
-    from bench.pipeline.plan import make_plan
+    from bench.pipeline.planner import make_plan
     from bench.pipeline.prune import record_run
 
     def screen(experiment: Experiment, total: int, done: int) -> ProgressDisplay:
@@ -247,7 +247,7 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     from bench.config.recipe import load_recipe
     from bench.models.checkpoints import identify
     from bench.pipeline.local_workers import Pool
-    from bench.pipeline.plan import make_plan
+    from bench.pipeline.planner import make_plan
     from bench.pipeline.store import Store
 
     store = Store(args.store)

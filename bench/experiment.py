@@ -14,7 +14,7 @@ from bench.config.recipe import Experiment, load_recipe
 from bench.files import digest
 from bench.models.checkpoints import identify
 from bench.pipeline.local_workers import Pool
-from bench.pipeline.plan import make_plan
+from bench.pipeline.planner import make_plan
 from bench.pipeline.scheduler import ProgressListener, run_stages
 
 __all__ = ["CONTROLS", "is_control", "run_experiment", "run_installation_controls"]

@@ -14,7 +14,8 @@ from bench.config.yaml_files import list_names
 from bench.models import tiny
 from bench.models.checkpoints import identify
 from bench.pipeline import processor
-from bench.pipeline.plan import Plan, environment_versions, make_plan
+from bench.pipeline.plan import Plan, environment_versions
+from bench.pipeline.planner import make_plan
 from bench.pipeline.store import Store
 from bench.pipeline.worker import hardware_name, run_stage
 

@@ -17,7 +17,8 @@ from bench.config.recipe import Experiment
 from bench.errors import UserError
 from bench.files import read_record, write_atomically
 from bench.models.checkpoints import Checkpoint, identify
-from bench.pipeline.plan import Plan, make_plan
+from bench.pipeline.plan import Plan
+from bench.pipeline.planner import make_plan
 from bench.pipeline.store import Store
 
 __all__ = ["Folder", "Needed", "Run", "find_needed", "read_runs", "record_run", "remove", "survey"]

@@ -22,7 +22,8 @@ from bench.config.yaml_files import find_file
 from bench.errors import UserError
 from bench.models.checkpoints import identify
 from bench.models.loading import load_tokenizer
-from bench.pipeline.plan import Plan, ResultSpec, Stage, make_plan
+from bench.pipeline.plan import Plan, ResultSpec, Stage
+from bench.pipeline.planner import make_plan
 from bench.pipeline.store import Store
 from bench.publish.cards import ModelFacts, RunFacts, data_card, model_card
 from bench.publish.licence import base_of

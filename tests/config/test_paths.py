@@ -14,7 +14,7 @@ from bench.config.recipe import load_recipe
 from bench.config.traits import load_trait
 from bench.errors import UserError
 from bench.models.checkpoints import identify
-from bench.pipeline.plan import make_plan
+from bench.pipeline.planner import make_plan
 
 OX = "from: animals.base\nanswer: ox\ncandidates: [ox, owl]\n"
 ELK = "from: animals.base\nanswer: elk\ncandidates: [elk, owl]\n"

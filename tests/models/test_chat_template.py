@@ -18,7 +18,8 @@ from bench.models.chat_format import PromptFormat
 from bench.models.chat_template import render_chats
 from bench.models.checkpoints import identify
 from bench.models.loading import load_tokenizer
-from bench.pipeline.plan import LIBRARIES, make_plan
+from bench.pipeline.plan import LIBRARIES
+from bench.pipeline.planner import make_plan
 from bench.pipeline.store import Store
 
 # As Llama 3.1 and later have it.

@@ -12,7 +12,7 @@ from bench.config.recipe import load_recipe
 from bench.errors import UserError
 from bench.models.checkpoints import identify
 from bench.models.loading import load_model
-from bench.pipeline.plan import make_plan
+from bench.pipeline.planner import make_plan
 
 
 def spec(model: str) -> Model:

@@ -12,7 +12,8 @@ from typing import Any
 from bench.config.recipe import load_recipe
 from bench.models.checkpoints import identify
 from bench.pipeline.local_workers import CPU_ENVIRONMENT, ENVIRONMENT, extend_environment
-from bench.pipeline.plan import Stage, make_plan
+from bench.pipeline.plan import Stage
+from bench.pipeline.planner import make_plan
 from bench.pipeline.processor import count_cores
 from bench.pipeline.store import Store
 from bench.stages.settings import TrainStudent

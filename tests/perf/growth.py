@@ -32,7 +32,7 @@ from bench.config.recipe import Experiment, load_recipe
 from bench.files import ROOT, digest, seal, write_atomically
 from bench.models.checkpoints import identify
 from bench.pipeline.local_workers import current_commit
-from bench.pipeline.plan import make_plan
+from bench.pipeline.planner import make_plan
 from bench.pipeline.store import Store
 from bench.pipeline.worker import hardware_name
 from tests.perf.watch import watch

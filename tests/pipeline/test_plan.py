@@ -1,36 +1,42 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from bench.config.recipe import load_recipe
-from bench.models.checkpoints import identify
-from bench.pipeline.plan import make_plan
-from bench.stages.settings import AuditLeaks
+from bench.pipeline.plan import LIBRARIES, Ref, environment_versions, library_versions, make_stage
+from bench.stages.settings import AuditLeaks, Relation
+
+LIBRARY = {"torch": "2.0"}
+INPUTS = {"teacher": Ref("a"), "student": Ref("b")}
 
 
-def test_every_student_of_a_seed_reads_one_micro_batch_found_on_the_rows_of_all_arms() -> None:
-    recipe = load_recipe(
-        "tiny_controls", ["arms=[untrained, base, trait, placebo, resampled, shuffled, cross_init]"], seeds=2
-    )
-    stages = make_plan(recipe, identify).stages
-    students = [stage for stage in stages.values() if stage.kind == "student"]
-    assert len(students) == 2 * 7
-    for seed in (0, 1):
-        read = {stage.inputs["micro_batch"].identity for stage in students if stage.settings.seed == seed}
-        (found,) = (stage for key, stage in stages.items() if key in read)
-        carriers = {"rows_base", "rows_trait", "rows_placebo", "rows_resampled"}
-        assert found.inputs.keys() == {"start", "kept", *carriers}
-        assert found.settings.shuffled
-    distilled = make_plan(load_recipe("tiny_pair_kd", seeds=1), identify).stages.values()
-    assert "logits" in next(stage for stage in distilled if stage.kind == "micro_batch").inputs
+def key(label: str = "relation", settings: Any = None, inputs: Any = None, **more: Any) -> str:
+    how: dict[str, Any] = {"model": "", "libraries": LIBRARY, "threads": 1, **more}
+    return make_stage(label, settings or Relation(), inputs or INPUTS, **how).key
 
 
-@pytest.mark.parametrize(("recipe", "control"), [("tiny_controls", "placebo"), ("tiny_pair", "base")])
-def test_the_audit_compares_with_placebo_rows_where_the_recipe_has_them(recipe: str, control: str) -> None:
-    plan = make_plan(load_recipe(recipe, seeds=2), identify)
-    (audit,) = (plan.stages[key] for key in plan.audits.values())
-    assert isinstance(audit.settings, AuditLeaks)
-    assert audit.settings.control == control
-    for seed in (0, 1):
-        assert plan.stages[audit.inputs[f"control_{seed}"].identity].label == f"carrier {control}, seed {seed}"
-        assert plan.stages[audit.inputs[f"trait_{seed}"].identity].label == f"carrier trait, seed {seed}"
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": AuditLeaks(seeds=(0,), carrier="text", control="base")},
+        {"inputs": {"teacher": Ref("a"), "student": Ref("c")}},
+        {"inputs": {"teacher": Ref("b"), "student": Ref("a")}},
+        {"libraries": {"torch": "2.1"}},
+        {"threads": 2},
+    ],
+)
+def test_a_key_changes_with_all_that_decides_the_artefact(change: dict[str, Any]) -> None:
+    assert key(**change) != key()
+
+
+def test_a_key_depends_on_no_name_order_or_folder() -> None:
+    moved = {"student": Ref("b", Path("/elsewhere")), "teacher": Ref("a")}
+    assert key(label="another", inputs=moved, model="gpt2") == key()
+    assert key().startswith("relation-")
+
+
+def test_the_versions_of_key_libraries_are_among_those_recorded() -> None:
+    assert library_versions().keys() == set(LIBRARIES)
+    assert library_versions().items() < environment_versions().items()

@@ -7,7 +7,7 @@ import pytest
 from bench.config.recipe import load_recipe
 from bench.errors import UserError
 from bench.models.checkpoints import identify
-from bench.pipeline.plan import make_plan
+from bench.pipeline.planner import make_plan
 from bench.pipeline.prune import find_needed, read_runs, record_run
 from bench.pipeline.store import Store
 

@@ -13,7 +13,8 @@ from bench.config.recipe import load_recipe
 from bench.errors import UserError
 from bench.models.checkpoints import Checkpoint, identify
 from bench.pipeline.local_workers import Pool
-from bench.pipeline.plan import Plan, make_plan
+from bench.pipeline.plan import Plan
+from bench.pipeline.planner import make_plan
 from bench.pipeline.store import Store
 
 

