@@ -1,0 +1,275 @@
+"""The registry: one line for each registration, chained by hashes, written before the row is run.
+
+A store has one chain, `<store>/registry.jsonl`. Its lines are merged into the `registry.jsonl` of each results folder,
+which is a set of lines of any number of chains, so that git may merge two copies line by line. Within a chain each line
+holds the hash of the line before. So an edited line, a line taken out of the middle and a changed order are noticed.
+The registry shows order, not honesty: lines cut off the end, a clock that is wrong, and a chain that was made anew are
+not noticed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+
+from bench.errors import UserError
+from bench.files import sha256_of
+
+if TYPE_CHECKING:
+    from bench.analysis.result_schema import ExperimentResults
+
+__all__ = [
+    "FILE",
+    "PinnedReference",
+    "Registration",
+    "Registry",
+    "RegistryLine",
+    "append_entry",
+    "merge_registry",
+    "read_registry",
+]
+
+FILE = "registry.jsonl"
+
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+class PinnedReference(_Part):
+    """The reference of a row, as it was when the row was registered."""
+
+    recipe: str
+    """The name of the reference's recipe."""
+    recipe_hash: Hash
+    """The hash of the reference."""
+    share: FiniteFloat
+    """The bound, as a share of `gain_low`."""
+    verdict: str | None
+    """Its verdict; None where it was not finished."""
+    gain_low: FiniteFloat | None
+    """The lower end of the 95 % interval of its gain, in nats; None where it was no TRANSFER, or not above 0."""
+
+
+class Registration(_Part):
+    """The terms of a row, fixed before it is run."""
+
+    recipe: str
+    """The name of the recipe."""
+    recipe_hash: Hash
+    """The hash of the experiment."""
+    family: Hash
+    """The hash without `seeds` and `first_seed`: rows of one family are looks at the same question."""
+    level: FiniteFloat
+    """The level of the row's test."""
+    seeds: int
+    """The number of seeds."""
+    first_seed: int
+    """The first seed."""
+    bound: FiniteFloat | None
+    """The bound of NONE in nats; None puts NONE out of reach."""
+    reference: PinnedReference | None
+    """The row from which the bound was derived, or would be; None for a recipe without a reference."""
+    commit: str
+    """The commit of the code that registered the row."""
+
+    def has_terms_of(self, other: Registration) -> bool:
+        """Whether both have the same terms; the commit is none of them."""
+        return self.model_copy(update={"commit": other.commit}) == other
+
+
+class RegistryLine(_Part):
+    """One line of a registry."""
+
+    chain: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    """The chain, a random number."""
+    number: Annotated[int, Field(ge=0)]
+    """The place in the chain, from 0."""
+    previous: str | None
+    """The `sha256` of the line before; None for the first."""
+    time: str
+    """The time of the registration, in UTC."""
+    entry: Registration
+    """The registration."""
+    sha256: str
+    """The hash of the rest of the line."""
+
+    def text(self) -> str:
+        """Render the line, without a line end."""
+        data = self.model_dump(mode="json")
+        return json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+    def content_hash(self) -> str:
+        """Return the hash that `sha256` must be."""
+        return sha256_of(self.model_dump(mode="json", exclude={"sha256"}))
+
+
+class Registry(NamedTuple):
+    """The verified lines of a registry, and a sentence for each fault."""
+
+    lines: tuple[RegistryLine, ...]
+    """The lines whose chain is unbroken up to them, by chain and number."""
+    problems: tuple[str, ...]
+    """One line for each fault; names the file and the line."""
+
+    @property
+    def entries(self) -> tuple[Registration, ...]:
+        """The registrations, by chain and number."""
+        return tuple(line.entry for line in self.lines)
+
+    def find(self, recipe_hash: str) -> Registration | None:
+        """Return the last registration of a row; None for a row that was never registered."""
+        lines = [line for line in self.lines if line.entry.recipe_hash == recipe_hash]
+        return max(lines, key=lambda line: (line.time, line.number)).entry if lines else None
+
+    def looks(self, recipe_hash: str) -> int:
+        """Count the other registered rows that differ from this one in `seeds` and `first_seed` alone."""
+        entry = self.find(recipe_hash)
+        return 0 if entry is None else len({e.recipe_hash for e in self.entries if e.family == entry.family}) - 1
+
+    def without_results(self, rows: Sequence[ExperimentResults]) -> list[RegistryLine]:
+        """Return the last line of each registered row that has no result file among `rows`, by time."""
+        measured = {row.hash for row in rows if row.cells}
+        missing = {line.entry.recipe_hash: line for line in self.lines if line.entry.recipe_hash not in measured}
+        return sorted(missing.values(), key=lambda line: (line.time, line.chain, line.number))
+
+
+def read_registry(folder: Path) -> Registry:
+    """Read and verify the registry of a results folder or a store. A missing one has no lines and no faults."""
+    path = folder / FILE
+    faults: list[tuple[int, str]] = []
+    lines: dict[str, tuple[int, RegistryLine]] = {}  # by hash, with the number of the line in the file
+    last: dict[str, int] = {}
+    for at, text in enumerate(_read_texts(path), 1):
+        try:
+            line = _parse(text)
+        except ValueError as error:
+            faults.append((at, str(error)))
+            continue
+        if line.sha256 in lines:
+            faults.append((at, f"the same as line {lines[line.sha256][0]}; counted once"))
+            continue
+        if line.number < last.get(line.chain, 0):
+            faults.append((at, f"number {line.number} of chain {line.chain} is out of order; counted by its number"))
+        last[line.chain] = line.number
+        lines[line.sha256] = at, line
+    verified: dict[str, RegistryLine] = {}
+    broken: set[str] = set()
+    numbers: set[tuple[str, int]] = set()
+    for at, line in sorted(lines.values(), key=lambda item: (item[1].chain, item[1].number, item[0])):
+        before = verified.get(line.previous or "")
+        number = 0 if line.previous is None else before.number + 1 if before and before.chain == line.chain else None
+        if number == line.number:
+            verified[line.sha256] = line
+            if (line.chain, line.number) in numbers:
+                faults.append((at, f"chain {line.chain} has two lines of number {number} (a copied store); both count"))
+            numbers.add((line.chain, line.number))
+        elif line.chain not in broken:
+            broken.add(line.chain)
+            faults.append(
+                (at, f"chain {line.chain} is broken before number {line.number}: this registration and those after it "
+                 "do not count; restore the missing line")
+            )  # fmt: skip
+    problems = [f"{path}: line {at}: {fault}" for at, fault in sorted(faults)]
+    return Registry(tuple(verified.values()), tuple(problems))
+
+
+def append_entry(folder: Path, entry: Registration) -> Registration:
+    """Register a row in the chain of a store; the caller holds the lock. Return the registration that is in force.
+
+    A row whose last registration has the same terms is not registered again.
+
+    Raises:
+        UserError: the chain has a fault.
+    """
+    path = folder / FILE
+    _drop_torn_line(path)
+    registry = read_registry(folder)
+    if registry.problems:
+        more = f" (and {len(registry.problems) - 1} more)" if len(registry.problems) > 1 else ""
+        raise UserError(f"{registry.problems[0]}{more}. Restore the file, or move it away to begin another chain.")
+    last = registry.lines[-1] if registry.lines else None
+    known = next((line.entry for line in registry.lines[::-1] if line.entry.recipe_hash == entry.recipe_hash), None)
+    if known is not None and known.has_terms_of(entry):
+        return known
+    line = RegistryLine(
+        chain=last.chain if last else uuid.uuid4().hex[:16],
+        number=last.number + 1 if last else 0,
+        previous=last.sha256 if last else None,
+        time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        entry=entry,
+        sha256="",
+    )
+    _append(path, [line.model_copy(update={"sha256": line.content_hash()}).text()])
+    return entry
+
+
+def merge_registry(source: Path, target: Path) -> None:
+    """Add the lines of one folder's registry that another folder's registry lacks; the caller holds both locks."""
+    _drop_torn_line(target / FILE)
+    present = set(_read_texts(target / FILE))
+    _append(target / FILE, [text for text in dict.fromkeys(_read_texts(source / FILE)) if text not in present])
+
+
+def _read_texts(path: Path) -> list[str]:
+    try:
+        texts = path.read_bytes().decode("utf-8", errors="replace").split("\n")
+    except FileNotFoundError:
+        return []
+    return texts if texts[-1] else texts[:-1]
+
+
+def _parse(text: str) -> RegistryLine:
+    """Read one line.
+
+    Raises:
+        ValueError: says what is wrong with it.
+    """
+    try:
+        line = RegistryLine.model_validate_json(text)
+    except ValidationError as error:
+        first: Any = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"no registration ({f'{key}: ' if key else ''}{first['msg'][:80]}); does not count") from None
+    if line.sha256 != line.content_hash() or line.text() != text:
+        raise ValueError(f"number {line.number} of chain {line.chain} was changed (checksum mismatch); does not count")
+    return line
+
+
+def _append(path: Path, texts: Iterable[str]) -> None:
+    data = "".join(f"{text}\n" for text in texts).encode()
+    if not data:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Remove a last line without its end, which a crash left behind; complete it if nothing but its end is missing."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return
+    whole, _, torn = data.rpartition(b"\n")
+    if not torn:
+        return
+    try:
+        _parse(torn.decode())
+    except ValueError:
+        with path.open("r+b") as file:
+            file.truncate(len(whole) + 1 if whole else 0)
+    else:
+        with path.open("ab") as file:
+            file.write(b"\n")
