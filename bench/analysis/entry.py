@@ -85,7 +85,7 @@ class TraitMatrix(_Part):
     excess_high: float | None
     """Upper end of its interval."""
     p: float
-    """p of a permutation test of the excess."""
+    """p of a sign-flip test of the excess over seeds."""
     seeds: int
     """Number of seeds."""
 
@@ -138,9 +138,9 @@ class LeaderboardEntry(_Part):
     ci_high: float | None
     """Upper end of the gain's interval."""
     bootstrap_low: float | None
-    """Lower end of the gain's interval by a bootstrap over seeds and questions."""
+    """Lower end of the gain's interval for a population of questions."""
     bootstrap_high: float | None
-    """Upper end of the bootstrap's interval."""
+    """Upper end of that interval."""
     teacher_shift: float | None
     """Mean margin of the teacher with the trait minus without; None before the first seed."""
     verdict: str

@@ -102,7 +102,7 @@ def _reasons(entry: LeaderboardEntry) -> str:
     lines += [f"  - {note}" for note in entry.notes]
     if entry.bootstrap_low is not None:
         interval = f"[{entry.bootstrap_low:+.4f}, {entry.bootstrap_high:+.4f}]"
-        lines.append(f"  - gain with seeds and questions redrawn (hierarchical bootstrap): {interval}")
+        lines.append(f"  - gain for a population of questions (crossed with seeds): {interval}")
     if entry.numbers is not None:
         lines.append(f"  - numbers: {entry.numbers:,} offered to the teacher")
     if entry.audit_auc is not None:
@@ -171,7 +171,7 @@ def _matrices(board: Sequence[LeaderboardEntry]) -> str:
         ]
         text = _section(f"Trait x probe: {entry.recipe}", lines)
         excess = gain_text(matrix.excess_estimate())
-        parts.append(f"{text}\nDiagonal minus off-diagonal: {excess}, permutation p = {matrix.p:.2g}.\n")
+        parts.append(f"{text}\nDiagonal minus off-diagonal: {excess}, p = {matrix.p:.2g}.\n")
     return "".join(parts)
 
 

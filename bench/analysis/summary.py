@@ -11,7 +11,7 @@ from bench.analysis.entry import LeaderboardEntry, MetricScores, TraitMatrix, di
 from bench.analysis.gates import Gate, check_gates
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.seed_statistics import SeedStatistics, compute_seed_statistics
-from bench.analysis.stats import Interval, diagonal_excess, hierarchical_bootstrap, mean, mean_interval
+from bench.analysis.stats import Interval, crossed_interval, diagonal_excess, mean, mean_interval, sign_flip_p
 from bench.analysis.verdict import Judgement, judge
 from bench.config.arms import parse_arm
 from bench.config.traits import short_name
@@ -54,7 +54,7 @@ def _entry(
     relations = [arms["base"]["relation"] for arms in row.cells.values() if "base" in arms]
     gain = judged.gain or NO_INTERVAL
     fraction = judged.fraction or NO_INTERVAL
-    bootstrap = hierarchical_bootstrap(statistics.questions) if len(statistics.questions) > 1 else gain
+    bootstrap = crossed_interval(statistics.questions) if statistics.questions else NO_INTERVAL
     aucs = [area.mean for area in map(estimate_auc, row.audits.values()) if area]
     return LeaderboardEntry(
         recipe=row.name,
@@ -143,14 +143,14 @@ def _matrix(matrix: Sequence[Sequence[Sequence[float]]], traits: Sequence[str]) 
         traits: as the recipe names them.
     """
     size = range(len(traits))
-    excess, p = diagonal_excess(matrix)
-    interval = mean_interval([diagonal_excess([seed])[0] for seed in matrix])
+    excess = diagonal_excess(matrix)
+    interval = mean_interval(excess)
     return TraitMatrix(
         traits=tuple(map(short_name, traits)),
         gains=tuple(tuple(mean([seed[i][j] for seed in matrix]) for j in size) for i in size),
-        excess=excess,
+        excess=interval.mean,
         excess_low=known(interval.low),
         excess_high=known(interval.high),
-        p=p.p,
+        p=sign_flip_p(excess).p,
         seeds=len(matrix),
     )

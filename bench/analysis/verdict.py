@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bench.analysis.gates import Gate
+from bench.analysis.power import seeds_needed, smallest_detectable
 from bench.analysis.seed_statistics import SeedStatistics
 from bench.analysis.stats import (
     Interval,
@@ -17,9 +18,7 @@ from bench.analysis.stats import (
     mean,
     mean_interval,
     seeds_for_sign_flip,
-    seeds_needed,
     sign_flip_p,
-    smallest_detectable,
 )
 
 __all__ = ["Judgement", "judge"]
@@ -77,7 +76,7 @@ def _judge_one(
     fraction = fieller(gains, seeds.shifts)
     sd = math.sqrt(math.fsum((g - gain.mean) ** 2 for g in gains) / (n - 1)) if n > 1 else math.nan
     alpha = ALPHA / max(family, 1)
-    mde = smallest_detectable(sd, n, alpha=alpha)
+    mde = smallest_detectable(sd, n, alpha)
 
     def judgement(verdict: str, reason: str) -> Judgement:
         return Judgement(verdict, reason, gain, p, p_holm, None if math.isnan(mde) else mde, fraction)
@@ -98,7 +97,7 @@ def _judge_one(
         return judgement("NONE", f"within ±{bound:.3f}, {share:.1%} of the teacher shift")
     if p_holm <= ALPHA:
         return judgement("INCONCLUSIVE", f"gain below 0, p = {p_holm:.2g}: the opposite of transfer")
-    wanted = seeds_needed(max(abs(gain.mean), bound), sd, alpha=alpha)
+    wanted = seeds_needed(max(abs(gain.mean), bound), sd, alpha)
     advice = f"; {wanted} seeds would settle a gain of {max(abs(gain.mean), bound):.3f}" if wanted else ""
     if n < least:
         return judgement(
@@ -111,12 +110,13 @@ def _judge_one(
 def _specific(seeds: SeedStatistics) -> str:
     """What the placebo or the other traits say of a transfer, where there are any."""
     if len(seeds.matrix) > 1:
-        diagonal, chance = diagonal_excess(seeds.matrix)
-        word = "specific to the trait" if chance.p <= ALPHA else "not shown specific"
-        return f"; {word}: {diagonal:+.3f} more on the trait taught than on the others, p = {chance.p:.2g}"
+        excess = diagonal_excess(seeds.matrix)
+        interval, p = mean_interval(excess), sign_flip_p(excess).p
+        word = "specific to the trait" if interval.low > 0 else "not shown specific"
+        return f"; {word}: {interval.mean:+.3f} more on the trait taught than on the others, p = {p:.2g}"
     over = seeds.contrasts.get("trait - placebo")
     if over is None or len(over) < 2:
         return ""
-    excess, p = mean_interval(over), sign_flip_p(over).p
-    shown = f"{excess.mean:+.3f} [{excess.low:+.3f}, {excess.high:+.3f}] over placebo, p = {p:.2g}"
-    return f"; specific to the trait: {shown}" if p <= ALPHA and excess.mean > 0 else f"; not shown specific: {shown}"
+    interval, p = mean_interval(over), sign_flip_p(over).p
+    shown = f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}] over placebo, p = {p:.2g}"
+    return f"; specific to the trait: {shown}" if p <= ALPHA and interval.mean > 0 else f"; not shown specific: {shown}"

@@ -1,29 +1,42 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
 from bench.analysis.stats import (
+    benjamini_hochberg,
+    crossed_interval,
     diagonal_excess,
+    dose_slope,
     equivalence_p,
     fieller,
-    hierarchical_bootstrap,
     holm,
+    johnson_p,
     mean_interval,
-    power,
     seeds_for_sign_flip,
-    seeds_needed,
     sign_flip_p,
-    smallest_detectable,
+    skewness,
+    variance_components,
 )
 
 RNG = np.random.default_rng(7)
 SAMPLES = [RNG.normal(0.3, 1, n).tolist() for n in (2, 3, 6, 10, 14)]
+SKEWED = [RNG.exponential(1, n).tolist() for n in (3, 6, 20)]
+
+
+def draw_crossed(
+    rng: np.random.Generator, n: int, q: int, seeds: float = 0.5, questions: float = 1.0, rest: float = 1.0
+) -> NDArray[np.float64]:
+    """A (seeds, questions) table with a true mean of 0 and these standard deviations."""
+    table = rng.normal(0, seeds, (n, 1)) + rng.normal(0, questions, (1, q)) + rng.normal(0, rest, (n, q))
+    return np.asarray(table, dtype=np.float64)
 
 
 @pytest.mark.parametrize("values", SAMPLES)
@@ -46,6 +59,16 @@ def test_meeting_in_the_middle_counts_what_enumeration_counts(n: int) -> None:
     for values in (rng.normal(0.4, 1, n), rng.normal(0.4, 1, n).round(1)):  # rounded values tie
         extreme = np.abs(signs @ values) >= abs(values.sum()) - 1e-12 * np.abs(values).sum()
         assert sign_flip_p(values.tolist()) == (pytest.approx(extreme.mean()), 0.0, False)
+
+
+def test_the_sign_flip_test_of_20_seeds_is_exact_within_50_ms() -> None:
+    values = RNG.normal(0.3, 1, 20).tolist()
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        assert sign_flip_p(values).error == 0
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.05  # .3 ms on an idle core
 
 
 def test_beyond_36_seeds_the_sign_flip_test_draws_and_reports_its_error() -> None:
@@ -79,29 +102,58 @@ def test_holm_is_at_least_p_at_most_bonferroni_and_keeps_the_order(ps: list[floa
     assert [adjusted[i] for i in np.argsort(ps, kind="stable")] == sorted(adjusted)
 
 
-def test_holm_on_the_textbook_case() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
+def test_q_values_are_scipys(ps: list[float]) -> None:
+    assert benjamini_hochberg(ps) == pytest.approx(scipy_stats.false_discovery_control(ps).tolist(), abs=1e-15)
 
 
-def test_power_is_what_simulation_gives() -> None:
-    rng = np.random.default_rng(1)
-    for effect, n in ((0.8, 10), (1.5, 6)):
-        data = rng.normal(effect, 1, (20_000, n))
-        seen = (scipy_stats.ttest_1samp(data, 0, axis=1).pvalue < 0.05).mean()
-        assert power(effect, 1, n) == pytest.approx(seen, abs=0.01)
+def test_no_rows_have_no_q_values_and_a_p_above_1_is_refused() -> None:
+    assert benjamini_hochberg([]) == []
+    for p in (1.1, -0.1, math.nan):
+        with pytest.raises(ValueError, match="p-values from 0 to 1"):
+            benjamini_hochberg([0.5, p])
 
 
-def test_the_smallest_detectable_effect_has_the_promised_power() -> None:
-    rng = np.random.default_rng(9)
-    for n in (6, 8, 14):
-        gains = rng.normal(smallest_detectable(0.4, n), 0.4, (1500, n)).tolist()
-        assert np.mean([sign_flip_p(g).p <= 0.05 for g in gains]) == pytest.approx(0.8, abs=0.035)
-    assert math.isnan(smallest_detectable(1, 5))
-    n = seeds_needed(0.5, 0.6)
-    assert n is not None
-    assert power(0.5, 0.6, n) >= 0.8 > power(0.5, 0.6, n - 1)
-    assert seeds_needed(1e-6, 1.0) is None
-    assert seeds_needed(0.0, 1.0) is None
+@pytest.mark.parametrize("values", SAMPLES[1:] + SKEWED)
+def test_skewness_is_scipys_without_bias(values: list[float]) -> None:
+    assert skewness(values) == pytest.approx(scipy_stats.skew(values, bias=False))
+
+
+def test_skewness_and_johnsons_p_of_too_few_or_equal_values() -> None:
+    assert math.isnan(skewness([1.0, 2.0]))
+    assert math.isnan(johnson_p([1.0, 2.0]))
+    assert math.isnan(skewness([0.1] * 7))
+    assert (johnson_p([0.1] * 7), johnson_p([0.0] * 7)) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("values", SAMPLES[1:] + SKEWED)
+def test_johnsons_p_follows_his_formula(values: list[float]) -> None:
+    data, n = np.array(values) - 0.5, len(values)
+    s2, k3 = data.var(ddof=1), scipy_stats.kstat(data, 3)
+    by_johnson = (data.mean() + k3 / (6 * s2 * n) + k3 / (3 * s2**2) * data.mean() ** 2) / math.sqrt(s2 / n)
+    t = scipy_stats.ttest_1samp(data, 0).statistic
+    by_hall = by_johnson + (k3 / s2**1.5) ** 2 * t**3 / (27 * n)
+    assert johnson_p(data.tolist()) == pytest.approx(2 * scipy_stats.t.sf(abs(by_hall), n - 1))
+
+
+def test_johnsons_p_of_a_symmetric_sample_is_that_of_the_t_test() -> None:
+    values = [0.1, 0.3, 0.5, 0.7, 0.9]
+    assert johnson_p(values) == pytest.approx(scipy_stats.ttest_1samp(values, 0).pvalue)
+
+
+def test_johnsons_p_never_grows_with_the_mean_of_a_left_skewed_sample() -> None:
+    sample = -np.random.default_rng(5).exponential(1, 10) + 1.5
+    ps = [johnson_p((sample + shift).tolist()) for shift in np.linspace(0, 10, 60)]
+    assert ps == sorted(ps, reverse=True)
+    assert ps[-1] < 1e-3
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_johnsons_test_errs_less_than_the_sign_flip_test_on_skewed_gains(sign: int) -> None:
+    gains = (sign * (np.random.default_rng(2).exponential(1, (4000, 10)) - 1)).tolist()
+    johnson = np.mean([johnson_p(values) <= 0.05 for values in gains])
+    assert 0.045 <= johnson <= 0.07
+    assert johnson < np.mean([sign_flip_p(values).p <= 0.05 for values in gains[:1000]])
 
 
 def test_fieller_holds_the_ratios_that_a_paired_t_test_does_not_reject() -> None:
@@ -114,17 +166,102 @@ def test_fieller_holds_the_ratios_that_a_paired_t_test_does_not_reject() -> None
     assert math.isnan(fieller(a.tolist(), rng.normal(0, 1, 8).tolist()).low)
 
 
-def test_the_matrix_test_counts_matchings() -> None:
+@pytest.mark.parametrize(("n", "q"), [(6, 8), (20, 5)])
+def test_the_crossed_interval_covers_where_the_t_interval_over_seeds_does_not(n: int, q: int) -> None:
+    rng = np.random.default_rng(n)
+    tables = [draw_crossed(rng, n, q) for _ in range(2000)]
+    crossed = np.mean([low <= 0 <= high for _, low, high in map(crossed_interval, tables)])
+    seeds_alone = np.mean([low <= 0 <= high for _, low, high in (mean_interval(t.mean(1).tolist()) for t in tables)])
+    assert 0.935 <= crossed <= 0.975
+    assert seeds_alone < 0.85
+
+
+def test_the_crossed_interval_of_a_table_without_question_effects_is_no_narrower_than_t_would_allow() -> None:
+    rng = np.random.default_rng(4)
+    tables = [draw_crossed(rng, 6, 8, questions=0.0) for _ in range(2000)]
+    assert 0.94 <= np.mean([low <= 0 <= high for _, low, high in map(crossed_interval, tables)]) <= 0.985
+
+
+def test_the_crossed_interval_does_not_depend_on_the_order_of_seeds_and_questions() -> None:
+    table = draw_crossed(np.random.default_rng(1), 6, 4)
+    shuffled = table[::-1][:, [2, 0, 3, 1]]
+    assert crossed_interval(table.tolist()) == pytest.approx(crossed_interval(shuffled.tolist()))
+    assert crossed_interval(table.T.tolist()) == pytest.approx(crossed_interval(table.tolist()))
+
+
+@given(
+    st.integers(2, 6).flatmap(
+        lambda q: st.lists(st.lists(st.floats(-100, 100), min_size=q, max_size=q), min_size=2, max_size=6)
+    )
+)
+def test_the_crossed_interval_holds_its_mean_and_widens_with_the_level(table: list[list[float]]) -> None:
+    mean, low, high = crossed_interval(table)
+    wider = crossed_interval(table, 0.99)
+    assert mean == pytest.approx(np.mean(table))
+    assert wider.low <= low <= mean <= high <= wider.high
+
+
+def test_a_single_seed_or_question_has_no_crossed_interval_and_no_variances() -> None:
+    for table in ([[1.0, 2.0]], [[1.0], [2.0]]):
+        assert crossed_interval(table) == (
+            1.5,
+            pytest.approx(math.nan, nan_ok=True),
+            pytest.approx(math.nan, nan_ok=True),
+        )
+        assert all(map(math.isnan, variance_components(table)))
+    assert crossed_interval([[0.5, 0.5], [0.5, 0.5]]) == (0.5, 0.5, 0.5)
+
+
+def test_variance_components_return_the_variances_that_made_the_table() -> None:
+    tables = [draw_crossed(np.random.default_rng(seed), 40, 40, 0.5, 1.0, 2.0) for seed in range(40)]
+    assert np.mean([variance_components(table) for table in tables], axis=0) == pytest.approx([0.25, 1, 4], rel=0.1)
+
+
+def test_variance_components_are_those_of_the_analysis_of_variance() -> None:
+    table = draw_crossed(np.random.default_rng(3), 5, 4)
+    within = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
+    rest = (within**2).sum() / 12
+    seeds, questions, noise = variance_components(table.tolist())
+    assert noise == pytest.approx(rest)
+    # an F test of scipy compares the same mean squares, pooled: MS between / MS within
+    between = 4 * table.mean(1).var(ddof=1)
+    pooled = (12 * rest + 3 * 5 * table.mean(0).var(ddof=1)) / 15
+    assert scipy_stats.f_oneway(*table).statistic == pytest.approx(between / pooled)
+    assert seeds == pytest.approx(max(0, (between - rest) / 4))
+    assert questions == pytest.approx(max(0, (5 * table.mean(0).var(ddof=1) - rest) / 5))
+
+
+def test_the_excess_of_a_matrix_is_diagonal_minus_rest_in_each_seed() -> None:
     one = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
-    excess, p = diagonal_excess([one] * 3)
-    assert excess == pytest.approx(1.0)
-    assert p == (pytest.approx(1 / 6**3), 0.0, False)
-    assert diagonal_excess([[[0.0, 1.0], [1.0, 0.0]]]) == (-1.0, (1.0, 0.0, False))
+    assert diagonal_excess([one, (2 * np.array(one) + 5).tolist()]) == pytest.approx([1.0, 2.0])
+    assert diagonal_excess([[[0.0, 1.0], [1.0, 0.0]]]) == [-1.0]
+    start = time.perf_counter()
+    assert len(diagonal_excess(np.eye(30)[None].repeat(20, 0).tolist())) == 20  # no matchings are enumerated
+    assert time.perf_counter() - start < 0.5
+    for wrong in ([[[1.0]]], [[[1.0, 2.0]]]):
+        with pytest.raises(ValueError, match="square"):
+            diagonal_excess(wrong)
+
+
+def test_the_dose_slope_is_scipys_regression_on_doublings() -> None:
+    steps, gains = [3, 10, 40, 80], RNG.normal(0, 1, (3, 4)).tolist()
+    expected = [scipy_stats.linregress(np.log2(steps), row).slope for row in gains]
+    assert dose_slope(steps, gains) == pytest.approx(expected)
+    assert dose_slope([8, 16, 32], [[0.1, 0.3, 0.5]]) == pytest.approx([0.2])
+
+
+@pytest.mark.parametrize(
+    ("steps", "gains"), [([8], [[1.0]]), ([8, 8], [[1.0, 2.0]]), ([0, 8], [[1.0, 2.0]]), ([4, 8], [[1.0]])]
+)
+def test_a_dose_slope_needs_two_counts_and_a_gain_for_each(steps: list[int], gains: list[list[float]]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        dose_slope(steps, gains)
 
 
 @pytest.mark.parametrize("values", [[], [float("nan")], [float("inf"), 1.0]])
 def test_what_is_not_a_number_is_refused(values: list[float]) -> None:
     with pytest.raises(ValueError, match="finite"):
         mean_interval(values)
-    with pytest.raises(ValueError, match="finite"):
-        hierarchical_bootstrap([values])
+    for function in (crossed_interval, variance_components):
+        with pytest.raises(ValueError, match="finite"):
+            function([values])
