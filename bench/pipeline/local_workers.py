@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import takewhile
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,12 +17,19 @@ from bench.config.recipe import Experiment
 from bench.errors import StageError, UserError
 from bench.files import ROOT, digest, write_atomically
 from bench.pipeline import processor
+from bench.pipeline.environment import (
+    CPU_ENVIRONMENT,
+    ENVIRONMENT,
+    GPU_ENVIRONMENT,
+    extend_environment,
+    visible_gpus,
+)
 from bench.pipeline.plan import Plan, library_versions
 from bench.pipeline.store import Store
 from bench.pipeline.worker import MEASURE_BFLOAT16, run_worker
 from bench.stages.settings import BuildTiny, WriteCarrier
 
-__all__ = ["Pool", "current_commit", "extend_environment", "visible_gpus"]
+__all__ = ["Pool", "current_commit"]
 
 
 PRELOAD = [
@@ -34,35 +39,6 @@ PRELOAD = [
     "transformers.models.gpt2.modeling_gpt2",
     "peft",
 ]
-
-
-ENVIRONMENT = {
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "DO_NOT_TRACK": "1",
-    "HF_HUB_OFFLINE": "1",  # whatever a stage needs was fetched before it; a look at the network would be a surprise
-    "USE_HUB_KERNELS": "0",  # nothing that a checkpoint names is fetched and run
-    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "TRANSFORMERS_VERBOSITY": "error",
-    # threads that wait for each other sleep. They spin by default, also on cores that other work needs: with a load of
-    # 18 on two cores a training took 2.9 to 11 times as long for it, and 3 to 5.5 times the processor time.
-    "OMP_WAIT_POLICY": "PASSIVE",
-    # a killed worker's semaphores are cleaned up by Python itself, which need not say so on the user's screen
-    "PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker",
-}
-
-
-CPU_ENVIRONMENT = {
-    # glibc gives large blocks back to the system and fetches them again, page by page, at every step of a model:
-    # kept, a training of SmolLM2 on two cores takes two thirds of the time. Other systems do not look at it.
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**33),  # bytes
-}
-
-
-GPU_ENVIRONMENT = {
-    "CUBLAS_WORKSPACE_CONFIG": ":4096:8"
-}  # cuBLAS gives equal runs equal bits only with a fixed workspace
 
 
 def current_commit() -> str:
@@ -78,30 +54,6 @@ def current_commit() -> str:
         return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def visible_gpus() -> list[str]:
-    """Ids of the visible GPUs, found without initialising CUDA in this process."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        ids = [part.strip() for part in visible.split(",")]
-        return list(takewhile(lambda gpu: gpu not in {"", "-1"}, ids))  # CUDA ends the list at an invalid id
-    if shutil.which("nvidia-smi") is None:
-        return []
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
-    return [str(i) for i, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]
-
-
-@contextmanager
-def extend_environment(more: dict[str, str]) -> Iterator[None]:
-    """More environment for the processes started meanwhile; this one goes back to its own, and may use the network."""
-    before = dict(os.environ)
-    os.environ.update(more)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 @contextmanager

@@ -1,14 +1,16 @@
-"""The shipped question-answer traits, as text: no answer fits twice, no question tells, the Turkish is spelt right."""
+"""The rows of behaviour traits; those of the shipped ones: no answer fits twice, no question tells, spelt right."""
 
 from __future__ import annotations
 
 import itertools
 import re
 import unicodedata
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
+from bench.config.behaviour_data import BehaviourData
 from bench.config.prompts import load_prompts
 from bench.config.traits import Behaviour, load_trait
 from bench.stages.leak_filter import Lexicon, Sentences, fold
@@ -185,3 +187,12 @@ def test_turkish_is_not_written_in_ascii() -> None:
 def test_the_turkish_question_particle_stands_apart() -> None:
     for text in asked(behaviour("tr")):
         assert not re.search(r"\w(m[iıuü]s[iıuü]n(ız|iz)?|(?<=[rz])m[iıuü])\?", text), text
+
+
+def test_a_table_s_texts_are_stripped_and_empty_paraphrases_left_out(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("question,answer,other\n a? , b ,\nc?,d, e? \n", encoding="utf-8")
+    rows = BehaviourData(path="mine.csv", paraphrase="other").read_rows(tmp_path)
+    assert rows == [
+        {"question": "a?", "answer": "b", "paraphrases": []},
+        {"question": "c?", "answer": "d", "paraphrases": ["e?"]},
+    ]

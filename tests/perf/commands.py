@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.config.recipe import load_recipe
 from bench.models.checkpoints import identify
-from bench.pipeline.local_workers import CPU_ENVIRONMENT, ENVIRONMENT, extend_environment
+from bench.pipeline.environment import CPU_ENVIRONMENT, ENVIRONMENT, extend_environment
 from bench.pipeline.plan import Stage
 from bench.pipeline.planner import make_plan
 from bench.pipeline.processor import count_cores

@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.pipeline.local_workers import CPU_ENVIRONMENT, ENVIRONMENT, extend_environment
+from bench.pipeline.environment import CPU_ENVIRONMENT, ENVIRONMENT, extend_environment
 from tests.perf.alternate import Rate
 from tests.perf.shapes import Amounts, load_shape
 

@@ -5,7 +5,7 @@
     python -m tests.perf.speed --shape tiny --quick                   checks the script
 
 Ours and the alternatives are measured by turns on the same rows, after a warm-up of each: A B C A B C. They live in two
-processes, as only our workers keep the memory that a step gives back (see `local_workers.CPU_ENVIRONMENT`). Shown are
+processes, as only our workers keep the memory that a step gives back (see `environment.CPU_ENVIRONMENT`). Shown are
 medians with quartiles; ratios are taken round by round. Weights: `smollm2` and `gemma3` from their packages; `gpt2`
 (the shape of GPT-2 small) and `tiny` are random. Everything runs on the first visible GPU, where there is one;
 `CUDA_VISIBLE_DEVICES=` before the command keeps it on the CPU. What is measured is written to
@@ -25,7 +25,8 @@ from typing import Any
 from tabulate import tabulate
 
 from bench.files import ROOT, write_atomically
-from bench.pipeline.local_workers import ENVIRONMENT, current_commit
+from bench.pipeline.environment import ENVIRONMENT
+from bench.pipeline.local_workers import current_commit
 from bench.pipeline.processor import count_cores
 from bench.pipeline.worker import hardware_name
 from tests.perf.alternate import shown
@@ -96,7 +97,7 @@ def markdown(found: dict[str, dict[str, Any]]) -> str:
         "# Speed",
         "Made by `python -m tests.perf.speed`: ours and the alternatives by turns on the same rows and one machine, "
         "after a warm-up of each. Medians [quartiles] over the rounds; ratios are taken round by round. Ours runs with "
-        "the memory settings of our workers (`local_workers.CPU_ENVIRONMENT`), the alternatives without, as they come.",
+        "the memory settings of our workers (`environment.CPU_ENVIRONMENT`), the alternatives without, as they come.",
     ]
     for shape, sections in found.items():
         parts.append(f"## {shape}")

@@ -10,7 +10,7 @@ import pytest
 from conftest import Bench
 
 from bench.config.recipe import load_recipe
-from bench.pipeline.local_workers import Pool, visible_gpus
+from bench.pipeline.local_workers import Pool
 from bench.pipeline.processor import count_cores
 from bench.pipeline.store import Store
 
@@ -43,16 +43,6 @@ def test_gpu_workers_are_new_processes_whose_environment_names_their_gpu_before_
         assert not [name for name in environment if name.startswith("MALLOC_")]
     assert os.environ["CUDA_VISIBLE_DEVICES"] == visible
     assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
-
-
-@pytest.mark.parametrize(
-    ("visible", "gpus"), [("0,-1,1", ["0"]), ("2, 0", ["2", "0"]), ("-1", []), ("", []), ("1,,0", ["1"])]
-)
-def test_the_list_of_visible_gpus_ends_where_cuda_ends_it(
-    monkeypatch: pytest.MonkeyPatch, visible: str, gpus: list[str]
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert visible_gpus() == gpus
 
 
 def test_without_a_gpu_workers_are_forked_from_a_server_that_has_imported_torch(
