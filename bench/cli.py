@@ -217,7 +217,7 @@ def _prune(args: argparse.Namespace, store: Store, console: Console) -> None:
     experiments = [load_recipe(name, args.set, seeds=args.seeds) for name in args.recipe or list_names(FOLDER)]
     runs = read_runs(store)
     needed = find_needed([*map(load_recipe, CONTROLS), *experiments], runs, only_named=bool(args.recipe))
-    with store.in_use(alone=True) if args.yes else nullcontext():
+    with store.in_use(exclusive=True) if args.yes else nullcontext():
         folders = survey(store, needed)
         if args.yes:
             remove(store, folders, runs, needed)

@@ -1,4 +1,4 @@
-"""The processor: its name and instruction sets, the cores this process may use, and how slow bfloat16 is on it."""
+"""The processor: its name, its instruction sets, its usable cores, and its speed in bfloat16."""
 
 from __future__ import annotations
 
@@ -18,24 +18,18 @@ __all__ = [
     "processor_name",
 ]
 
-FEATURE_FLAGS = {
-    "avx2",
-    "avx512f",
-    "avx512_bf16",
-    "amx_bf16",
-    "bf16",
-    "sve",
-}  # those that decide how a product is computed
-SLOWER = 1.25  # below this ratio of two short measurements the difference may be chance
+# The instruction sets that decide how a matrix product is computed.
+FEATURE_FLAGS = {"avx2", "avx512f", "avx512_bf16", "amx_bf16", "bf16", "sve"}
+MIN_SLOWDOWN = 1.25  # below this ratio of two short measurements the difference may be chance
 
 
 def count_cores() -> int:
-    """How many cores this process may use: what Slurm, taskset or a container's CPU set leaves of the machine's."""
+    """Count the cores that this process may use. Slurm, taskset or a container's CPU set may allow fewer than all."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpuinfo(*keys: str) -> str:
-    """The first value of any of `keys` in Linux's list of processors; empty elsewhere."""
+    """Return the first value of any of `keys` in Linux's list of processors; "" elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -44,21 +38,21 @@ def _cpuinfo(*keys: str) -> str:
 
 
 def processor_name() -> str:
-    """The processor's name, as its maker writes it: one name may stand for several kinds, see `features`."""
+    """Return the processor's name. Processors of one name may differ in their features."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def processor_features() -> list[str]:
-    """The processor's instruction sets that change a matrix product's speed, sorted; none outside Linux."""
+    """List the processor's instruction sets that change the speed of a matrix product, sorted; [] outside Linux."""
     return sorted(FEATURE_FLAGS & set(_cpuinfo("flags", "Features").split()))  # x86, arm
 
 
 def measure_bfloat16() -> float:
-    """How many times as long a layer's products take in bfloat16 as in float32, on one core; takes about .5 s.
+    """Measure the time of a layer's products in bfloat16 as a multiple of float32, on one core; takes about .5 s.
 
-    They are the products of one update of a weight matrix of SmolLM2-135M (576 x 576) on 64 tokens, forward and
-    backward: on a processor without instructions for bfloat16 each has a speed of its own. The shortest of at least
-    three processor times counts: other work makes them longer, not shorter.
+    The products are those of one update of a weight matrix of SmolLM2-135M (576 x 576) on 64 tokens, forward and
+    backward. Without bfloat16 instructions each of them has its own speed. The shortest of at least three processor
+    times counts, since other work makes them longer, never shorter.
     """
     import torch
 
@@ -68,36 +62,36 @@ def measure_bfloat16() -> float:
         tokens, weights, gradients = (torch.randn(rows, 576, dtype=dtype) for rows in (64, 576, 64))
         times: list[float] = []
         while len(times) < 3 or sum(times) < 0.2:
-            begun = time.thread_time()
+            start = time.thread_time()
             _ = tokens @ weights.T, gradients @ weights, gradients.T @ tokens
-            times.append(time.thread_time() - begun)
+            times.append(time.thread_time() - start)
         shortest[dtype] = min(times)
     return shortest[torch.bfloat16] / shortest[torch.float32]
 
 
 def bfloat16_options(recipe: Recipe) -> list[str]:
-    """The `KEY=VALUE` of `--set` that keep a recipe out of bfloat16 on a CPU; empty where it computes in none there."""
+    """List the `KEY=VALUE` of `--set` that turn a recipe's bfloat16 off; [] where it uses none on a CPU."""
     models = {"teacher": recipe.teacher, "student": recipe.student}
-    adapted = {role for role, spec in models.items() if spec.lora is not None}  # a full fine-tune writes in float32
-    options = ["carrier.bf16=false"] if recipe.carrier.bf16 and "teacher" in adapted else []
+    with_lora = {role for role, spec in models.items() if spec.lora is not None}  # a full fine-tune writes in float32
+    options = ["carrier.bf16=false"] if recipe.carrier.bf16 and "teacher" in with_lora else []
     options += [f"{role}.dtype=float32" for role, spec in models.items() if spec.dtype == "bfloat16"]
     options += [f"{role}.train.bf16=false" for role, spec in models.items() if spec.train.get("bf16")]
-    return options + (["ask.bf16=false"] if recipe.ask.bf16 and recipe.ask.samples and adapted else [])
+    return options + (["ask.bf16=false"] if recipe.ask.bf16 and recipe.ask.samples and with_lora else [])
 
 
 def describe_bfloat16(recipe: str, options: list[str], slowdown: float) -> list[str]:
-    """Lines for the user before a run: how slow bfloat16 is here, and the options that avoid it; none if it is not.
+    """Describe to the user how slow bfloat16 is here, and the options that avoid it; [] if it is not slow.
 
     Args:
-        recipe: its name.
+        recipe: the name of the recipe.
         options: see `bfloat16_options`.
         slowdown: see `measure_bfloat16`.
     """
-    if slowdown < SLOWER or not options:
+    if slowdown < MIN_SLOWDOWN or not options:
         return []
-    known = f"{processor_name()}; {', '.join(processor_features())}".rstrip("; ")
+    name = f"{processor_name()}; {', '.join(processor_features())}".rstrip("; ")
     return [
-        f"{recipe} computes in bfloat16, whose products take {slowdown:.2g} times as long as float32's on this "
-        f"processor ({known}).",
-        f"In float32, as another row: {' '.join(f'--set {option}' for option in options)}",
+        f"{recipe} computes in bfloat16. On this processor its products take {slowdown:.2g} times as long as those of "
+        f"float32 ({name}).",
+        f"To compute in float32, as another row: {' '.join(f'--set {option}' for option in options)}",
     ]

@@ -1,4 +1,4 @@
-"""Run a plan: hand ready stages to workers."""
+"""Run the stages of a plan on workers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from bench.pipeline.plan import Stage
 
 __all__ = ["ProgressListener", "run_stages"]
 
+MAX_CORRUPTIONS = 2  # of one artefact in one run
+
 
 class ProgressListener(Protocol):
-    """Is told how a run goes; `bench.terminal` shows it."""
+    """Receives the progress of a run; `bench.terminal` shows it."""
 
     def on_start(self, stage: Stage) -> None: ...
     def on_progress(self, stage: Stage, done: int, of: int) -> None: ...
@@ -26,18 +28,18 @@ class ProgressListener(Protocol):
 
 
 def _corrupt_message(stage: Stage, folder: Path, names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"damaged: {stage.label}: {folder}: {', '.join(names[:3])}{more}; made again"
+    others = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"damaged: {stage.label}: {folder}: {', '.join(names[:3])}{others}; made again"
 
 
 def run_stages(stages: Mapping[str, Stage], pool: Pool, listener: ProgressListener) -> None:
-    """Make every stage that is not done yet, several at a time. Stages are taken in the plan's order.
+    """Make every stage that is not done yet, several at a time, in the plan's order.
 
-    What is damaged is named and made again: found at once where a file's size or time, or a small file's checksum, is
-    wrong, and else when a stage is about to read it.
+    Corrupt artefacts are reported and made again. A wrong size or time of a file, or a wrong checksum of a small one,
+    is noticed here. Other corruption is noticed when a stage is about to read the artefact.
 
     Raises:
-        StageError, UserError: a stage failed; those that were done stay done.
+        StageError, UserError: a stage failed. Finished stages stay in the store.
     """
     store = pool.store
     waiting = {key: stage for key, stage in stages.items() if not store.is_done(key)}
@@ -45,12 +47,12 @@ def run_stages(stages: Mapping[str, Stage], pool: Pool, listener: ProgressListen
         return
     store.sweep()
     for key, stage in waiting.items():
-        if store.path(key).exists() and (names := store.damaged(key)):
+        if store.path(key).exists() and (names := store.corrupt_files(key)):
             listener.on_message(_corrupt_message(stage, store.path(key), names))
     missing = set(waiting)
-    again: Counter[str] = Counter()
+    corruptions: Counter[str] = Counter()
     idle = pool.start(pool.slots(max(stage.threads for stage in waiting.values())))
-    busy: dict[Any, tuple[_Worker, Stage, float]] = {}  # by connection; `wait` says less of those than it is given
+    busy: dict[Any, tuple[_Worker, Stage, float]] = {}  # by connection: the worker, its stage, and when it started
     while waiting or busy:
         for key, stage in list(waiting.items()):
             if idle and not any(ref.identity in missing for ref in stage.inputs.values()):
@@ -59,7 +61,7 @@ def run_stages(stages: Mapping[str, Stage], pool: Pool, listener: ProgressListen
                 busy[worker.conn] = (worker, stage, time.monotonic())
                 listener.on_start(stage)
         for conn in wait(list(busy)):
-            worker, stage, begun = busy[conn]
+            worker, stage, start = busy[conn]
             message = pool.answer(worker, stage.label)
             if message[0] == "progress":
                 listener.on_progress(stage, message[1], message[2])
@@ -73,14 +75,14 @@ def run_stages(stages: Mapping[str, Stage], pool: Pool, listener: ProgressListen
                 waiting[stage.key] = stage
                 for key, names in message[1].items():
                     if key not in missing:
-                        again[key] += 1
-                        if again[key] > 2:
-                            raise StageError(f"{stages[key].label}: damaged time and again: is the disk sound?")
+                        corruptions[key] += 1
+                        if corruptions[key] > MAX_CORRUPTIONS:
+                            raise StageError(f"{stages[key].label}: corrupt {corruptions[key]} times; check the disk")
                         listener.on_message(_corrupt_message(stages[key], store.path(key), names))
                         missing.add(key)
                         waiting[key] = stages[key]
                 continue
             if not store.is_done(stage.key):
-                raise StageError(f"{stage.label}: ended without leaving {store.path(stage.key)}")
+                raise StageError(f"{stage.label}: ended without making {store.path(stage.key)}")
             missing.discard(stage.key)
-            listener.on_finish(stage, time.monotonic() - begun, len(waiting) + len(busy))
+            listener.on_finish(stage, time.monotonic() - start, len(waiting) + len(busy))

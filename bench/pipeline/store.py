@@ -24,74 +24,80 @@ class Store:
         self.root = root
 
     def path(self, key: str) -> Path:
-        """Where the artefact `key` is, or will be."""
+        """Return the folder of the artefact `key`, made or not."""
         return self.root / "artefacts" / key
 
     def checkpoints(self, key: str) -> Path:
-        """Where the stage `key`, if it is a long training, keeps its own checkpoints until it is done."""
+        """Return the folder of the checkpoints that the training `key` writes until it ends."""
         return self.root / "checkpoints" / key
 
     def is_done(self, key: str) -> bool:
-        """Whether the artefact is there and its files look uncorrupted: see `find_corrupt_files`, not thorough."""
+        """Whether the artefact exists and a check that is not thorough (`find_corrupt_files`) finds it intact."""
         return not find_corrupt_files(self.path(key), thorough=False)
 
     def record(self, key: str) -> dict[str, Any]:
-        """The artefact's record: its `files` with (size, SHA-256), and what its stage noted."""
+        """Read the artefact's record: its `files` with (size, SHA-256), and the facts that its stage noted.
+
+        Raises:
+            OSError, ValueError: no record, or a checksum mismatch.
+        """
         return read_record(self.path(key))
 
-    def damaged(self, key: str) -> list[str]:
-        """Names of the artefact's files whose bytes are not those that were written."""
+    def corrupt_files(self, key: str) -> list[str]:
+        """List the artefact's files with a checksum mismatch."""
         return find_corrupt_files(self.path(key))
 
     @contextmanager
     def lock(self, key: str, *, wait: bool = True) -> Iterator[None]:
-        """Held by the one process that makes `key`; others wait. The system frees it when its holder dies.
+        """Lock `key` for the process that makes it; others wait. The lock ends when its process dies.
 
         Raises:
-            filelock.Timeout: another process holds it, and `wait` is False.
+            filelock.Timeout: another process has the lock, and `wait` is False.
         """
         (self.root / "locks").mkdir(parents=True, exist_ok=True)
         with FileLock(self.root / "locks" / f"{key}.lock", timeout=-1 if wait else 0):
             yield
 
     def sweep(self) -> None:
-        """Remove what killed processes left: artefacts half made, and checkpoints of stages that are done."""
-        for left in [*(self.root / "tmp").glob("*"), *(self.root / "checkpoints").glob("*")]:
-            key = left.name.partition(".")[0]
+        """Remove the leftovers of killed processes: unfinished artefacts, and checkpoints of finished stages."""
+        for leftover in [*(self.root / "tmp").glob("*"), *(self.root / "checkpoints").glob("*")]:
+            key = leftover.name.partition(".")[0]
             with suppress(Timeout), self.lock(key, wait=False):
-                if left.parent.name == "tmp" or self.is_done(key):
-                    shutil.rmtree(left, ignore_errors=True)
+                if leftover.parent.name == "tmp" or self.is_done(key):
+                    shutil.rmtree(leftover, ignore_errors=True)
 
     @contextmanager
-    def in_use(self, *, alone: bool = False) -> Iterator[None]:
-        """Held by every command that works with the store, or by one that must be alone with it, which does not wait.
+    def in_use(self, *, exclusive: bool = False) -> Iterator[None]:
+        """Lock the store for this command: shared with others, or `exclusive` and without waiting.
 
         Raises:
-            UserError: `alone`, and another command works with it.
+            UserError: `exclusive`, and another command works with the store.
         """
-        with lock_folder(self.root, shared=not alone, wait=not alone) as free:
+        with lock_folder(self.root, shared=not exclusive, wait=not exclusive) as free:
             if not free:
                 raise UserError(f"{self.root}: another command works with this store; try again when it is done")
             yield
 
     @contextmanager
     def make(self, key: str, note: dict[str, Any]) -> Iterator[Path]:
-        """A folder to write the artefact into; it takes its place when the block ends without an error.
+        """Yield a folder for the artefact's files. If the block ends without an error, the folder is the artefact.
 
-        The caller holds the lock of `key`. `note` may be filled while the block runs: it is kept in the record.
+        Args:
+            key: the artefact. The caller has its lock.
+            note: facts for the record; the block may add to them.
         """
-        for left in (self.root / "tmp").glob(f"{key}.*"):  # by a process that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        aside = self.root / "tmp" / f"{key}.{uuid.uuid4().hex}"
-        aside.mkdir(parents=True)
+        for leftover in (self.root / "tmp").glob(f"{key}.*"):  # of a killed process
+            shutil.rmtree(leftover, ignore_errors=True)
+        folder = self.root / "tmp" / f"{key}.{uuid.uuid4().hex}"
+        folder.mkdir(parents=True)
         try:
-            yield aside
-            seal(aside, {"key": key, **note})
+            yield folder
+            seal(folder, {"key": key, **note})
             target = self.path(key)
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists():  # corrupt: moved away in one step, so that no process reads a part of it
-                target.rename(aside.with_suffix(".old"))
-            aside.rename(target)
+                target.rename(folder.with_suffix(".old"))
+            folder.rename(target)
         finally:
-            for left in (aside, aside.with_suffix(".old")):
-                shutil.rmtree(left, ignore_errors=True)
+            for path in (folder, folder.with_suffix(".old")):
+                shutil.rmtree(path, ignore_errors=True)

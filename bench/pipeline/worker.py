@@ -139,12 +139,12 @@ def _make_artefact(stage: Stage, store: Store, at_commit: str, conn: Connection)
 
     torch.set_num_threads(stage.threads)
     with store.lock(stage.key):
-        if not store.damaged(stage.key):  # another process made it while this one waited
+        if not store.corrupt_files(stage.key):  # another process made it while this one waited
             return
         broken = {
             ref.identity: names
             for ref in stage.inputs.values()
-            if ref.folder is None and (names := store.damaged(ref.identity))
+            if ref.folder is None and (names := store.corrupt_files(ref.identity))
         }
         if broken:
             raise CorruptInputs(broken)

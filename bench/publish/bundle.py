@@ -140,7 +140,7 @@ def load_finished_run(
     picked = _pick(name, trained, pick)
     read = {key for model in trained for key in _read_by(model.stage)}
     for key in sorted({model.key for model in picked} | read):
-        if store.damaged(key):
+        if store.corrupt_files(key):
             raise UserError(f"{store.path(key)} is damaged. {first}")
     return Run(
         experiment,

@@ -61,7 +61,7 @@ def test_only_the_options_that_a_recipe_needs_are_named_and_they_take_bfloat16_o
 def test_a_processor_that_is_not_slow_in_bfloat16_is_not_spoken_of() -> None:
     assert processor.describe_bfloat16("tiny_pair", ["ask.bf16=false"], 0.4) == []
     how_slow, options = processor.describe_bfloat16("tiny_pair", ["ask.bf16=false", "student.dtype=float32"], 48.3)
-    assert how_slow.startswith("tiny_pair computes in bfloat16, whose products take 48 times as long as float32's")
+    assert how_slow.startswith("tiny_pair computes in bfloat16. On this processor its products take 48 times as long")
     assert options.endswith(": --set ask.bf16=false --set student.dtype=float32")
 
 
@@ -88,7 +88,7 @@ def test_a_slow_bfloat16_is_measured_once_and_told_before_a_run_that_uses_it(
         assert measured["bfloat16_slowdown"] > 5
     path.write_text(json.dumps({**measured, "bfloat16_slowdown": 34.5}))
     told = shown("--dry-run", *words)
-    assert f"tiny_pair {PRODUCTS}, whose products take 34 times as long" in told.replace("\n", " ")
+    assert f"tiny_pair {PRODUCTS}. On this processor its products take 34 times as long" in told.replace("\n", " ")
     assert "--set student.train.bf16=false" in told
     assert "teacher.train.bf16" not in told
     assert PRODUCTS not in shown("--dry-run", *words, gpus="0")

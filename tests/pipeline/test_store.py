@@ -45,10 +45,10 @@ def test_damage_is_found_and_made_good(tmp_path: Path) -> None:
     for damaged in ("jello", "hell", None):  # a byte, the size, the file
         file.write_text(damaged) if damaged else file.unlink()
         assert not store.is_done("k")
-        assert store.damaged("k") == ["sub/file.txt"]
+        assert store.corrupt_files("k") == ["sub/file.txt"]
         make(store)
         assert store.is_done("k")
-        assert store.damaged("k") == []
+        assert store.corrupt_files("k") == []
     assert not list((tmp_path / "tmp").iterdir())
 
 
@@ -59,7 +59,7 @@ def test_a_damaged_record_is_damage(tmp_path: Path, text: str | None) -> None:
     done = store.path("k") / "done.json"
     done.write_text(done.read_text().replace('"commit": "c"', '"commit": "d"') if text is None else text)
     assert not store.is_done("k")
-    assert store.damaged("k") == ["done.json"]
+    assert store.corrupt_files("k") == ["done.json"]
 
 
 def test_a_large_file_is_read_again_only_when_it_changed_or_a_stage_reads_it(
@@ -75,7 +75,7 @@ def test_a_large_file_is_read_again_only_when_it_changed_or_a_stage_reads_it(
     flip(file)
     os.utime(file, ns=(when, when))  # as a failing disk would do it
     assert store.is_done("k")
-    assert store.damaged("k") == store.damaged("k") == ["sub/file.txt"]
+    assert store.corrupt_files("k") == store.corrupt_files("k") == ["sub/file.txt"]
     assert read == [file]
     os.utime(file)
     assert not store.is_done("k")
