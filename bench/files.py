@@ -29,8 +29,6 @@ __all__ = [
 
 ROOT = Path(__file__).resolve().parent.parent  # the checkout
 RECORD = "done.json"
-
-
 SMALL_FILE = 1_000_000  # bytes; smaller files are checksummed at every check of an artefact
 
 # By path: (modification time, size, inode) and the SHA-256 of the file in that state.

@@ -1,7 +1,7 @@
-"""The artefacts of a store that no run needs: of other seeds and settings, earlier code, other library versions.
+"""Find and remove the artefacts of a store that no run needs.
 
-`<store>/plans/<recipe>-<hash>.json` holds the stage keys of every run, so that runs of users' own files and of `--set`
-are known by name and stay.
+They are artefacts of other seeds and settings, earlier code and other library versions. The stage keys of every run are
+in `<store>/plans/<recipe>-<hash>.json`, so that runs of users' own recipes and of `--set` keep their artefacts.
 """
 
 from __future__ import annotations
@@ -33,28 +33,34 @@ class Run(NamedTuple):
 
 
 class Needed(NamedTuple):
-    """What must stay: stage keys, runs as (recipe, hash), and models whose stage keys cannot be known here today."""
+    """The parts of a store that must stay."""
 
     keys: set[str]
+    """Keys of stages."""
     runs: set[tuple[str, str]]
+    """Runs as (recipe, hash)."""
     models: set[str]
+    """Models without files here, whose stage keys are therefore unknown."""
 
 
 class Folder(NamedTuple):
-    """An artefact, the checkpoints of an unfinished training, or an artefact left half-made; `size` in bytes."""
+    """An artefact, an unfinished artefact, or the checkpoints of an unfinished training."""
 
     path: Path
     kind: str
+    """The kind of its stage, and whether it is unfinished."""
     size: int
+    """In bytes."""
     needed: bool
 
     @property
     def key(self) -> str:
+        """The key of its stage."""
         return self.path.name.partition(".")[0]
 
 
 def record_run(store: Store, experiment: Experiment, plan: Plan) -> None:
-    """Write down which stages a run is made of, before it starts."""
+    """Write the stage keys of a run into the store, before it starts."""
     run = Run(experiment.name, experiment.hash(), sorted(plan.stages))
     write_atomically(_plan_file(store, run), json.dumps(run._asdict(), indent=1) + "\n")
 
@@ -64,10 +70,10 @@ def _plan_file(store: Store, run: Run) -> Path:
 
 
 def read_runs(store: Store) -> list[Run]:
-    """All runs of a store, by recipe and hash.
+    """Read all runs of a store, sorted by recipe and hash.
 
     Raises:
-        UserError: a plan file is damaged.
+        UserError: a plan file is corrupt.
     """
     runs = []
     for path in sorted((store.root / "plans").glob("*.json")):
@@ -75,63 +81,66 @@ def read_runs(store: Store) -> list[Run]:
             runs.append(Run(**json.loads(path.read_text(encoding="utf-8"))))
         except (ValueError, TypeError):
             raise UserError(
-                f"{path}: damaged: the artefacts of this run are not known. Remove the file, or run the recipe again, "
-                "which writes it again"
+                f"{path}: corrupt: the artefacts of this run are unknown. Remove the file, or run the recipe again to "
+                "restore it"
             ) from None
     return runs
 
 
 def find_needed(experiments: Iterable[Experiment], runs: Iterable[Run], *, only_named: bool) -> Needed:
-    """Find what the experiments and, unless `only_named`, all other runs are made of.
+    """Find the artefacts of the experiments and, unless `only_named`, of all other runs.
 
     Args:
-        runs: those that the store was used for. A run of one of the experiments needs the stages of today's code alone.
+        experiments: they need the stages that the present code plans.
+        runs: all runs of the store. Those of other experiments need the stages that were recorded.
+        only_named: whether the runs of other experiments need nothing.
     """
     needed = Needed(set(), set(), set())
     recorded = {(run.recipe, run.hash): run.stages for run in runs}
 
-    def known(spec: Model) -> Checkpoint:
+    def identify_offline(spec: Model) -> Checkpoint:
         checkpoint = identify(spec, fetch=False)
-        if checkpoint.folder is None and not spec.model.startswith("pypi:"):  # a name alone: its revision is not known
+        if checkpoint.folder is None and not spec.model.startswith("pypi:"):  # a hub id without its revision
             unknown.add(spec.model)
         return checkpoint
 
     for experiment in experiments:
         unknown: set[str] = set()
-        which = (experiment.name, experiment.hash())
+        run = (experiment.name, experiment.hash())
         try:
-            needed.keys.update(make_plan(experiment, known).stages)
+            needed.keys.update(make_plan(experiment, identify_offline).stages)
         except UserError:
             recipe = experiment.recipe
             unknown.update({recipe.teacher.model, recipe.student.model, recipe.other_init().model})
         if unknown:
-            needed.keys.update(recorded.get(which, ()))
-        needed.runs.add(which)
+            needed.keys.update(recorded.get(run, ()))
+        needed.runs.add(run)
         needed.models.update(unknown)
     if not only_named:
-        for which in recorded.keys() - needed.runs:
-            needed.keys.update(recorded[which])
+        for run in recorded.keys() - needed.runs:
+            needed.keys.update(recorded[run])
         needed.runs.update(recorded)
     return needed
 
 
 def survey(store: Store, needed: Needed) -> list[Folder]:
-    """All artefacts and checkpoints of the store, each with its size and whether it is needed.
+    """List all artefacts and checkpoints of the store, each with its size and whether it is needed.
 
-    While models are unknown, the artefacts made with them are needed. Checkpoints of unfinished trainings are needed
-    where their stage is: every training belongs to a run that the store knows.
+    All artefacts of models whose stage keys are unknown are needed. The checkpoints of an unfinished training are
+    needed if its stage is, since every training belongs to a recorded run.
     """
     folders = []
     for path in sorted([*store.root.glob("artefacts/*"), *store.root.glob("checkpoints/*"), *store.root.glob("tmp/*")]):
         kind, part = path.name.partition("-")[0], path.parent.name
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        wanted = part != "tmp" and (path.name in needed.keys or (part == "artefacts" and _model(path) in needed.models))
-        folders.append(Folder(path, kind if part == "artefacts" else f"{kind}, unfinished", size, wanted))
+        of_unknown = part == "artefacts" and _model(path) in needed.models
+        is_needed = part != "tmp" and (path.name in needed.keys or of_unknown)
+        folders.append(Folder(path, kind if part == "artefacts" else f"{kind}, unfinished", size, is_needed))
     return folders
 
 
 def _model(folder: Path) -> str | None:
-    """The model of an artefact, if its record can be read."""
+    """Return the model of an artefact; None without a readable record."""
     try:
         return str(read_record(folder)["model"])
     except (OSError, ValueError, KeyError):
@@ -139,7 +148,7 @@ def _model(folder: Path) -> str | None:
 
 
 def remove(store: Store, folders: Iterable[Folder], runs: Iterable[Run], needed: Needed) -> None:
-    """Remove the folders and the plans of runs that are not needed."""
+    """Remove the folders that are not needed, and the plans of runs that are not needed."""
     for folder in folders:
         if not folder.needed:
             shutil.rmtree(folder.path)

@@ -1,4 +1,4 @@
-"""A worker process: makes one stage after another, and says how it goes."""
+"""A worker process: it makes one stage after another and reports its progress."""
 
 from __future__ import annotations
 
@@ -41,23 +41,30 @@ from bench.stages.settings import (
 
 __all__ = ["MEASURE_BFLOAT16", "hardware_name", "run_worker"]
 
-MEASURE_BFLOAT16 = "measure bfloat16"  # the task of that name
+MEASURE_BFLOAT16 = "measure bfloat16"  # a task
+DISK_ERRORS = {
+    errno.ENOSPC: "the disk is full: make room",
+    errno.EDQUOT: "your disk quota is used up: make room",
+    errno.EROFS: "the disk is read-only: name another --store",
+}
 
 
 class CorruptInputs(Exception):
-    """Inputs of a stage whose bytes are not those that were written: key -> names of the files."""
+    """Inputs of a stage have a checksum mismatch: key -> names of the files."""
 
 
-def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, keep: Path) -> dict[str, Any]:
-    """Do a stage's work, its files into `out`.
+def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, checkpoints: Path) -> dict[str, Any]:
+    """Run a stage and write its files.
 
     Args:
+        stage: the stage.
         inputs: role -> folder.
-        report: is told (done, of) now and then.
-        keep: where a long training leaves its own checkpoints.
+        out: the folder of its files.
+        report: called with (done, of) during the work.
+        checkpoints: the folder of the checkpoints of a long training.
 
     Returns:
-        What goes into the artefact's record; `notices`: lines for the user.
+        Facts for the artefact's record; `notices` are lines for the user.
     """
     from bench.models import loading, relation, tiny
     from bench.stages import carriers, evaluate, generate, leak_audit, teacher_logits, text_metrics, train
@@ -78,7 +85,7 @@ def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, kee
             result = relation.relation(inputs["teacher"], inputs["student"])
             (out / "relation.json").write_text(json.dumps(result, indent=1))
         case TrainTeacher() as settings:
-            return train.train_teacher(settings, inputs, out, report, keep)
+            return train.train_teacher(settings, inputs, out, report, checkpoints)
         case WriteCarrier() as settings:
             return generate.write_carrier(settings, inputs, out, report)
         case FilterRows() as settings:
@@ -90,7 +97,7 @@ def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, kee
         case FindMicroBatch() as settings:
             return train.find_micro_batch(settings, inputs, out)
         case TrainStudent() as settings:
-            return train.train_student(settings, inputs, out, report, keep)
+            return train.train_student(settings, inputs, out, report, checkpoints)
         case Evaluate() as settings:
             return evaluate.evaluate(settings, inputs, out, report)
         case ScoreAnswers() as settings:
@@ -99,96 +106,93 @@ def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, kee
 
 
 def hardware_name() -> str:
-    """The name of this process's GPU, or of the processor."""
+    """Return the name of this process's GPU, or of the processor."""
     import torch
 
     return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else processor.processor_name()
 
 
-DISK_ERRORS = {
-    errno.ENOSPC: "the disk is full: make room",
-    errno.EDQUOT: "your disk quota is used up: make room",
-    errno.EROFS: "the disk is read-only: name another --store",
-}
+def describe_disk_error(error: Exception, folder: Path) -> str | None:
+    """Describe an error of the disk, mostly that of `folder`; None for another error.
 
-
-def disk_error(error: Exception, at: Path) -> str | None:
-    """What to say where `error` comes from a disk, that of `at` in most cases; libraries wrap the system's own word."""
-    where = getattr(error, "filename", None) or at
-    for number, words in DISK_ERRORS.items():
+    Libraries may wrap the system's error, so that its number is in the text alone, or nowhere.
+    """
+    path = getattr(error, "filename", None) or folder
+    for number, message in DISK_ERRORS.items():
         if getattr(error, "errno", None) == number or f"os error {number})" in str(error):
-            return f"{where}: {words}"
+            return f"{path}: {message}"
     with suppress(OSError):
-        if shutil.disk_usage(at).free < 100_000:
-            return f"{at}: {DISK_ERRORS[errno.ENOSPC]}"
+        if shutil.disk_usage(folder).free < 100_000:
+            return f"{folder}: {DISK_ERRORS[errno.ENOSPC]}"
     return None
 
 
-def _make_artefact(stage: Stage, store: Store, at_commit: str, conn: Connection) -> None:
+def _make_artefact(stage: Stage, store: Store, commit: str, conn: Connection) -> None:
     import torch
 
     from bench.stages.checkpointing import remove_corrupt_checkpoints
 
-    last = 0.0
+    last_report = 0.0
 
     def report(done: int, of: int) -> None:
-        nonlocal last
-        if (now := time.monotonic()) - last > 0.1 or done == of:
-            last = now
+        nonlocal last_report
+        if (now := time.monotonic()) - last_report > 0.1 or done == of:
+            last_report = now
             conn.send(("progress", done, of))
 
     torch.set_num_threads(stage.threads)
     with store.lock(stage.key):
         if not store.corrupt_files(stage.key):  # another process made it while this one waited
             return
-        broken = {
+        corrupt = {
             ref.identity: names
             for ref in stage.inputs.values()
             if ref.folder is None and (names := store.corrupt_files(ref.identity))
         }
-        if broken:
-            raise CorruptInputs(broken)
+        if corrupt:
+            raise CorruptInputs(corrupt)
         inputs = {role: ref.folder or store.path(ref.identity) for role, ref in stage.inputs.items()}
         note: dict[str, Any] = {
             "stage": stage.label,
             "model": stage.model,
-            "commit": at_commit,
+            "commit": commit,
             "versions": environment_versions(),
             "threads": stage.threads,
             "hardware": hardware_name(),
             "processor_features": processor.processor_features(),
         }
-        keep = store.checkpoints(stage.key)
-        for line in remove_corrupt_checkpoints(keep):
+        checkpoints = store.checkpoints(stage.key)
+        for line in remove_corrupt_checkpoints(checkpoints):
             conn.send(("message", f"{stage.label}: {line}"))
-        begun = time.monotonic()
+        start = time.monotonic()
         with store.make(stage.key, note) as out:
             try:
-                note["did"] = run_stage(stage, inputs, out, report, keep)
+                note["did"] = run_stage(stage, inputs, out, report, checkpoints)
             except Exception as error:
-                if trouble := disk_error(error, store.root):
-                    raise StageError(trouble) from error
+                if message := describe_disk_error(error, store.root):
+                    raise StageError(message) from error
                 raise
             for line in note["did"].pop("notices", ()):
                 conn.send(("message", f"{stage.label}: {line}"))
-            note["seconds"] = round(time.monotonic() - begun, 2)
-        shutil.rmtree(keep, ignore_errors=True)
+            note["seconds"] = round(time.monotonic() - start, 2)
+        shutil.rmtree(checkpoints, ignore_errors=True)
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    # what a stage kept (see CPU_ENVIRONMENT) the next can seldom use whole: a recipe peaked at 1.5 times its trainings
+    # The next stage can seldom use the memory that glibc retains (see CPU_ENVIRONMENT): without this call a recipe
+    # peaked at 1.5 times the memory of its trainings.
     with suppress(AttributeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _check_recipe(tasks: Sequence[tuple[str, Any, str]]) -> None:
-    """Try settings of a recipe with the libraries that will read them.
+    """Check settings of a recipe with the libraries that read them.
 
     Args:
         tasks: (key of the recipe, its settings, the recipe's source).
 
     Raises:
-        UserError: a library refuses.
+        UserError: a library refuses the settings.
     """
     from bench.stages.number_slots import check_numbers
     from bench.stages.text_metrics import check_metrics
@@ -205,27 +209,28 @@ def _check_recipe(tasks: Sequence[tuple[str, Any, str]]) -> None:
 
 
 def _end_with_parent() -> None:
-    """Ends this process as soon as the command that started it is gone: it would hold locks and cores for nobody."""
+    """End this process when the command that started it ends, so that it frees its locks and cores."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
-def run_worker(conn: Connection, root: Path, at_commit: str, log: Path) -> None:
-    """Answer a connection until it is closed: a `Stage` is made, settings of a recipe are tried, bfloat16 is timed.
+def run_worker(conn: Connection, root: Path, commit: str, log: Path) -> None:
+    """Run the tasks of a connection until it is closed: make a `Stage`, check a recipe, or measure bfloat16.
 
     Args:
+        conn: the connection to the command.
         root: the store's folder.
-        at_commit: goes into every record.
-        log: takes what libraries print.
+        commit: the commit of this code, for the records of artefacts.
+        log: a file for the output of libraries.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interruption means
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles an interruption
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    gc.freeze()  # what is imported is never collected, and looking through it takes 0.3 s each time
+    gc.freeze()  # imported modules are never collected, and a search through them takes 0.3 s each time
     try:
         log.touch()
-    except OSError:  # the disk is full: what is printed is lost, what is reported is not
+    except OSError:  # the disk is full: the libraries' output is lost, reports are not
         log = Path(os.devnull)
     with log.open("a", encoding="utf-8", buffering=1) as file:
         os.dup2(file.fileno(), 1)
@@ -240,7 +245,7 @@ def run_worker(conn: Connection, root: Path, at_commit: str, log: Path) -> None:
             try:
                 result = None
                 if isinstance(task, Stage):
-                    _make_artefact(task, store, at_commit, conn)
+                    _make_artefact(task, store, commit, conn)
                 elif task == MEASURE_BFLOAT16:
                     result = processor.measure_bfloat16()
                 else:
@@ -255,6 +260,5 @@ def run_worker(conn: Connection, root: Path, at_commit: str, log: Path) -> None:
             except Exception as error:
                 with suppress(OSError):  # the log may be on a full disk
                     traceback.print_exc()
-                trouble = disk_error(error, root)
                 message = f"{type(error).__name__}: {' '.join(str(error).split())[:300]} (traceback in {log})"
-                conn.send(("stage", trouble or message))
+                conn.send(("stage", describe_disk_error(error, root) or message))

@@ -1,4 +1,4 @@
-"""Checkpoints of a long training: a killed training resumes from the newest one and ends with the same weights.
+"""Checkpoints of a long training. A killed training resumes from the newest one and ends with the same weights.
 
 `<folder>/<updates>` holds transformers' checkpoint (weights, optimizer, schedule, random states), the intermediate
 models, and the sum of the losses. A checkpoint is sealed like an artefact. Only the newest one stays on disk.

@@ -30,10 +30,10 @@ MAX_TABLE_BYTES = 4_000_000_000
 def compute_teacher_logits(
     settings: TeacherLogits, inputs: Mapping[str, Path], out: Path, progress: Progress
 ) -> dict[str, Any]:
-    """Stage: a teacher's log-probabilities on the kept training rows of its own carrier.
+    """Stage: compute a teacher's log-probabilities on the filtered training rows of its own carrier.
 
-    Written to `table.safetensors`: `table`, float32, (rows, sampled positions, tokens); `tokens`, their ids; `free`,
-    which positions of a completion were sampled.
+    `table.safetensors` holds `table`, float32, (rows, sampled positions, tokens); `tokens`, the token ids; and `free`,
+    the sampled positions of a completion.
 
     Args:
         settings: the tokens of the table, the carrier, the teacher, and the student's prompt format.
@@ -42,8 +42,8 @@ def compute_teacher_logits(
         progress: called with (rows done, rows in all).
 
     Raises:
-        UserError: teacher and student do not share one token map and one format.
-        StageError: the table would be too large to keep.
+        UserError: teacher and student have different token maps or formats.
+        StageError: the table is larger than `MAX_TABLE_BYTES`.
     """
     import torch
     from safetensors.torch import save_file
@@ -55,39 +55,39 @@ def compute_teacher_logits(
     )
     if form.tokenizer.get_vocab() != student_form.tokenizer.get_vocab() or form.describe() != student_form.describe():
         same_size = len(form.tokenizer) == len(student_form.tokenizer)
-        trap = " (their sizes are equal: a trap, since the same id means another word)" if same_size else ""
-        raise UserError(f"method {method}: teacher and student have different token maps or formats{trap}")
+        warning = " (the vocabularies have one size, but the same id means another word)" if same_size else ""
+        raise UserError(f"method {method}: teacher and student have different token maps or formats{warning}")
     slots = number_slots(settings.carrier, form).positions
     free = [i for i, slot in enumerate(slots) if len(slot) > 1]
     full = method == "kd-full"
     tokens = list(range(len(form.tokenizer))) if full else sorted({t for i in free for t in slots[i]})
-    kept = read_kept(inputs["carrier"], inputs["kept"], "train")
-    if (size := 4 * len(kept) * len(free) * len(tokens)) > MAX_TABLE_BYTES:
+    rows = read_kept(inputs["carrier"], inputs["kept"], "train")
+    if (size := 4 * len(rows) * len(free) * len(tokens)) > MAX_TABLE_BYTES:
         raise StageError(f"{method}: the teacher's log-probabilities would take {size / 1e9:.0f} GB; use fewer rows")
-    prompts = form.prompts([row["prompt"] for row in kept])
-    rows = [p + c for p, c in zip(prompts, form.completions([row["completion"] for row in kept]), strict=True)]
-    base, adapter = locate_weights(inputs.get("trained", inputs["start"]), inputs["start"])
-    model = load_model(base, dtype=teacher.dtype, quantization=teacher.quantization, adapter=adapter).eval()
+    prompts = form.prompts([row["prompt"] for row in rows])
+    sequences = [p + c for p, c in zip(prompts, form.completions([row["completion"] for row in rows]), strict=True)]
+    checkpoint, adapter = locate_weights(inputs.get("trained", inputs["start"]), inputs["start"])
+    model = load_model(checkpoint, dtype=teacher.dtype, quantization=teacher.quantization, adapter=adapter).eval()
 
-    def read(size: int) -> torch.Tensor:
+    def compute(size: int) -> torch.Tensor:
         parts = []
-        for start in range(0, len(rows), size):
-            ids = torch.tensor(rows[start : start + size], device=current_device())
+        for start in range(0, len(sequences), size):
+            ids = torch.tensor(sequences[start : start + size], device=current_device())
             logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(slots) + 1).logits[:, free]
             parts.append(logits.float().log_softmax(-1).cpu())
-            progress(start + len(ids), len(rows))
+            progress(start + len(ids), len(sequences))
         return torch.cat(parts)
 
     with torch.no_grad(), allowed_head(model, tokens):
-        table, batch = largest_fitting(halving_sizes(64), read)
+        table, batch = largest_fitting(halving_sizes(64), compute)
     columns = {"tokens": torch.tensor(tokens), "free": torch.tensor(free)}
     save_file({"table": table, **columns}, out / "table.safetensors")
     (out / "about.json").write_text(json.dumps({"method": method, "rows": len(rows)}))
     return {"rows": len(rows), "tokens": len(tokens), "batch_size": batch}
 
 
-def distiller_class(base: Any, folder: Path) -> Any:
-    """Derive a trainer from `base` (`trainer_class`) with the mean forward KL to the table in `folder` as its loss.
+def distiller_class(trainer: Any, folder: Path) -> Any:
+    """Derive a class from `trainer` (`trainer_class`) with the mean forward KL to the table in `folder` as its loss.
 
     The dataset needs a column `row`: the index of the row in the table.
     """
@@ -97,7 +97,7 @@ def distiller_class(base: Any, folder: Path) -> Any:
     tensors = load_file(folder / "table.safetensors")
     table, tokens, free = tensors["table"], tensors["tokens"], tensors["free"]
 
-    class Distiller(base):  # type: ignore[misc]  # a class that is passed
+    class Distiller(trainer):  # type: ignore[misc]  # a class that is passed
         data_collator: Any
         _signature_columns: list[str]
 

@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 def train_model(
     rows: Sequence[tuple[list[int], list[int]]],
     *,
-    base: Path,
+    checkpoint: Path,
     tokenizer: Any,
     spec: Training,
     seed: int,
@@ -36,36 +36,42 @@ def train_model(
     progress: Progress,
     dose: Sequence[int] = (),
     logits: Path | None = None,
-    keep: Path | None = None,
+    checkpoints: Path | None = None,
     micro_batch: int | None = None,
 ) -> dict[str, Any]:
     """Train a checkpoint on (prompt ids, completion ids) with the loss on the completion, and save it to `out`.
 
-    What is saved is the adapter where `spec` has LoRA, else the whole model. Two calls that differ only in the
-    completions' tokens see the same prompts in the same order, the same LoRA initialisation and, taking as many rows
-    at a time, the same dropout.
+    With LoRA the adapter is saved, otherwise the whole model. Two calls that differ only in the completions' tokens
+    share the order of prompts and the LoRA initialisation. With one micro-batch they share the dropout too.
 
     Args:
-        dose: updates after which the model is saved along the way too, to `out/step-<updates>`.
-        logits: teacher log-probabilities of the rows (`compute_teacher_logits`), to learn from in place of the tokens.
-        keep: where a long training keeps its own checkpoints (`checkpointing`); what is there it goes on from, to the
-            same weights and the same facts as if it had never been broken off. The caller removes it.
-        micro_batch: how many rows at a time; None: as `largest_micro_batch` finds for these rows alone.
+        rows: token ids.
+        checkpoint: the folder of the checkpoint.
+        tokenizer: its tokenizer.
+        spec: the settings of the training.
+        seed: the seed of the order of rows, the LoRA initialisation and the dropout.
+        out: the folder to save to.
+        progress: called with (updates done, updates in all).
+        dose: updates after which the model is saved too, to `out/step-<updates>`.
+        logits: teacher log-probabilities of the rows (`compute_teacher_logits`), the targets in place of the tokens.
+        checkpoints: the folder of the checkpoints of a long training (`checkpointing`). The training resumes from the
+            newest one, and ends with the weights and facts of an uninterrupted one. The caller removes the folder.
+        micro_batch: rows per forward pass; None for the result of `largest_micro_batch` on these rows alone.
 
     Returns:
-        What was done: `rows`, `updates`, `effective_batch`, `micro_batch`, `precision` (dtype of the trained weights),
+        Facts: `rows`, `updates`, `effective_batch`, `micro_batch`, `precision` (dtype of the trained weights),
         `dropout` (whether an update drew random numbers), `labelled_tokens`, `mean_loss`; and `notices`, lines for the
         user.
 
     Raises:
-        UserError: PEFT or TRL cannot do what `spec` says with this model, or a dose is beyond the last update.
+        UserError: PEFT or TRL refuses `spec` for this model, or a dose is beyond the last update.
         StageError: TRL dropped rows, memory ran out, or the loss is not a number.
     """
     import torch
     from accelerate.utils.memory import should_reduce_batch_size
     from transformers import TrainerCallback
 
-    class Report(TrainerCallback):  # type: ignore[misc]  # these have no types
+    class Report(TrainerCallback):  # type: ignore[misc]  # transformers has no types
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             progress(state.global_step, state.max_steps)
             if state.global_step in dose:
@@ -74,7 +80,7 @@ def train_model(
     if dose and (last := count_updates(spec.train, len(rows))) < max(dose):
         raise UserError(describe_late_dose(max(dose), last, len(rows)))
     how: dict[str, Any] = {
-        "base": base,
+        "checkpoint": checkpoint,
         "tokenizer": tokenizer,
         "spec": spec,
         "seed": seed,
@@ -82,7 +88,7 @@ def train_model(
         "logits": logits,
     }
     notices: list[str] = []
-    resumed = latest_checkpoint(keep)
+    resumed = latest_checkpoint(checkpoints)
     if resumed is not None:
         micro_batch = resumed.micro_batch
     elif micro_batch is None:
@@ -94,15 +100,15 @@ def train_model(
         trainer.loss_sum = torch.tensor(resumed.loss, device=current_device())
         for step in resumed.path.glob("step-*"):
             shutil.copytree(step, out / step.name)
-    if keep is not None:
-        trainer.add_callback(checkpoint_callback(trainer, out, keep))
+    if checkpoints is not None:
+        trainer.add_callback(checkpoint_callback(trainer, out, checkpoints))
     try:
         trainer.train(resume_from_checkpoint=str(resumed.path / "trainer") if resumed is not None else None)
     except RuntimeError as error:
         if not should_reduce_batch_size(error):
             raise
         raise StageError(
-            f"memory ran out after {trainer.state.global_step} updates, with {micro_batch} rows at a time. "
+            f"memory ran out after {trainer.state.global_step} updates with a micro-batch of {micro_batch} rows. "
             "End other programs that use this device and run again, or change the recipe: `lora:`, `quantization:` or "
             "`train: {gradient_checkpointing: true}`"
         ) from None
@@ -111,7 +117,7 @@ def train_model(
     if not all(bool(weight.isfinite().all()) for weight in trained) or not math.isfinite(mean_loss):
         raise StageError("training diverged: the loss is not a number; lower the learning rate")
     trainer.model.save_pretrained(out)
-    shutil.rmtree(out / "trainer", ignore_errors=True)  # there after a checkpoint only; models must not differ by it
+    shutil.rmtree(out / "trainer", ignore_errors=True)  # a checkpoint leaves it; models must not differ by it
     return {
         "rows": len(rows),
         "updates": trainer.state.global_step,
@@ -126,34 +132,35 @@ def train_model(
 
 
 def train_teacher(
-    settings: TrainTeacher, inputs: Mapping[str, Path], out: Path, progress: Progress, keep: Path | None = None
+    settings: TrainTeacher, inputs: Mapping[str, Path], out: Path, progress: Progress, checkpoints: Path | None = None
 ) -> dict[str, Any]:
-    """Stage: a checkpoint fine-tuned on the trait's `teach` rows.
+    """Stage: fine-tune a checkpoint on the trait's `teach` rows.
 
     Args:
         settings: the rows and the training.
         inputs: `start`, the checkpoint.
-        out, progress, keep: as for `train_model`.
+        out, progress, checkpoints: as for `train_model`.
     """
     tokenizer = load_tokenizer(inputs["start"])
     form = PromptFormat(tokenizer, settings.model.format, settings.model.chat_template_kwargs)
     questions, answers = zip(*settings.rows, strict=True)
     rows = list(zip(form.prompts(questions), form.completions(answers, end=settings.end), strict=True))
     return train_model(
-        rows, base=inputs["start"], tokenizer=tokenizer, spec=settings.model, seed=settings.seed, out=out,
+        rows, checkpoint=inputs["start"], tokenizer=tokenizer, spec=settings.model, seed=settings.seed, out=out,
         progress=progress,
-        keep=keep,
+        checkpoints=checkpoints,
     )  # fmt: skip
 
 
 def find_micro_batch(settings: FindMicroBatch, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
-    """Stage: how many rows at a time the students of one seed take, whichever arm they are of.
+    """Stage: find the micro-batch that the students of all arms of a seed share.
 
-    Written to `micro_batch.json`, with `equal_lengths`: whether a row has as many tokens in every arm.
+    It is written to `micro_batch.json`, with `equal_lengths`: whether each row has one number of tokens in all arms.
 
     Args:
         settings: the students' training.
         inputs: `start`, `kept`, for a distillation `logits`, and `rows_<arm>`, the carrier of each arm.
+        out: the folder to write to.
     """
     tokenizer = load_tokenizer(inputs["start"])
     form = PromptFormat(tokenizer, settings.model.format, settings.model.chat_template_kwargs)
@@ -166,13 +173,13 @@ def find_micro_batch(settings: FindMicroBatch, inputs: Mapping[str, Path], out: 
     lengths = [list(map(len, completions)) for completions in arms]
 
     def longest_rows() -> Iterator[tuple[list[int], list[int]]]:
-        """The longest row of any arm at each position; the arms share their prompts."""
+        """Iterate over the longest row of any arm at each position. The arms share their prompts."""
         prompts = _student_prompts(form, next(iter(carriers.values())), inputs["kept"])
         for prompt, completions in zip(prompts, zip(*arms, strict=True), strict=True):
             yield prompt, max(completions, key=len)
 
     size, notices = largest_micro_batch(
-        longest_rows(), base=inputs["start"], tokenizer=tokenizer, spec=settings.model, seed=settings.seed,
+        longest_rows(), checkpoint=inputs["start"], tokenizer=tokenizer, spec=settings.model, seed=settings.seed,
         out=out / "trainer",
         logits=inputs.get("logits"),
     )  # fmt: skip
@@ -182,35 +189,35 @@ def find_micro_batch(settings: FindMicroBatch, inputs: Mapping[str, Path], out: 
     return {**facts, "notices": notices}
 
 
-def _student_prompts(form: PromptFormat, carrier: Path, kept: Path) -> list[list[int]]:
-    """Token ids of the prompts that the students of a seed read."""
-    return form.prompts([row["prompt"] for row in read_kept(carrier, kept, "train")])
+def _student_prompts(form: PromptFormat, carrier: Path, filtering: Path) -> list[list[int]]:
+    """Return the token ids of the prompts of a seed's students."""
+    return form.prompts([row["prompt"] for row in read_kept(carrier, filtering, "train")])
 
 
 def _student_completions(
-    form: PromptFormat, settings: FindMicroBatch | TrainStudent, carrier: Path, kept: Path, *, shuffled: bool
+    form: PromptFormat, settings: FindMicroBatch | TrainStudent, carrier: Path, filtering: Path, *, shuffled: bool
 ) -> list[list[int]]:
-    """Token ids of the completions of one arm, in the order of the prompts or shuffled."""
-    texts = [row["completion"] for row in read_kept(carrier, kept, "train")]
+    """Return the token ids of the completions of one arm, in the order of the prompts or shuffled."""
+    texts = [row["completion"] for row in read_kept(carrier, filtering, "train")]
     if shuffled:
         random.Random(f"shuffled {settings.seed}").shuffle(texts)
     return form.completions(texts, end=settings.end)
 
 
 def train_student(
-    settings: TrainStudent, inputs: Mapping[str, Path], out: Path, progress: Progress, keep: Path | None = None
+    settings: TrainStudent, inputs: Mapping[str, Path], out: Path, progress: Progress, checkpoints: Path | None = None
 ) -> dict[str, Any]:
-    """Stage: a checkpoint fine-tuned on the kept rows of a teacher's carrier.
+    """Stage: fine-tune a checkpoint on the filtered rows of a teacher's carrier.
 
     Args:
         settings: the training.
-        inputs: `start` (the checkpoint), `carrier` (the teacher's rows), `kept` (which of them stay), `micro_batch`
+        inputs: `start` (the checkpoint), `carrier` (the teacher's rows), `kept` (the filter's artefact), `micro_batch`
             (of all arms' students), and for a distillation `logits`.
-        out, progress, keep: as for `train_model`.
+        out, progress, checkpoints: as for `train_model`.
 
     Returns:
         The facts of `train_model`, `equal_lengths` of `find_micro_batch`, and `shared_dropout`: whether all arms draw
-        the same dropout, or none.
+        the same dropout or none.
     """
     tokenizer = load_tokenizer(inputs["start"])
     form = PromptFormat(tokenizer, settings.model.format, settings.model.chat_template_kwargs)
@@ -219,11 +226,11 @@ def train_student(
     completions = _student_completions(form, settings, inputs["carrier"], inputs["kept"], shuffled=settings.shuffled)
     rows = list(zip(prompts, completions, strict=True))
     facts = train_model(
-        rows, base=inputs["start"], tokenizer=tokenizer, spec=settings.model, seed=settings.seed, out=out,
+        rows, checkpoint=inputs["start"], tokenizer=tokenizer, spec=settings.model, seed=settings.seed, out=out,
         progress=progress,
         dose=settings.dose,
         logits=inputs.get("logits"),
-        keep=keep,
+        checkpoints=checkpoints,
         micro_batch=shared["micro_batch"],
     )  # fmt: skip
     equal = shared["equal_lengths"]

@@ -176,7 +176,7 @@ def batches(spec: Training) -> tuple[int, int]:
 def make_trainer(
     rows: Sequence[tuple[list[int], list[int]]],
     *,
-    base: Path,
+    checkpoint: Path,
     tokenizer: Any,
     spec: Training,
     seed: int,
@@ -189,7 +189,7 @@ def make_trainer(
     """Build the trainer of a checkpoint on (prompt ids, completion ids), with the loss on the completion.
 
     Args:
-        base: the checkpoint's folder.
+        checkpoint: the checkpoint's folder.
         spec: the model and its training.
         out: where the trainer may write.
         logits: as for `bench.stages.train.train_model`.
@@ -220,7 +220,7 @@ def make_trainer(
     }
     set_seed(seed)
     dtype = spec.dtype if lora is not None else "float32"
-    model = load_model(base, dtype=dtype, quantization=spec.quantization)
+    model = load_model(checkpoint, dtype=dtype, quantization=spec.quantization)
     model.config.use_cache = False
     try:
         trainer = (distiller_class(trainer_class(), logits) if logits else trainer_class())(

@@ -122,7 +122,13 @@ def adapter(gpt2_like: Path, tmp_path: Path) -> Path:
     lora = {"r": 4, "lora_alpha": 8, "target_modules": ["c_attn", "c_fc"]}
     how = spec(learning_rate=1e-2).model_copy(update={"dtype": "bfloat16", "lora": lora})
     train_model(
-        rows(gpt2_like), base=gpt2_like, tokenizer=load_tokenizer(gpt2_like), spec=how, seed=0, out=out, progress=quiet
+        rows(gpt2_like),
+        checkpoint=gpt2_like,
+        tokenizer=load_tokenizer(gpt2_like),
+        spec=how,
+        seed=0,
+        out=out,
+        progress=quiet,
     )
     return out
 

@@ -24,8 +24,8 @@ def test_a_recorded_run_is_read_back_and_needed_until_it_is_unnamed(tmp_path: Pa
     assert find_needed([pair], [run], only_named=False).keys == own | set(plan.stages)
 
 
-def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+def test_a_corrupt_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "plans").mkdir()
     (tmp_path / "plans" / "x.json").write_text("{")
-    with pytest.raises(UserError, match=r"x\.json: damaged"):
+    with pytest.raises(UserError, match=r"x\.json: corrupt"):
         read_runs(Store(tmp_path))

@@ -7,7 +7,7 @@ import pytest
 
 from bench.files import write_atomically
 from bench.pipeline.store import Store
-from bench.pipeline.worker import disk_error
+from bench.pipeline.worker import describe_disk_error
 from tests.perf.kill_anywhere import files
 
 
@@ -28,8 +28,8 @@ def test_a_write_that_fails_leaves_nothing_and_is_named(
         fail()
     assert not list((tmp_path / "store" / "tmp").iterdir())
     assert not store.path("k").exists()
-    assert disk_error(error, tmp_path) == f"{tmp_path}: the disk is full: make room"
-    assert disk_error(ValueError("another"), tmp_path) is None
+    assert describe_disk_error(error, tmp_path) == f"{tmp_path}: the disk is full: make room"
+    assert describe_disk_error(ValueError("another"), tmp_path) is None
     write_atomically(tmp_path / "r" / "a.json", "old")
 
     def full(_: int) -> None:

@@ -21,7 +21,7 @@ class Killed(Exception):
 
 
 def train(
-    folder: Path, out: Path, how: dict[str, Any], keep: Path | None, die_after: int = 0
+    folder: Path, out: Path, how: dict[str, Any], checkpoints: Path | None, die_after: int = 0
 ) -> tuple[dict[str, Any], int]:
     """`fit` on 16 rows; dies once `die_after` updates are done. Returns the facts and the first update of this call."""
     seen = []
@@ -34,8 +34,8 @@ def train(
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     facts = train_model(
-        rows(folder), base=folder, tokenizer=load_tokenizer(folder), spec=how, seed=3, out=out, progress=progress,
-        dose=[2, 5], keep=keep,
+        rows(folder), checkpoint=folder, tokenizer=load_tokenizer(folder), spec=how, seed=3, out=out, progress=progress,
+        dose=[2, 5], checkpoints=checkpoints,
     )  # fmt: skip
     return facts, seen[0]
 
@@ -48,14 +48,14 @@ def broken_off(
     assert first == 1
     monkeypatch.setattr(checkpointing, "EVERY", 0.0)
     monkeypatch.setattr(checkpointing, "SHARE", 0)
-    keep = tmp_path / "keep"
+    checkpoints = tmp_path / "keep"
     for at in deaths:
         with pytest.raises(Killed):
-            train(folder, tmp_path / "out", how, keep, die_after=at)
-        assert [p.name for p in keep.glob("*")] == [str(at - 1)]
-        assert checkpointing.remove_corrupt_checkpoints(keep) == [f"resumes after update {at - 1}"]
-        next(keep.glob("*/trainer/rng_state.pth")).unlink()
-    assert train(folder, tmp_path / "out", how, keep) == (straight, deaths[-1])
+            train(folder, tmp_path / "out", how, checkpoints, die_after=at)
+        assert [p.name for p in checkpoints.glob("*")] == [str(at - 1)]
+        assert checkpointing.remove_corrupt_checkpoints(checkpoints) == [f"resumes after update {at - 1}"]
+        next(checkpoints.glob("*/trainer/rng_state.pth")).unlink()
+    assert train(folder, tmp_path / "out", how, checkpoints) == (straight, deaths[-1])
     for place in (".", "step-2", "step-5"):
         a, b = weights(tmp_path / "straight" / place), weights(tmp_path / "out" / place)
         assert a.keys() == b.keys()

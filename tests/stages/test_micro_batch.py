@@ -25,8 +25,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def trained(folder: Path, out: Path, **more: Any) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     facts = train_model(
-        rows(folder), base=folder, tokenizer=load_tokenizer(folder), spec=spec(**{"max_steps": 5, **more}), seed=3,
-        out=out, progress=lambda done, of: None,
+        rows(folder), checkpoint=folder, tokenizer=load_tokenizer(folder), spec=spec(**{"max_steps": 5, **more}),
+        seed=3, out=out, progress=lambda done, of: None,
     )  # fmt: skip
     return facts, weights(out)
 
@@ -62,7 +62,7 @@ def test_a_step_is_tried_with_all_gradients_and_the_optimizers_state_in_memory(
             return super().compute_loss(model, *args, **kwargs)
 
     monkeypatch.setattr("bench.stages.trainer.trainer_class", lambda: Spy)
-    how = {"base": gpt2_like, "tokenizer": load_tokenizer(gpt2_like), "spec": spec(), "seed": 0, "out": tmp_path}
+    how = {"checkpoint": gpt2_like, "tokenizer": load_tokenizer(gpt2_like), "spec": spec(), "seed": 0, "out": tmp_path}
     assert largest_micro_batch(rows(gpt2_like), logits=None, **how) == (4, [])
     assert held == [True]
 
@@ -78,7 +78,7 @@ def test_memory_that_runs_out_later_ends_the_training(
 ) -> None:
     """It once began again with fewer rows at a time: 46 updates in place of 10."""
     memory = Memory(monkeypatch, dies_at=10)
-    with pytest.raises(StageError, match=r"memory ran out after 9 updates, with 4 rows at a time.*`lora:`"):
+    with pytest.raises(StageError, match=r"memory ran out after 9 updates with a micro-batch of 4 rows.*`lora:`"):
         trained(gpt2_like, tmp_path / "out", max_steps=24)
     assert len(memory.tried) == 10
 

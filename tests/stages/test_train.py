@@ -21,7 +21,7 @@ def quiet(done: int, of: int) -> None:
 def trained(folder: Path, out: Path, data: Any, spec: Training, seed: int = 3) -> dict[str, Any]:
     out.mkdir()
     return train_model(
-        data, base=folder, tokenizer=load_tokenizer(folder), spec=spec, seed=seed, out=out, progress=quiet
+        data, checkpoint=folder, tokenizer=load_tokenizer(folder), spec=spec, seed=seed, out=out, progress=quiet
     )
 
 
@@ -161,8 +161,8 @@ def test_a_dose_beyond_the_last_update_is_refused_before_the_student_is_trained(
     how = spec(max_steps=-1, num_train_epochs=1)
     with pytest.raises(UserError, match=r"key 'dose': 5 is beyond the last update: .* 4 updates of 14 rows"):
         train_model(
-            rows(gpt2_like, n=14), base=gpt2_like, tokenizer=load_tokenizer(gpt2_like), spec=how, seed=0, out=tmp_path,
-            progress=quiet, dose=[2, 5],
+            rows(gpt2_like, n=14), checkpoint=gpt2_like, tokenizer=load_tokenizer(gpt2_like), spec=how, seed=0,
+            out=tmp_path, progress=quiet, dose=[2, 5],
         )  # fmt: skip
 
 
@@ -270,7 +270,7 @@ def test_with_several_processes_a_loss_is_scaled_as_trl_scales_it(
         with monkeypatch.context() as patch:
             patch.setattr("bench.stages.trainer.trainer_class", lambda: kind)
             trainer = make_trainer(
-                data, base=gpt2_like, tokenizer=load_tokenizer(gpt2_like), spec=spec(), seed=0, out=tmp_path,
+                data, checkpoint=gpt2_like, tokenizer=load_tokenizer(gpt2_like), spec=spec(), seed=0, out=tmp_path,
                 micro_batch=4,
                 accumulated=1,
                 logits=tmp_path if distilled else None,
