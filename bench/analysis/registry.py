@@ -12,18 +12,15 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from bench.errors import UserError
 from bench.files import sha256_of
-
-if TYPE_CHECKING:
-    from bench.analysis.result_schema import ExperimentResults
 
 __all__ = [
     "FILE",
@@ -46,18 +43,20 @@ class _Part(BaseModel):
 
 
 class PinnedReference(_Part):
-    """The reference of a row, as it was when the row was registered."""
+    """The finished TRANSFER from which a row's bound was derived when the row was registered."""
 
     recipe: str
     """The name of the reference's recipe."""
     recipe_hash: Hash
     """The hash of the reference."""
+    gain_low: FiniteFloat
+    """The lower end of the 95 % interval of its gain, in nats."""
     share: FiniteFloat
     """The bound, as a share of `gain_low`."""
-    verdict: str | None
-    """Its verdict; None where it was not finished."""
-    gain_low: FiniteFloat | None
-    """The lower end of the 95 % interval of its gain, in nats; None where it was no TRANSFER, or not above 0."""
+
+    def bound(self) -> float:
+        """Return the bound in nats, rounded to ten digits."""
+        return float(f"{self.share * self.gain_low:.10g}")
 
 
 class Registration(_Part):
@@ -77,8 +76,10 @@ class Registration(_Part):
     """The first seed."""
     bound: FiniteFloat | None
     """The bound of NONE in nats; None puts NONE out of reach."""
+    bound_source: str
+    """The reason for the bound; without a bound, why there is none and how to get one."""
     reference: PinnedReference | None
-    """The row from which the bound was derived, or would be; None for a recipe without a reference."""
+    """The row from which the bound was derived; None where it was not."""
     commit: str
     """The commit of the code that registered the row."""
 
@@ -136,9 +137,8 @@ class Registry(NamedTuple):
         entry = self.find(recipe_hash)
         return 0 if entry is None else len({e.recipe_hash for e in self.entries if e.family == entry.family}) - 1
 
-    def without_results(self, rows: Sequence[ExperimentResults]) -> list[RegistryLine]:
-        """Return the last line of each registered row that has no result file among `rows`, by time."""
-        measured = {row.hash for row in rows if row.cells}
+    def without_results(self, measured: Collection[str]) -> list[RegistryLine]:
+        """Return the last line of each registered row whose hash is not in `measured`, by time."""
         missing = {line.entry.recipe_hash: line for line in self.lines if line.entry.recipe_hash not in measured}
         return sorted(missing.values(), key=lambda line: (line.time, line.chain, line.number))
 
@@ -250,10 +250,14 @@ def _append(path: Path, texts: Iterable[str]) -> None:
     if not data:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with path.open("ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = error.filename or str(path)  # the error of a full disk has no file name
+        raise
 
 
 def _drop_torn_line(path: Path) -> None:

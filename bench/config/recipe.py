@@ -21,7 +21,7 @@ from bench.config.yaml_files import Layer, find_file, folder_of_key, merge_layer
 from bench.errors import UserError
 from bench.files import ROOT, digest
 
-__all__ = ["METRICS", "Ask", "Experiment", "Recipe", "hash_experiment", "load_recipe"]
+__all__ = ["METRICS", "Ask", "Experiment", "Recipe", "hash_experiment", "hash_family", "load_recipe"]
 
 FOLDER = ROOT / "recipes"
 METRICS = ("bleu", "rouge_l", "jaccard", "tfidf", "exact", "contains", "chrf")  # implemented in this repository
@@ -159,6 +159,10 @@ class Experiment(NamedTuple):
         """
         return hash_experiment(self.recipe, self.traits, self.resolved()["prompts_sha256"])
 
+    def family(self) -> str:
+        """Return the hash without seeds: rows of one family are looks at the same question."""
+        return hash_family(self.recipe, self.traits, self.resolved()["prompts_sha256"])
+
 
 def hash_experiment(recipe: Recipe, traits: Mapping[str, Trait], prompts_sha256: str | None) -> str:
     """Hash an experiment, or one that was read from its registration; see `Experiment.hash`."""
@@ -169,6 +173,11 @@ def hash_experiment(recipe: Recipe, traits: Mapping[str, Trait], prompts_sha256:
         "prompts": prompts_sha256,
     }
     return digest(content)[:12]
+
+
+def hash_family(recipe: Recipe, traits: Mapping[str, Trait], prompts_sha256: str | None) -> str:
+    """Hash an experiment without `seeds` and `first_seed`; see `Experiment.family`."""
+    return hash_experiment(recipe.model_copy(update={"seeds": 1, "first_seed": 0}), traits, prompts_sha256)
 
 
 def _dump_traits(traits: Mapping[str, Trait], **options: Any) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def entry(number: int, *, family: int = 0, bound: float | None = 0.1) -> Registr
         seeds=10 + number,
         first_seed=0,
         bound=bound,
+        bound_source="a reason",
         reference=None,
         commit="abc",
     )
@@ -197,6 +198,14 @@ def test_looks_are_other_rows_of_the_family(tmp_path: Path) -> None:
     append_entry(tmp_path, entry(2, family=7, bound=0.5))
     registry = read_registry(tmp_path)
     assert [registry.looks(entry(number).recipe_hash) for number in (1, 2, 4, 5)] == [2, 2, 0, 0]
+
+
+def test_registrations_without_results_are_listed_by_time(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        append_entry(tmp_path, entry(number))
+    append_entry(tmp_path, entry(1, bound=0.5))
+    lines = read_registry(tmp_path).without_results({entry(2).recipe_hash})
+    assert [line.entry for line in lines] == [entry(3), entry(1, bound=0.5)]
 
 
 def _register(folder: Path, first: int) -> None:

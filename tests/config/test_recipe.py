@@ -131,6 +131,12 @@ def test_the_hash_follows_every_change_and_nothing_else() -> None:
     assert len({plain, *changed}) == 6
 
 
+def test_a_family_is_the_hash_without_the_seeds() -> None:
+    plain = load_recipe("tiny_pair")
+    assert load_recipe("tiny_pair", ["seeds=20", "first_seed=10"]).family() == plain.family()
+    assert load_recipe("tiny_pair", ["level=.01"]).family() != plain.family() != load_recipe("tiny_cross").family()
+
+
 def test_a_recipe_may_start_from_another() -> None:
     pair, cross = load_recipe("tiny_pair").recipe, load_recipe("tiny_cross").recipe
     assert cross.student.init == 1
