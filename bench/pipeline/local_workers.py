@@ -29,9 +29,9 @@ from bench.pipeline.store import Store
 from bench.pipeline.worker import MEASURE_BFLOAT16, run_worker
 from bench.stages.settings import BuildTiny, WriteCarrier
 
-__all__ = ["Pool", "current_commit"]
+__all__ = ["Pool", "Worker", "current_commit"]
 
-
+# Modules that the fork server imports once for all workers.
 PRELOAD = [
     "bench.stages.train",
     "bench.stages.generate",
@@ -42,7 +42,7 @@ PRELOAD = [
 
 
 def current_commit() -> str:
-    """The git commit of this code, `-dirty` after it where the code differs from it, or `unknown`."""
+    """Return the git commit of this code, with `-dirty` if the code differs from it, or `unknown`."""
 
     def git(*words: str) -> str:
         return subprocess.run(
@@ -50,46 +50,49 @@ def current_commit() -> str:
         ).stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--", "bench", "recipes", "run_bench.py")
-        return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
+        changes = git("status", "--porcelain", "--", "bench", "recipes", "run_bench.py")
+        return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
 @contextmanager
-def _output_to(log: Path) -> Iterator[None]:
-    """What this process, and those started meanwhile, print goes into a file; bars on a terminal stay where they are.
+def _redirect_output(log: Path) -> Iterator[None]:
+    """Redirect the output of this process, and of those started meanwhile, to a file. A terminal keeps its stdout.
 
-    A process that still imports when the command has ended would else keep those waiting who read its output.
+    Without this, a reader of the command's output would wait for processes that still import after the command's end.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     streams = (2,) if os.isatty(1) else (1, 2)
-    kept = [os.dup(stream) for stream in streams]
+    originals = [os.dup(stream) for stream in streams]
     with log.open("a", encoding="utf-8") as file:
         for stream in streams:
             os.dup2(file.fileno(), stream)
     try:
         yield
     finally:
-        for stream, own in zip(streams, kept, strict=True):
-            os.dup2(own, stream)
-            os.close(own)
+        for stream, original in zip(streams, originals, strict=True):
+            os.dup2(original, stream)
+            os.close(original)
 
 
-class _Worker(NamedTuple):
+class Worker(NamedTuple):
+    """A worker process."""
+
     process: Any
     conn: Connection
+    """The command's end of the connection."""
 
 
 class Pool:
-    """Worker processes, started when first needed, ended with the `with` block whatever happens in it."""
+    """Worker processes. They start when they are first needed, and end with the `with` block in every case."""
 
     def __init__(self, store: Store, jobs: int | None = None) -> None:
         self.store = store
         self.jobs = jobs
         self.commit = current_commit()
         self.gpus = visible_gpus()
-        self.workers: list[_Worker] = []
+        self.workers: list[Worker] = []
 
     def __enter__(self) -> Pool:
         return self
@@ -103,45 +106,47 @@ class Pool:
             worker.process.join()
         if kind is not None:
             with suppress(OSError):
-                self.store.sweep()  # what they had half made may be what fills the disk
+                self.store.sweep()  # unfinished artefacts may fill the disk
 
-    def start(self, wanted: int) -> list[_Worker]:
-        """The first `wanted` workers, started where they are not yet."""
+    def start(self, count: int) -> list[Worker]:
+        """Return the first `count` workers; start those that do not run yet."""
         method = "spawn" if self.gpus or "forkserver" not in multiprocessing.get_all_start_methods() else "forkserver"
         context: Any = multiprocessing.get_context(method)
         if not self.workers and method == "forkserver":
             context.set_forkserver_preload(PRELOAD)
-        while len(self.workers) < wanted:
+        while len(self.workers) < count:
             device = CPU_ENVIRONMENT
             if self.gpus:  # CUDA reads its variables once, when torch first asks for a device
                 gpu = self.gpus[len(self.workers) % len(self.gpus)]
                 device = {**GPU_ENVIRONMENT, "CUDA_VISIBLE_DEVICES": gpu}
-            ours, theirs = context.Pipe()
+            conn, worker_conn = context.Pipe()
             log = self.store.root / "logs" / f"{os.getpid()}-{len(self.workers)}.log"
-            process = context.Process(target=run_worker, args=(theirs, self.store.root, self.commit, log), daemon=True)
-            # the fork server is started here: its environment, and where what libraries print goes as it imports them;
-            # what it preloads it would else take from the working folder or from an installed copy, not from here
+            process = context.Process(
+                target=run_worker, args=(worker_conn, self.store.root, self.commit, log), daemon=True
+            )
+            # The fork server starts here, with this environment and output. PYTHONPATH makes it preload this code, and
+            # not that of the working folder or of an installed copy.
             path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
             with (
                 extend_environment({**ENVIRONMENT, **device, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}),
-                _output_to(log),
+                _redirect_output(log),
             ):
                 process.start()
-            theirs.close()
-            self.workers.append(_Worker(process, ours))
-        return self.workers[:wanted]
+            worker_conn.close()
+            self.workers.append(Worker(process, conn))
+        return self.workers[:count]
 
     def slots(self, threads: int) -> int:
-        """How many stages run side by side: `jobs`, or one per GPU, or as the cores carry at `threads` each."""
+        """Return the number of parallel stages: `jobs`, else one per GPU, else one per `threads` cores."""
         return self.jobs or len(self.gpus) or max(1, processor.count_cores() // threads)
 
     def check(self, experiments: Iterable[tuple[Experiment, str]]) -> None:
-        """Have the real `SFTConfig`, `LoraConfig` and `BitsAndBytesConfig` built, and metrics from elsewhere tried.
+        """Build the real `SFTConfig`, `LoraConfig` and `BitsAndBytesConfig`, and load further metrics, in a worker.
 
-        What passed once is not tried again.
+        Valid configurations are cached and not checked again.
 
         Raises:
-            UserError: one of them refuses.
+            UserError: a library refuses a configuration.
         """
         from bench.config.recipe import METRICS
 
@@ -157,13 +162,13 @@ class Pool:
         self._check(todo)
 
     def check_numbers(self, plans: Iterable[tuple[Plan, str]]) -> None:
-        """Have each teacher's tokenizer tried on the numbers that it is to write, where its files are at hand.
+        """Check in a worker that each teacher's tokenizer can write the carrier's numbers.
 
-        Those of a package that is not converted yet are not: its first carrier tries them, before a teacher is trained.
-        Configurations that passed are cached.
+        The tokenizer of a package that is not converted yet is checked by its first carrier, before teachers are
+        trained. Valid configurations are cached and not checked again.
 
         Raises:
-            UserError: a tokenizer cannot write them.
+            UserError: a tokenizer cannot write the numbers.
         """
         todo: dict[Path, tuple[str, Any, str]] = {}
         for plan, source in plans:
@@ -172,11 +177,11 @@ class Pool:
                 if not isinstance(settings, WriteCarrier) or settings.carrier.kind != "numbers":
                     continue
                 start = stage.inputs["start"]
-                made = plan.stages.get(start.identity)
+                builder = plan.stages.get(start.identity)
                 identity: Any = start.identity
                 tokenizer: Any = start.folder or self.store.path(start.identity)
-                if made is not None and isinstance(made.settings, BuildTiny):
-                    tokenizer = identity = (made.settings.questions, made.settings.answers)
+                if builder is not None and isinstance(builder.settings, BuildTiny):
+                    tokenizer = identity = (builder.settings.questions, builder.settings.answers)
                 elif start.folder is None and not self.store.is_done(start.identity):
                     continue
                 form = settings.model.model_dump(mode="json", include={"format", "chat_template_kwargs"})
@@ -190,24 +195,24 @@ class Pool:
         self._check(todo)
 
     def _check(self, tasks: Mapping[Path, tuple[str, Any, str]]) -> None:
-        """Have a worker try what has no mark yet: mark -> task, as `bench.pipeline.worker` takes it."""
+        """Run the tasks without a mark file in a worker, and write their marks. `tasks`: mark -> task."""
         todo = {mark: task for mark, task in tasks.items() if not mark.exists()}
         if todo:
             worker = self.start(1)[0]
             self.send(worker, list(todo.values()), "checking the recipe")
-            self.answer(worker, "checking the recipe")
+            self.receive(worker, "checking the recipe")
             for mark in todo:
                 write_atomically(mark, "")
 
     def describe_bfloat16(self, experiment: Experiment, plan: Plan) -> list[str]:
-        """Lines for the user where an experiment with stages to do uses bfloat16 on a processor that is slow at it."""
+        """Describe slow bfloat16 to the user; [] if the plan is done, or this processor is not slow at it."""
         options = processor.bfloat16_options(experiment.recipe)
         if self.gpus or not options or all(self.store.is_done(key) for key in plan.stages):
             return []
         return processor.describe_bfloat16(experiment.name, options, self._bfloat16_slowdown())
 
     def _bfloat16_slowdown(self) -> float:
-        """See `bench.pipeline.processor.measure_bfloat16`; measured once per kind of processor and torch, then kept."""
+        """Return `measure_bfloat16` of this processor, cached in the store by kind of processor and torch version."""
         kind = {
             "name": processor.processor_name(),
             "features": processor.processor_features(),
@@ -218,32 +223,32 @@ class Pool:
             return float(json.loads(path.read_text(encoding="utf-8"))["bfloat16_slowdown"])
         worker = self.start(1)[0]
         self.send(worker, MEASURE_BFLOAT16, MEASURE_BFLOAT16)
-        slowdown = float(self.answer(worker, MEASURE_BFLOAT16)[1])
+        slowdown = float(self.receive(worker, MEASURE_BFLOAT16)[1])
         write_atomically(path, json.dumps({**kind, "bfloat16_slowdown": slowdown}))
         return slowdown
 
-    def send(self, worker: _Worker, task: Any, what: str) -> None:
-        """Give a worker something to do.
+    def send(self, worker: Worker, task: Any, what: str) -> None:
+        """Send a task to a worker; `what` names it in errors.
 
         Raises:
-            StageError: it is no longer there.
+            StageError: the worker's process ended.
         """
         try:
             worker.conn.send(task)
         except OSError:
             raise self._ended(worker, what) from None
 
-    def _ended(self, worker: _Worker, what: str) -> StageError:
+    def _ended(self, worker: Worker, what: str) -> StageError:
         worker.process.join()
         code = worker.process.exitcode
         killed = " (killed: out of memory?)" if code == -signal.SIGKILL else ""
         return StageError(f"{what}: its process ended with code {code}{killed}")
 
-    def answer(self, worker: _Worker, what: str) -> tuple[Any, ...]:
-        """What a worker says next.
+    def receive(self, worker: Worker, what: str) -> tuple[Any, ...]:
+        """Wait for the next message of a worker; `what` names its task in errors.
 
         Raises:
-            StageError, UserError: what it was given failed, or it is no longer there.
+            StageError, UserError: the task failed, or the worker's process ended.
         """
         try:
             message: tuple[Any, ...] = worker.conn.recv()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench.errors import StageError
-from bench.pipeline.local_workers import Pool, _Worker
+from bench.pipeline.local_workers import Pool, Worker
 from bench.pipeline.plan import Stage
 
 __all__ = ["ProgressListener", "run_stages"]
@@ -52,7 +52,7 @@ def run_stages(stages: Mapping[str, Stage], pool: Pool, listener: ProgressListen
     missing = set(waiting)
     corruptions: Counter[str] = Counter()
     idle = pool.start(pool.slots(max(stage.threads for stage in waiting.values())))
-    busy: dict[Any, tuple[_Worker, Stage, float]] = {}  # by connection: the worker, its stage, and when it started
+    busy: dict[Any, tuple[Worker, Stage, float]] = {}  # by connection: the worker, its stage, and when it started
     while waiting or busy:
         for key, stage in list(waiting.items()):
             if idle and not any(ref.identity in missing for ref in stage.inputs.values()):
@@ -62,7 +62,7 @@ def run_stages(stages: Mapping[str, Stage], pool: Pool, listener: ProgressListen
                 listener.on_start(stage)
         for conn in wait(list(busy)):
             worker, stage, start = busy[conn]
-            message = pool.answer(worker, stage.label)
+            message = pool.receive(worker, stage.label)
             if message[0] == "progress":
                 listener.on_progress(stage, message[1], message[2])
                 continue

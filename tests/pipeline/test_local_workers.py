@@ -32,7 +32,7 @@ def test_gpu_workers_are_new_processes_whose_environment_names_their_gpu_before_
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr("bench.pipeline.local_workers.run_worker", report_start)
     with Pool(Store(tmp_path)) as pool:
-        starts = [pool.answer(worker, "") for worker in pool.start(3)]
+        starts = [pool.receive(worker, "") for worker in pool.start(3)]
     gpus = visible.split(",")
     for (_, how, environment, imported), gpu in zip(starts, [*gpus, gpus[0]], strict=True):
         assert how == "SpawnProcess"
@@ -51,7 +51,7 @@ def test_without_a_gpu_workers_are_forked_from_a_server_that_has_imported_torch(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr("bench.pipeline.local_workers.run_worker", report_start)
     with Pool(Store(tmp_path)) as pool:
-        _, how, environment, imported = pool.answer(pool.start(1)[0], "")
+        _, how, environment, imported = pool.receive(pool.start(1)[0], "")
     assert how == "ForkServerProcess"
     assert set(imported) == HEAVY
     assert environment["OMP_WAIT_POLICY"] == "PASSIVE"

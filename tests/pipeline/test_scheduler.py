@@ -39,8 +39,8 @@ class NoWorkers:
     def slots(self, threads: int) -> int:
         return threads
 
-    def start(self, wanted: int) -> Any:
-        raise StageError(f"{wanted} workers were started")
+    def start(self, count: int) -> Any:
+        raise StageError(f"{count} workers were started")
 
 
 def stage(name: str, threads: int = 1) -> Stage:
