@@ -21,7 +21,7 @@ __all__ = ["CONTROLS", "is_control", "run_experiment", "run_installation_control
 
 # The controls, with the verdicts that are expected of each.
 CONTROLS = {"tiny_pair": {"TRANSFER"}, "tiny_cross": {"NONE", "INCONCLUSIVE"}}
-STAGE_SECONDS = 0.9  # core-seconds of a stage of the controls: the 131 of tiny_pair take 121
+STAGE_SECONDS = 0.75  # core-seconds of a stage of the controls: the 131 of tiny_pair take 99
 
 DisplayFactory = Callable[[Experiment, int, int], AbstractContextManager[ProgressListener]]
 
