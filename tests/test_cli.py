@@ -14,7 +14,8 @@ from conftest import QUICK, ROOT, Bench
 
 from bench import cli
 from bench.analysis.leaderboard import build_leaderboard
-from bench.analysis.result_files import read_results, seal_content
+from bench.analysis.result_files import read_content, read_results, seal_content
+from bench.analysis.seed_statistics import margins_of
 from bench.config.arms import CONTRASTS
 from bench.stages.text_metrics import METRICS
 from tests.perf.kill_anywhere import files
@@ -48,8 +49,9 @@ def test_every_number_of_the_leaderboard_is_in_the_files(ran: Path) -> None:
     means: dict[tuple[int, str], float] = {}
     for path in (ran / "r" / "tiny_pair").glob("*-1*.json"):
         cell = json.loads(path.read_text())
-        assert len(cell["reading"]["margins"]) == 56
-        means[cell["seed"], cell["arm"]] = sum(cell["reading"]["margins"]) / 56
+        margins = [answer - sum(foils) / len(foils) for answer, *foils in cell["reading"]["logprobs"]]
+        assert len(margins) == 56
+        means[cell["seed"], cell["arm"]] = sum(margins) / 56
     assert {arm for _, arm in means} == {"untrained", "base", "trait", "teacher", "teacher_base"}
 
     def over(arm: str) -> float:
@@ -85,8 +87,6 @@ def test_a_tampered_result_is_refused_by_name_and_the_rest_is_built(ran: Path, t
     folder = tmp_path / "results"
     shutil.copytree(ran / "r", folder)
     path = next(folder.glob("tiny_pair/*-1000-trait.json"))
-    path.write_text(path.read_text().replace('"seed": 1000', '"seed": 1000 '))
-    assert build_leaderboard(folder) == []  # white space is no content
     path.write_text(path.read_text().replace('"arm": "trait"', '"arm": "base"'))
     next(folder.glob("tiny_pair/*-1001-base.json")).write_text("{")
     refused = build_leaderboard(folder)
@@ -127,9 +127,8 @@ def test_a_run_broken_off_and_resumed_is_the_straight_run_bit_for_bit(ran: Path,
 def test_cells_made_by_other_libraries_do_not_stay_in_a_row(ran: Path, bench: Bench, tmp_path: Path) -> None:
     shutil.copytree(ran / "r", tmp_path / "results")
     old = next((tmp_path / "results" / "tiny_pair").glob("*-1000-trait.json"))
-    content = json.loads(old.read_text())
+    content = read_content(old)
     content["manifest"]["artefacts"]["asked"] = "evaluate-made-elsewhere"
-    del content["sha256"]
     old.write_text(seal_content(content))
     assert read_results(tmp_path / "results")[1] == []
     before = (ran / "r" / "tiny_pair" / old.name).read_bytes()
@@ -196,11 +195,12 @@ def test_recipes_of_real_models_run_on_stand_ins(
     assert [g["reading"] for g in entry["gates"] if g["name"] == "controls"] == ["skipped"]
     row = read_results(tmp_path / "results")[0][0]
     cell = row.cells[0]["trait"]
-    assert len(cell["reading"]["answers"]) == 56
-    assert {len(texts) for texts in cell["reading"]["answers"]} == {2}
-    assert len(cell["reading"]["held_out_base"]) == 8
-    assert cell["manifest"]["training"]["updates"] == 2
-    assert cell["manifest"]["format"]["kind"] == ("chat" if student == "gemma_like" else "plain")
+    assert cell.reading.answers is not None
+    assert [len(texts) for texts in cell.reading.answers] == [2] * 56
+    assert len(cell.reading.held_out["base"]) == 8
+    assert cell.manifest.training is not None
+    assert cell.manifest.training.updates == 2
+    assert cell.manifest.format["kind"] == ("chat" if student == "gemma_like" else "plain")
 
 
 @pytest.mark.slow
@@ -213,8 +213,8 @@ def test_free_text_carriers_run(bench: Bench, tmp_path: Path, gemma_like: Path) 
     bench("--recipe", str(path), "--skip-controls", "--seeds", "1", *words)
     row = read_results(tmp_path / "results")[0][0]
     assert row.name == "own"
-    assert row.experiment["recipe"]["carrier"]["kind"] == "text"
-    assert row.cells[0]["base"]["manifest"]["carrier"]["rows"] == 16
+    assert row.recipe.carrier.kind == "text"
+    assert row.cells[0]["base"].manifest.carrier.rows == 16
 
 
 @pytest.mark.slow
@@ -222,7 +222,7 @@ def test_every_further_arm_is_one_word(bench: Bench, tmp_path: Path) -> None:
     arms = "arms=[untrained, base, trait, placebo, resampled, shuffled, direct, cross_init]"
     bench(*QUICK, "--seeds", "1", "--set", arms)
     row = read_results(tmp_path / "results")[0][0]
-    readings = {arm: cell["reading"]["margins"] for arm, cell in row.cells[1000].items()}
+    readings = {arm: margins_of(cell) for arm, cell in row.cells[1000].items()}
     assert len(readings) == 11
     assert readings["direct"] == readings["teacher"]  # the same lesson on the same weights, made once
     distinct = {arm: tuple(margins) for arm, margins in readings.items() if arm not in {"direct", "untrained"}}
@@ -239,11 +239,7 @@ def test_several_traits_make_a_matrix(bench: Bench, tmp_path: Path) -> None:
     arms = {"untrained", "base", "trait-wolf", "trait-owl", "teacher_base", "teacher-wolf", "teacher-owl"}
     assert row.cells[1000].keys() == arms
     assert row.audits.keys() == {"trait-wolf", "trait-owl"}
-    reading = row.cells[1000]["teacher-owl"]["reading"]
-    by_trait = {
-        name: [m for m, g in zip(reading["margins"], reading["groups"], strict=True) if g == name]
-        for name in ("wolf", "owl")
-    }
+    by_trait = {name: margins_of(row.cells[1000]["teacher-owl"], row.positions(name)) for name in ("wolf", "owl")}
     assert sum(by_trait["owl"]) > sum(by_trait["wolf"])
     entry = json.loads((tmp_path / "results" / "leaderboard.json").read_text())[0]
     assert entry["matrix"]["traits"] == ["wolf", "owl"]
@@ -263,7 +259,7 @@ def test_a_quantised_teacher_is_taught_through_lora(bench: Bench, tmp_path: Path
     words += ["--set", "teacher.lora={r: 4, target_modules: all-linear}", "--set", "teacher.train.learning_rate=1e-2"]
     bench(*QUICK, *words, "--seeds", "1")
     row = read_results(tmp_path / "results")[0][0]
-    readings = {arm: cell["reading"]["margins"] for arm, cell in row.cells[1000].items()}
+    readings = {arm: margins_of(cell) for arm, cell in row.cells[1000].items()}
     assert sum(readings["teacher"]) > sum(readings["teacher_base"])
     near = pytest.approx(readings["untrained"], abs=0.2)  # the student is not quantised: close, and not the same
     assert readings["teacher_base"] == near
@@ -277,7 +273,7 @@ def test_a_dose_is_read_along_one_training(bench: Bench, tmp_path: Path) -> None
     bench(*QUICK, "--seeds", "1", "--set", "dose=[1, 3]")
     entry = json.loads((tmp_path / "results" / "leaderboard.json").read_text())[0]
     row = read_results(tmp_path / "results")[0][0]
-    margins = {arm: cell["reading"]["margins"] for arm, cell in row.cells[1000].items()}
+    margins = {arm: margins_of(cell) for arm, cell in row.cells[1000].items()}
     assert margins["trait@3"] == margins["trait"] != margins["trait@1"]
     assert margins["trait@1"] != margins["untrained"]
     assert entry["dose"]["3"]["mean"] == entry["gain"] != entry["dose"]["1"]["mean"]
@@ -324,6 +320,9 @@ def test_a_first_run_leaves_a_clone_clean(tmp_path: Path) -> None:
     for name in tracked.splitlines():
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, clone / name)
+    # published rows of an earlier schema are refused until they are measured again: the board without them
+    rebuild = [sys.executable, "run_bench.py", "--leaderboard", "--results", "results"]
+    subprocess.run(rebuild, cwd=clone, check=True)
     git("init", "--quiet")
     git("add", ".")
     git("-c", "user.name=a", "-c", "user.email=b", "commit", "--quiet", "-m", "as it is")
@@ -334,7 +333,7 @@ def test_a_first_run_leaves_a_clone_clean(tmp_path: Path) -> None:
     (entry,) = json.loads((clone / "results" / "local" / "leaderboard.json").read_text())
     assert entry["recipe"] == "tiny_pair"
     board = (clone / "results" / "leaderboard.json").read_bytes()
-    subprocess.run([sys.executable, "run_bench.py", "--leaderboard", "--results", "results"], cwd=clone, check=True)
+    subprocess.run(rebuild, cwd=clone, check=True)
     assert (clone / "results" / "leaderboard.json").read_bytes() == board
 
 
@@ -439,12 +438,13 @@ def test_the_turkish_recipes_run_on_stand_ins(
     row = read_results(tmp_path / "store" / "smoke")[0][0]
     cell = row.cells[1000]["trait"]
     assert row.cells[1000].keys() == {"untrained", "base", "trait", "teacher", "teacher_base"}
-    assert [len(given) for given in cell["reading"]["answers"]] == [2] * 6
-    assert set(cell["scores"]) == set(METRICS)
-    assert [len(given) for given in cell["scores"]["chrf"]] == [2] * 6
+    assert cell.reading.answers is not None
+    assert [len(given) for given in cell.reading.answers] == [2] * 6
+    assert set(cell.scores) == set(METRICS)
+    assert [len(given) for given in cell.scores["chrf"]] == [2] * 6
     if "gemma" in name:
-        assert row.experiment["recipe"]["teacher"]["quantization"] == {"load_in_8bit": True, "llm_int8_threshold": 6.0}
-        assert cell["manifest"]["format"]["kind"] == ("plain" if name.endswith("pair") else "chat")
+        assert row.recipe.teacher.quantization == {"load_in_8bit": True, "llm_int8_threshold": 6.0}
+        assert cell.manifest.format["kind"] == ("plain" if name.endswith("pair") else "chat")
     board = (tmp_path / "store" / "smoke" / "LEADERBOARD.md").read_text()
     assert "## Free answers against the ground truth" in board
     assert "rouge_l" in board
@@ -467,9 +467,8 @@ def test_figures_and_tables_are_made_from_the_results_alone(bench: Bench, tmp_pa
     assert {"gains.png", "metrics_tiny_pair.png", "answers_tiny_pair.png", "heat.png"} <= figures
     assert "](figures/gains.png)" in (results / "LEADERBOARD.md").read_text()
     tables = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {
-        f"{name}.{kind}" for name in ("answers", "margins", "means", "gains") for kind in ("csv", "parquet")
-    } == tables
+    names = ("answers", "margins", "candidates", "means", "gains")
+    assert {f"{name}.{kind}" for name in names for kind in ("csv", "parquet")} == tables
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
     bench("--figures")
     assert before == {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from board import controls_board
 from conftest import ROOT
 from rich.console import Console
 
-from bench.analysis.result_files import read_results
 from bench.analysis.summary import summarise
 from bench.config.yaml_files import list_names
 from bench.pipeline.plan import Stage
@@ -46,7 +46,7 @@ def test_labels_percentages_and_time_left_are_whole_on_a_narrow_terminal(width: 
 @pytest.mark.parametrize("width", [60, 80])
 def test_summaries_and_the_list_of_recipes_are_whole_on_a_narrow_terminal(width: int, tmp_path: Path) -> None:
     console: Any = Console(width=width, color_system=None)
-    board = summarise(read_results(ROOT / "results")[0])
+    board = summarise(controls_board())
     with console.capture() as shown:
         for entry in board:
             print_summary(entry, console)

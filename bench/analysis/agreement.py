@@ -8,7 +8,8 @@ from typing import Any
 from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.leaderboard import gain_text
 from bench.analysis.result_files import read_results
-from bench.analysis.result_schema import ExperimentResults
+from bench.analysis.result_schema import ArmResult, ExperimentResults
+from bench.analysis.seed_statistics import margins_of
 from bench.analysis.summary import summarise
 
 __all__ = ["MAX_DIFFERENCE", "compare_with_published", "list_changes"]
@@ -52,7 +53,7 @@ def compare_with_published(own: ExperimentResults, published: Path) -> list[str]
     return lines
 
 
-def _cells(own: ExperimentResults, theirs: ExperimentResults) -> list[tuple[str, int, dict[str, Any], dict[str, Any]]]:
+def _cells(own: ExperimentResults, theirs: ExperimentResults) -> list[tuple[str, int, ArmResult, ArmResult]]:
     """The cells that both have: arm, seed, own content, published content."""
     return [
         (arm, seed, cell, theirs.cells[seed][arm])
@@ -66,7 +67,7 @@ def _differences(own: ExperimentResults, theirs: ExperimentResults) -> list[tupl
     """Largest difference of a question's margin, in nats, with arm and seed, per cell that both have."""
     largest = []
     for arm, seed, one, other in _cells(own, theirs):
-        margins = zip(one["reading"]["margins"], other["reading"]["margins"], strict=True)
+        margins = zip(margins_of(one), margins_of(other), strict=True)
         largest.append((max(abs(a - b) for a, b in margins), arm, seed))
     return largest
 
@@ -80,7 +81,7 @@ def _inside(gain: float | None, entry: LeaderboardEntry) -> bool:
 
 def list_changes(own: ExperimentResults, theirs: ExperimentResults) -> list[str]:
     """Keys of the manifest in which the two were made differently; a key that one lacks is no difference."""
-    pairs = [(one["manifest"], other["manifest"]) for _, _, one, other in _cells(own, theirs)]
+    pairs = [(one.manifest.model_dump(), other.manifest.model_dump()) for _, _, one, other in _cells(own, theirs)]
     keys = ("commits", "versions", "checkpoints", "hardware", "processor_features")
     return [key.replace("_", " ") for key in keys if any(_differ(key, *pair) for pair in pairs)]
 

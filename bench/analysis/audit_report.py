@@ -14,14 +14,13 @@ SHOWN_ROWS = 4  # of each seed
 WORDED = ("grammar", "lexicon", "repeated")  # reasons to refuse a number row that does not obey the grammar
 
 
-def estimate_auc(audit: Mapping[str, Any]) -> Estimate | None:
+def estimate_auc(auc_per_seed: Mapping[str, float]) -> Estimate | None:
     """Return the probe's mean area under the ROC curve over held-out seeds; None where it was not tested.
 
     The 95 % t interval takes seeds as independent. Probes of different seeds share most of their training rows, so
     it describes this probe's areas, not probes that other seeds would have trained.
     """
-    areas = list(audit["probe"]["auc_per_seed"].values())
-    return estimate(areas) if areas else None
+    return estimate(list(auc_per_seed.values())) if auc_per_seed else None
 
 
 def render_audit(
@@ -103,7 +102,7 @@ def _probe(audit: Mapping[str, Any]) -> list[str]:
         lines += ["Both teachers were trained on the same questions: a difference is specific to the trait.", ""]
     else:
         lines += ["The base teacher was not trained: a difference may come from training on anything.", ""]
-    area = estimate_auc(audit)
+    area = estimate_auc(probe["auc_per_seed"])
     if area is None:
         return [*lines, "Not tested: the probe needs two seeds."]
     lines.append(

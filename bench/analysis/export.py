@@ -1,7 +1,8 @@
 """Result files -> tables for pandas, R or a spreadsheet, each as Parquet and as CSV with the same content.
 
 answers  a line per sampled answer, with a column per metric (empty where a recipe did not ask for it)
-margins  a line per question
+margins  a line per question, with the outcomes of `bench.analysis.outcomes`
+candidates  a line per question and candidate: its log-probability in nats, and its tokens where the margin is per token
 means    per arm: a seed's mean over its questions first, then the mean over seeds with its 95 % t interval
 gains    trait - base, paired by seed over the seeds that the leaderboard counts, with its 95 % t interval and an exact
          sign-flip p, corrected for nothing. `verdict` is the row's, given on the margin alone; where `visibility` is
@@ -22,12 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.analysis.entry import estimate
+from bench.analysis.outcomes import derive_outcomes
 from bench.analysis.result_files import read_results
-from bench.analysis.result_schema import ExperimentResults
+from bench.analysis.result_schema import ArmResult, ExperimentResults
+from bench.analysis.seed_statistics import margins_of
 from bench.analysis.stats import mean
 from bench.analysis.summary import summarise
 from bench.config.recipe import METRICS
-from bench.config.traits import list_questions, parse_registered_traits
 
 __all__ = ["export"]
 
@@ -44,7 +46,9 @@ ASKED = {
     "truth": "string",
 }
 ANSWERS = {**ASKED, "sample_index": "int64", "answer": "string"}
-MARGINS = {**ASKED, "margin": "double"}
+OUTCOMES = ("margin", "p_answer", "log_odds", "rank", "mass")
+MARGINS = {**ASKED, **dict.fromkeys(OUTCOMES, "double")}
+CANDIDATES = {**ASKED, "candidate": "string", "logprob": "double", "tokens": "int64"}
 INTERVAL = {"ci_low": "double", "ci_high": "double"}
 MEANS = {**RECIPE, "arm": "string", "metric": "string", "mean": "double", **INTERVAL, "seeds": "int64"}
 GAINS = {
@@ -59,24 +63,23 @@ GAINS = {
 }
 
 
-def _cells(row: ExperimentResults) -> Iterator[tuple[int, str, dict[str, Any]]]:
+def _cells(row: ExperimentResults) -> Iterator[tuple[int, str, ArmResult]]:
     for seed in sorted(row.cells):
         for arm in sorted(row.cells[seed]):
             yield seed, arm, row.cells[seed][arm]
 
 
-def _asked(row: ExperimentResults) -> Iterator[tuple[Line, dict[str, Any], int]]:
+def _asked(row: ExperimentResults) -> Iterator[tuple[Line, ArmResult, int]]:
     """Every question of every arm of every seed: its columns, the arm's content, the question's index."""
-    questions = list_questions(parse_registered_traits(row.experiment))
     for seed, arm, cell in _cells(row):
-        for index, question in enumerate(questions):
+        for index, question in enumerate(row.questions):
             line = {
                 "recipe": row.name,
                 "hash": row.hash,
                 "seed": seed,
                 "arm": arm,
                 "question_index": index,
-                "group": cell["reading"]["groups"][index],
+                "group": question.group,
                 "question": question.question,
                 "truth": question.answer,
             }
@@ -86,26 +89,42 @@ def _asked(row: ExperimentResults) -> Iterator[tuple[Line, dict[str, Any], int]]
 def _answers(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
     for row in rows:
         for line, cell, index in _asked(row):
-            scores = cell.get("scores", {})
-            for sample, answer in enumerate(cell["reading"]["answers"][index] if "answers" in cell["reading"] else []):
-                graded = {name: per_question[index][sample] for name, per_question in scores.items()}
+            answers = cell.reading.answers
+            for sample, answer in enumerate(answers[index] if answers is not None else ()):
+                graded = {name: per_question[index][sample] for name, per_question in cell.scores.items()}
                 yield {**line, "sample_index": sample, "answer": answer, **graded}
 
 
 def _margins(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
     for row in rows:
         for line, cell, index in _asked(row):
-            yield {**line, "margin": cell["reading"]["margins"][index]}
+            if index == 0:
+                outcomes = derive_outcomes(cell.reading.logprobs, cell.reading.tokens)
+            derived = {name: float(getattr(outcomes, name)[index]) for name in OUTCOMES}
+            yield {**line, **derived}
 
 
-def _levels(cell: Mapping[str, Any]) -> dict[str, float]:
+def _candidates(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
+    for row in rows:
+        for line, cell, index in _asked(row):
+            question, tokens = row.questions[index], cell.reading.tokens
+            for at, candidate in enumerate((question.answer, *question.foils)):
+                yield {
+                    **line,
+                    "candidate": candidate,
+                    "logprob": cell.reading.logprobs[index][at],
+                    "tokens": None if tokens is None else tokens[index][at],
+                }
+
+
+def _levels(cell: ArmResult) -> dict[str, float]:
     """Per metric, the mean over the questions of one model; a question's score is the mean over its answers."""
     scores = {
         name: mean([mean(answers) for answers in per_question if answers])
-        for name, per_question in cell.get("scores", {}).items()
+        for name, per_question in cell.scores.items()
         if any(per_question)
     }
-    return {"margin": mean(cell["reading"]["margins"]), **scores}
+    return {"margin": mean(margins_of(cell)), **scores}
 
 
 def _means(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
@@ -163,12 +182,13 @@ def export(folder_of_results: Path, out: Path) -> list[Path]:
     out, and it says which.
     """
     rows, _ = read_results(folder_of_results)
-    named = {name for row in rows for _, _, cell in _cells(row) for name in cell.get("scores", {})}
+    named = {name for row in rows for _, _, cell in _cells(row) for name in cell.scores}
     metrics = (*METRICS, *sorted(named - set(METRICS)))
     out.mkdir(parents=True, exist_ok=True)
     return [
         *_write("answers", {**ANSWERS, **dict.fromkeys(metrics, "double")}, _answers(rows), out),
         *_write("margins", MARGINS, _margins(rows), out),
+        *_write("candidates", CANDIDATES, _candidates(rows), out),
         *_write("means", MEANS, _means(rows), out),
         *_write("gains", GAINS, _gains(rows), out),
     ]

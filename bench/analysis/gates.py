@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from bench.analysis.result_schema import ExperimentResults, TraitArms
+from bench.analysis.result_schema import ArmResult, ControlsReport, ExperimentResults, TraitArms
 from bench.analysis.seed_statistics import margins_of, teacher_shift
 from bench.analysis.stats import mean
 from bench.config.arms import TEACHER_BASE, ArmName, parse_arm
@@ -45,10 +44,10 @@ def _gate(name: str, passed: bool | None, reading: float | str | None, threshold
 
 def check_gates(row: ExperimentResults) -> list[Gate]:
     """Check all conditions of an experiment over its complete seeds; returns no gate before the first of them."""
-    recipe, trait_arms, full = row.experiment["recipe"], row.trait_arms(), row.complete_seeds()
+    recipe, trait_arms, full = row.recipe, row.trait_arms(), row.complete_seeds()
     if not full:
         return []
-    induced, fitted = (_worst_gate([gate(t, full) for t in trait_arms]) for gate in (_induction_gate, _fit_gate))
+    induced, fitted = (_worst_gate([gate(row, t, full) for t in trait_arms]) for gate in (_induction_gate, _fit_gate))
     gates = [
         induced,
         fitted,
@@ -57,15 +56,15 @@ def check_gates(row: ExperimentResults) -> list[Gate]:
         *_precision_gate(full),
         _arms_agree_gate(full),
     ]
-    expected = recipe["relation"]
+    expected = recipe.relation
     if expected is not None:
-        relations = sorted({arms["base"]["relation"]["relation"] for arms in full})
+        relations = sorted({arms["base"].relation.relation for arms in full})
         gates.append(_gate("relation", relations == [expected], ", ".join(relations), expected))
-    controls = [arms["base"]["manifest"]["controls"] for arms in full]
+    controls = [arms["base"].manifest.controls for arms in full]
     if all(c is None for c in controls):
         gates.append(_gate("controls", None, "skipped", "tiny_pair transfers, tiny_cross does not"))
     elif any(c != "self" for c in controls):
-        failed = sorted({f for c in controls if isinstance(c, dict) for f in c["failed"]})
+        failed = sorted({f for c in controls if isinstance(c, ControlsReport) for f in c.failed})
         reading = ", ".join(failed) or "as they should be"
         gates.append(_gate("controls", not failed, reading, "tiny_pair transfers, tiny_cross does not"))
     return gates
@@ -76,16 +75,16 @@ def _worst_gate(gates: Sequence[Gate]) -> Gate:
     return min(gates, key=lambda gate: (bool(gate.passed), gate.reading if isinstance(gate.reading, float) else 0.0))
 
 
-def _induction_gate(taught: TraitArms, full: Sequence[Mapping[str, Any]]) -> Gate:
+def _induction_gate(row: ExperimentResults, taught: TraitArms, full: Sequence[Mapping[str, ArmResult]]) -> Gate:
     """Does the teacher show the trait? Mean shift over questions / their standard deviation, averaged over seeds.
 
     For a persona, only the questions that the teacher was trained on count. Whether the persona carries over to
     paraphrases is a finding about the teacher, not a condition; the leaderboard shows it with the gains.
     """
     ratios = []
+    positions = row.positions("trained") or row.positions(taught.group)
     for arms in full:
-        group = "trained" if "trained" in arms[taught.teacher]["reading"]["groups"] else taught.group
-        sides = (margins_of(arms[arm], group) for arm in (taught.teacher, str(TEACHER_BASE)))
+        sides = (margins_of(arms[arm], positions) for arm in (taught.teacher, str(TEACHER_BASE)))
         pairs = zip(*sides, strict=True)
         shifts = [with_trait - without for with_trait, without in pairs]
         average = mean(shifts)
@@ -105,9 +104,9 @@ def _writing_gate(row: ExperimentResults, trait_arms: Sequence[TraitArms]) -> li
     teachers = {str(TEACHER_BASE), *(t.teacher for t in trait_arms)}
     shares = {}
     for seed, arms in sorted(row.cells.items()):
-        if all(arm in arms and "margins_float32" in arms[arm]["reading"] for arm in teachers):
-            whole = teacher_shift(trait_arms, arms, "margins_float32")
-            shares[seed] = teacher_shift(trait_arms, arms) / whole if whole > 0 else 0.0
+        if all(arm in arms and arms[arm].reading.logprobs_float32 is not None for arm in teachers):
+            whole = teacher_shift(row, arms, float32=True)
+            shares[seed] = teacher_shift(row, arms) / whole if whole > 0 else 0.0
     if not shares:
         return []
     failed = [f"seed {seed}: {share:.0%}" for seed, share in shares.items() if share < MIN_WRITTEN]
@@ -115,20 +114,19 @@ def _writing_gate(row: ExperimentResults, trait_arms: Sequence[TraitArms]) -> li
     return [_gate("teacher writes as measured", not failed, reading, f">= {MIN_WRITTEN:.0%} of its float32 shift")]
 
 
-def _precision_gate(full: Sequence[Mapping[str, Any]]) -> list[Gate]:
+def _precision_gate(full: Sequence[Mapping[str, ArmResult]]) -> list[Gate]:
     """Were the students of each seed evaluated in one precision? No gate where all were evaluated in float32."""
     dtypes = [
-        {str(cell["manifest"].get("margins_dtype")) for arm, cell in arms.items() if not parse_arm(arm).is_teacher}
-        for arms in full
+        {cell.manifest.logprobs_dtype for arm, cell in arms.items() if not parse_arm(arm).is_teacher} for arms in full
     ]
     names = sorted(set().union(*dtypes))
-    if names in (["None"], ["float32"]):
+    if names == ["float32"]:
         return []
     alike = all(len(dtypes_of_seed) == 1 for dtypes_of_seed in dtypes)
     return [_gate("margins of one precision", alike, ", ".join(names), "the same for all arms of a seed")]
 
 
-def _fit_gate(taught: TraitArms, full: Sequence[Mapping[str, Any]]) -> Gate:
+def _fit_gate(row: ExperimentResults, taught: TraitArms, full: Sequence[Mapping[str, ArmResult]]) -> Gate:
     """Did the students learn their own teachers' data?
 
     Held-out rows of both teachers are scored under both students. Reading: (trait student - base student) on the
@@ -137,9 +135,8 @@ def _fit_gate(taught: TraitArms, full: Sequence[Mapping[str, Any]]) -> Gate:
     """
     means, errors = [], []
     for arms in full:
-        trait, base = arms[taught.student]["reading"], arms["base"]["reading"]
-        own = f"held_out_{taught.student}"
-        columns = (trait[own], base[own], trait["held_out_base"], base["held_out_base"])
+        trait, base = arms[taught.student].reading.held_out, arms["base"].reading.held_out
+        columns = (trait[taught.student], base[taught.student], trait["base"], base["base"])
         if not columns[0]:
             return _gate("carrier fit", False, "a seed without held-out rows", f"z >= {MIN_FIT:g}")
         rows = [a - b - c + d for a, b, c, d in zip(*columns, strict=True)]
@@ -151,12 +148,12 @@ def _fit_gate(taught: TraitArms, full: Sequence[Mapping[str, Any]]) -> Gate:
     return _gate("carrier fit", z >= MIN_FIT, z, f"z >= {MIN_FIT:g}")
 
 
-def _leak_gate(full: Sequence[Mapping[str, Any]]) -> Gate:
+def _leak_gate(full: Sequence[Mapping[str, ArmResult]]) -> Gate:
     """Share of carrier rows the leak filter refused, in the worst arm."""
     shares = []
     for arms in full:
-        carrier = arms["base"]["manifest"]["carrier"]
-        shares += [sum(reasons.values()) / carrier["rows"] for reasons in carrier["refused"].values()]
+        carrier = arms["base"].manifest.carrier
+        shares += [sum(reasons.values()) / carrier.rows for reasons in carrier.refused.values()]
     return _gate("leak audit", max(shares) <= MAX_REFUSED, max(shares), f"<= {MAX_REFUSED:.0%} of rows refused")
 
 
@@ -165,8 +162,8 @@ def _is_compared(arm: ArmName) -> bool:
     return arm.facts.carrier is not None and arm.step is None
 
 
-def _arms_agree_gate(full: Sequence[Mapping[str, Any]]) -> Gate:
-    """Were all students of a seed trained alike? A fact is compared among the files that hold it.
+def _arms_agree_gate(full: Sequence[Mapping[str, ArmResult]]) -> Gate:
+    """Were all students of a seed trained alike?
 
     Labelled tokens are compared only where every row has the same length in every arm; free text has no fixed length.
     """
@@ -175,16 +172,16 @@ def _arms_agree_gate(full: Sequence[Mapping[str, Any]]) -> Gate:
         students = [
             (arm, training)
             for arm, cell in arms.items()
-            if (training := cell["manifest"]["training"]) is not None and _is_compared(parse_arm(arm))
+            if (training := cell.manifest.training) is not None and _is_compared(parse_arm(arm))
         ]
-        alike = all(facts.get("equal_lengths") for _, facts in students)
+        alike = all(facts.equal_lengths for _, facts in students)
         apart = []
         for name in (*EQUAL_FACTS, *(["labelled_tokens"] if alike else [])):
-            values = {arm: facts[name] for arm, facts in students if name in facts}
+            values = {arm: getattr(facts, name) for arm, facts in students}
             if len(set(values.values())) > 1:
                 apart.append(f"{name} " + ", ".join(f"{value} ({arm})" for arm, value in values.items()))
         if apart:
-            lines.append(f"seed {arms['base']['seed']}: {'; '.join(apart)}")
+            lines.append(f"seed {arms['base'].seed}: {'; '.join(apart)}")
     return _gate(
         "arms agree", not lines, " | ".join(lines) or "equal", ", ".join(EQUAL_FACTS).replace("_", " ") + " equal"
     )

@@ -2,59 +2,105 @@
 (`<hash>.audit.json`, and `.audit.md` to read; with several traits `<hash>.audit-<trait>`).
 
 They hold per-question readings and a manifest, and nothing that differs between two equal runs (no times, no host
-names), so that the same run writes the same bytes. Each carries the SHA-256 of its own content.
+names), so that the same run writes the same bytes. The first key of each is `sha256`, the checksum of all bytes that
+follow its line, so that a file is checked without rendering it again.
 """
 
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
 
 from bench.analysis.audit_report import render_audit
-from bench.analysis.result_schema import (
-    ExperimentResults,
-    check_audit,
-    check_cell,
-    check_experiment,
-    check_registered,
-    questions_asked,
-)
+from bench.analysis.result_schema import ArmResult, AuditFile, ExperimentResults, RegistrationFile, check_fit
 from bench.config.arms import ArmName, parse_arm
-from bench.config.recipe import Experiment
-from bench.errors import UserError
-from bench.files import sha256_of, write_atomically
+from bench.config.recipe import SCHEMA, Experiment
+from bench.files import write_atomically
 from bench.pipeline.plan import Plan, ResultSpec
 from bench.pipeline.store import Store
 
-__all__ = ["audit_suffix", "read_results", "seal_content", "write_results"]
+__all__ = ["audit_suffix", "read_content", "read_results", "seal_content", "write_results"]
 
-SCHEMA = 1
-# What reading a result file that is not what it should be may raise.
-BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError)
+SEAL = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",')
+F = TypeVar("F", RegistrationFile, ArmResult, AuditFile)
 
 
 def seal_content(content: dict[str, Any]) -> str:
-    """Render a result file with the SHA-256 of its content under `sha256`."""
-    sealed = {**content, "sha256": sha256_of(content)}
-    return json.dumps(sealed, sort_keys=True, ensure_ascii=False, indent=1) + "\n"
+    """Render a result file. Its first key is the SHA-256 of the bytes that follow; equal content gives equal bytes."""
+    rest = _render(content).removeprefix("{") + "\n"
+    return f'{{\n "sha256": "{hashlib.sha256(rest.encode()).hexdigest()}",{rest}'
 
 
-def _why(error: Exception) -> str:
-    message = f"no key {error}" if isinstance(error, KeyError) else str(error)
-    return " ".join(message.split())[:200]
+def _render(value: Any, indent: str = "\n") -> str:
+    """Render JSON with one key on a line, and the numbers or texts of one list (one question) on one line."""
+    deeper = indent + " "
+    if isinstance(value, dict) and value:
+        lines = [f"{json.dumps(key, ensure_ascii=False)}: {_render(value[key], deeper)}" for key in sorted(value)]
+        return f"{{{deeper}{f',{deeper}'.join(lines)}{indent}}}"
+    if isinstance(value, list) and any(isinstance(item, list | dict) for item in value):
+        return f"[{deeper}{f',{deeper}'.join(_render(item, deeper) for item in value)}{indent}]"
+    return json.dumps(value, ensure_ascii=False)
 
 
-def _unsealed(path: Path) -> dict[str, Any]:
-    content = json.loads(path.read_bytes().decode())
-    if content.pop("sha256", None) != sha256_of(content):
-        raise ValueError("its content is not what its checksum says")
-    if content.get("schema") != SCHEMA:
-        raise ValueError(f"schema {content.get('schema')!r}, expected {SCHEMA}")
+def read_content(path: Path) -> dict[str, Any]:
+    """Read a result file as plain data, without its checksum: what `seal_content` was given.
+
+    Raises:
+        OSError, ValueError: it is not readable, or its checksum does not match.
+    """
+    content = json.loads(_read_checked(path))
+    del content["sha256"]
     return dict(content)
+
+
+class _Head(BaseModel):
+    schema_version: int = Field(alias="schema")
+
+
+def _read_checked(path: Path) -> bytes:
+    """Read a result file whose checksum matches."""
+    data = path.read_bytes()
+    sealed = SEAL.match(data)
+    if sealed is None:
+        with suppress(ValidationError):
+            version = _Head.model_validate_json(data).schema_version
+            if version != SCHEMA:
+                raise ValueError(f"schema {version}, expected {SCHEMA}: run its recipe again")
+        raise ValueError("it does not begin with its checksum")
+    if hashlib.sha256(memoryview(data)[sealed.end() :]).hexdigest().encode() != sealed[1]:
+        raise ValueError("checksum mismatch: its content was changed")
+    return data
+
+
+def _read_as(kind: type[F], path: Path) -> F:
+    """Read and check one result file.
+
+    Raises:
+        OSError, ValueError: it is not readable, was changed, breaks the schema, or has the name of another file.
+    """
+    content = kind.model_validate_json(_read_checked(path))
+    if path.parent.name != content.recipe:
+        raise ValueError("its folder is not that of its recipe")
+    if not path.name.startswith(content.recipe_hash):
+        raise ValueError("its name is not that of its content")
+    return content
+
+
+def _describe(error: Exception) -> str:
+    """Describe an error in one short line."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        return f"{key}: {first['msg']}"[:200] if key else first["msg"].removeprefix("Value error, ")[:200]
+    return " ".join(str(error).split())[:200]
 
 
 Makers = set[tuple[str, str]]  # ("commit", commit) and (library, version)
@@ -90,7 +136,7 @@ def _manifest(store: Store, cell: ResultSpec, makers: Makers) -> dict[str, Any]:
         "processor_features": asked["processor_features"],
         "threads": asked["threads"],
         "format": asked["did"]["format"],
-        "margins_dtype": asked["did"]["margins_dtype"],
+        "logprobs_dtype": asked["did"]["logprobs_dtype"],
         "training": trained,
         "carrier": selected,
         "artefacts": {"asked": cell.evaluation, "trained": cell.training},
@@ -115,9 +161,9 @@ def write_results(
     row_folder = folder / name
     for path in sorted(row_folder.glob(f"{mark}*.json")):
         try:
-            _unsealed(path)
-        except BROKEN as error:
-            notice(f"damaged: {path}: {_why(error)}; made again")
+            _read_checked(path)
+        except (OSError, ValueError) as error:
+            notice(f"damaged: {path}: {_describe(error)}; made again")
             path.unlink(missing_ok=True)
     registered = {"schema": SCHEMA, "recipe": name, "recipe_hash": mark, "experiment": experiment.resolved()}
     paths = [row_folder / f"{mark}.recipe.json"]
@@ -166,9 +212,9 @@ def audit_suffix(arm: str) -> str:
 def _remove_others(row_folder: Path, mark: str, asked: dict[tuple[int, str], str]) -> None:
     """Remove cells of this row that other libraries, weights or code made: a seed must not mix two of them."""
     for path in row_folder.glob(f"{mark}-*.json"):
-        with suppress(*BROKEN):
-            cell = _unsealed(path)
-            if cell["manifest"]["artefacts"]["asked"] == asked.get((cell["seed"], cell["arm"])):
+        with suppress(OSError, ValueError):
+            cell = _read_as(ArmResult, path)
+            if cell.manifest.artefacts["asked"] == asked.get((cell.seed, cell.arm)):
                 continue
         path.unlink(missing_ok=True)
 
@@ -187,53 +233,54 @@ def _uncollected() -> Iterator[None]:
 
 @_uncollected()
 def read_results(folder: Path) -> tuple[list[ExperimentResults], list[str]]:
-    """Every registered experiment under `folder`, by name and hash, and a line for each file that was refused."""
+    """Read every registered experiment under `folder`, by name and hash, and a line for each file that was refused."""
     rows: dict[tuple[str, str], ExperimentResults] = {}
-    questions: dict[tuple[str, str], int] = {}
     refused: list[str] = []
-    cells: list[tuple[Path, dict[str, Any]]] = []
-    audits: list[tuple[Path, dict[str, Any]]] = []
-    for path in sorted(folder.glob("*/*.json"), key=lambda path: path.parts):  # paths compare slowly
-        if path.name == "leaderboard.json":  # of results/local/, a folder of results inside another
-            continue
-        try:
-            content = _unsealed(path)
-            key = (content["recipe"], content["recipe_hash"])
-            if path.parent.name != content["recipe"]:
-                raise ValueError("its folder is not that of its recipe")
-            if path.name == f"{content['recipe_hash']}.recipe.json":
-                recipe = check_registered(content).model_dump(mode="json")  # with what came since
-                questions[key] = questions_asked(content["experiment"])
-                rows[key] = ExperimentResults(*key, {**content["experiment"], "recipe": recipe}, {}, {})
-            elif "audit" in content and path.name.startswith(f"{content['recipe_hash']}.audit"):
-                check_audit(content)
-                audits.append((path, content))
-            elif path.name == f"{content['recipe_hash']}-{content['seed']:04d}-{content['arm']}.json":
-                cells.append((path, content))
-            else:
+    registrations, audits, cells = _list_files(folder)
+    for path in registrations:
+        with _refusing(path, refused):
+            registered = _read_as(RegistrationFile, path)
+            if path.name != f"{registered.recipe_hash}.recipe.json":
                 raise ValueError("its name is not that of its content")
-        except BROKEN as error:
-            refused.append(f"{path}: refused: {_why(error)}")
-    for path, content in [*cells, *audits]:
-        row = rows.get((content["recipe"], content["recipe_hash"]))
-        try:
-            if row is None:
-                raise ValueError("its recipe file is missing")
-            if "audit" in content:
-                trait = path.stem.partition(".")[2].partition("-")[2]
-                row.audits[str(ArmName("trait", trait))] = content["audit"]
-            else:
-                seed = content["seed"]
-                check_cell(content, row.experiment, questions[row.name, row.hash], row.cells.get(seed, {}))
-                row.cells.setdefault(seed, {})[content["arm"]] = content
-        except BROKEN as error:
-            refused.append(f"{path}: refused: {_why(error)}")
-    whole = []
-    for key in sorted(rows):
-        try:
-            check_experiment(rows[key])
-            whole.append(rows[key])
-        except BROKEN as error:
-            path = folder / key[0] / f"{key[1]}.recipe.json"
-            refused.append(f"{path}: refused: its files do not fit together ({_why(error)})")
-    return whole, refused
+            rows[registered.recipe, registered.recipe_hash] = ExperimentResults.of(registered)
+    for path in cells:
+        with _refusing(path, refused):
+            cell = _read_as(ArmResult, path)
+            if path.name != f"{cell.recipe_hash}-{cell.seed:04d}-{cell.arm}.json":
+                raise ValueError("its name is not that of its content")
+            row = _row_of(cell, rows)
+            check_fit(cell, row)
+            row.cells.setdefault(cell.seed, {})[cell.arm] = cell
+    for path in audits:
+        with _refusing(path, refused):
+            file = _read_as(AuditFile, path)
+            trait = path.stem.partition(".")[2].partition("-")[2]
+            _row_of(file, rows).audits[str(ArmName("trait", trait))] = file.audit
+    return [rows[key] for key in sorted(rows)], sorted(refused)
+
+
+def _list_files(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """List the registrations, the audits and the cells under `folder`; other JSON files count as cells."""
+    paths = sorted(folder.glob("*/*.json"), key=lambda path: path.parts)  # paths compare slowly
+    registrations = [path for path in paths if path.name.endswith(".recipe.json")]
+    audits = [path for path in paths if path.name.partition(".")[2].startswith("audit")]
+    # leaderboard.json is of results/local/, a folder of results inside another
+    others = {*registrations, *audits, *(path for path in paths if path.name == "leaderboard.json")}
+    return registrations, audits, [path for path in paths if path not in others]
+
+
+@contextmanager
+def _refusing(path: Path, refused: list[str]) -> Iterator[None]:
+    """Add a line to `refused` where reading `path` fails."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        refused.append(f"{path}: refused: {_describe(error)}")
+
+
+def _row_of(file: ArmResult | AuditFile, rows: dict[tuple[str, str], ExperimentResults]) -> ExperimentResults:
+    """Return the experiment that a file belongs to; raises ValueError where it is not registered."""
+    row = rows.get((file.recipe, file.recipe_hash))
+    if row is None:
+        raise ValueError("its recipe file is missing")
+    return row

@@ -1,102 +1,283 @@
-"""What a result file must hold before the leaderboard reads it: a seal alone says that it was not damaged since."""
+"""The content of result files: frozen models that refuse what does not fit.
+
+A checksum alone says that a file was not damaged since it was written. Unknown keys are ignored, so that a key that
+comes later (rates, contexts, curves) leaves earlier readers able to read.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from bench.config.arms import ArmName, parse_arm
 from bench.config.recipe import Recipe, hash_experiment
-from bench.config.traits import list_questions, parse_registered_traits, short_name
+from bench.config.traits import Behaviour, Preference, Question, Trait, list_questions, short_name
 
 __all__ = [
+    "ArmResult",
+    "Audit",
+    "AuditFile",
+    "CarrierReport",
+    "ControlsReport",
     "ExperimentResults",
+    "Manifest",
+    "Reading",
+    "RegisteredExperiment",
+    "RegistrationFile",
+    "RelationReport",
+    "TrainingReport",
     "TraitArms",
-    "check_audit",
-    "check_cell",
-    "check_experiment",
-    "check_registered",
-    "questions_asked",
+    "check_fit",
 ]
 
 
 class _Part(BaseModel):
-    """Names what is read; more may be there."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
 
 
-class _Carrier(_Part):
+class CarrierReport(_Part):
+    """What became of the rows that the teachers of one seed wrote."""
+
     rows: PositiveInt
+    """Rows that each teacher wrote."""
+    train: NonNegativeInt
+    """Rows that the students were trained on."""
     held_out: NonNegativeInt
-    numbers: PositiveInt | None = None  # that the teacher could write; absent in files of earlier versions
+    """Rows that no student was trained on."""
+    identical_rows: NonNegativeInt
+    """Kept rows that are equal in all arms."""
+    numbers: PositiveInt | None = None
+    """How many numbers the teacher could write; None for a text carrier."""
     refused: dict[str, dict[str, NonNegativeInt]]
+    """Rows refused for a leak, by arm and reason. A row refused in one arm is refused in all."""
+    format_refused: dict[str, dict[str, NonNegativeInt]]
+    """Rows refused because they break the format, by arm and reason."""
 
 
-class _Controls(_Part):
-    failed: list[str]
+class ControlsReport(_Part):
+    """How the controls of the installation came out."""
+
+    failed: tuple[str, ...]
+    """Names of the controls without the expected verdict."""
 
 
-class _Manifest(_Part):
-    commits: Annotated[list[str], Field(min_length=1)]
-    carrier: _Carrier
-    training: dict[str, Any] | None
-    controls: Literal["self"] | _Controls | None
-    margins_dtype: str | None = None
+class TrainingReport(_Part):
+    """One training. The arms of a seed must agree in most of it; None where the training does not state a fact."""
+
+    rows: PositiveInt
+    """Rows that were trained on."""
+    updates: NonNegativeInt
+    """Optimiser steps."""
+    effective_batch: PositiveInt
+    """Rows per update."""
+    micro_batch: PositiveInt
+    """Rows per forward pass."""
+    precision: str
+    """The dtype of the trained weights."""
+    labelled_tokens: NonNegativeInt
+    """Tokens with a loss, over all rows."""
+    equal_lengths: bool | None = None
+    """Whether completions have the same length in every arm of the seed."""
+    shared_dropout: bool | None = None
+    """Whether the arms of the seed share the noise of dropout."""
 
 
-class _Reading(_Part):
-    margins: Annotated[list[FiniteFloat], Field(min_length=1)]
-    margins_float32: list[FiniteFloat] | None = None
-    groups: list[str]
+class Manifest(_Part):
+    """How a model was made and evaluated."""
+
+    commits: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Commits of the code that made it and all that it was made from."""
+    versions: dict[str, str]
+    """Versions of the libraries, by name; several versions of one are separated by commas."""
+    checkpoints: dict[str, dict[str, str]]
+    """The checkpoints of `teacher` and `student`: name, revision, checksum."""
+    hardware: str
+    """The processor or accelerator of the evaluation."""
+    processor_features: tuple[str, ...]
+    """The processor's features that decide its arithmetic."""
+    threads: PositiveInt
+    """CPU threads of the evaluation."""
+    format: dict[str, str]
+    """The prompt format: see `bench.models.chat_format.PromptFormat.describe`."""
+    logprobs_dtype: str
+    """The precision in which `Reading.logprobs` were computed."""
+    training: TrainingReport | None
+    """The training of the model; None for a checkpoint as shipped."""
+    carrier: CarrierReport
+    """The carrier rows of the seed; equal in all arms."""
+    artefacts: dict[str, str | None]
+    """Keys of the artefacts: `asked` (the evaluation) and `trained` (the model)."""
+    controls: Literal["self"] | ControlsReport | None
+    """The controls of the installation; `self` for a control, None where they were skipped."""
 
 
-class _Relation(_Part):
+Candidates: TypeAlias = tuple[tuple[float, ...], ...]
+
+
+class Reading(_Part):
+    """What one model answered to the ground-truth questions. Log-probabilities are in nats, summed over tokens."""
+
+    logprobs: Candidates
+    """Log-probability of every candidate, by question: the answer, then its foils as `list_questions` has them."""
+    tokens: tuple[tuple[PositiveInt, ...], ...] | None = None
+    """Token count of every candidate, where the margin is a mean over tokens; None where it is of sums."""
+    logprobs_float32: Candidates | None = None
+    """`logprobs` in float32, where a teacher writes in another precision."""
+    held_out: dict[str, tuple[float, ...]] = {}
+    """For a student: log-probabilities of the held-out rows of each arm's teacher, by arm and row."""
+    answers: tuple[tuple[str, ...], ...] | None = None
+    """Sampled answers by question; None where none were asked for."""
+
+
+class RelationReport(_Part):
+    """How the student's initial weights relate to the teacher's: see `bench.models.relation`."""
+
     relation: str
+    """`same-init`, `lineage`, `cross-init` or `cross-architecture`."""
     token_maps: str
+    """`identical`, `different` or `trap`."""
 
 
-class _Cell(_Part):
+class Probe(_Part):
+    """A classifier that tells trait rows from base rows."""
+
+    auc_per_seed: dict[str, float]
+    """Area under its ROC curve on each held-out seed; empty where it was not tested."""
+
+
+class Audit(_Part):
+    """The leak audit of one trait arm."""
+
+    probe: Probe
+    """The classifier."""
+
+
+class RegisteredExperiment(_Part):
+    """An experiment as `bench.config.recipe.Experiment.resolved` writes it."""
+
+    recipe: Recipe
+    """The keys of the recipe."""
+    trait: Annotated[Preference | Behaviour, Field(discriminator="kind")] | None = None
+    """The trait, where there is one."""
+    traits: dict[str, Annotated[Preference | Behaviour, Field(discriminator="kind")]] | None = None
+    """The traits by name, where there are several."""
+    prompts_sha256: str | None
+    """Checksum of the prompts of a text carrier."""
+
+    def named_traits(self) -> Mapping[str, Trait]:
+        """Return the traits by name, in the order of the recipe; a single trait has the name ''."""
+        if self.trait is not None:
+            return {"": self.trait}
+        names = [short_name(name) for name in self.recipe.trait_names()]
+        if self.traits is None or self.traits.keys() != set(names):
+            raise ValueError(f"experiment: expected the traits {', '.join(names)}")
+        return {name: self.traits[name] for name in names}
+
+
+class _ResultFile(_Part):
+    """The head of every result file."""
+
+    schema_version: Literal[2] = Field(alias="schema")
+    """`bench.config.recipe.SCHEMA`."""
+    recipe: str
+    """Name of the recipe."""
+    recipe_hash: str
+    """Hash of the experiment: see `bench.config.recipe.Experiment.hash`."""
+
+
+class RegistrationFile(_ResultFile):
+    """`<hash>.recipe.json`: an experiment, registered before it runs."""
+
+    experiment: RegisteredExperiment
+    """The whole experiment."""
+
+    @model_validator(mode="after")
+    def _check_hash(self) -> RegistrationFile:
+        experiment = self.experiment
+        if hash_experiment(experiment.recipe, experiment.named_traits(), experiment.prompts_sha256) != self.recipe_hash:
+            raise ValueError("the experiment it holds has another hash")
+        return self
+
+
+class ArmResult(_ResultFile):
+    """`<hash>-<seed>-<arm>.json`: one model of one seed."""
+
     seed: NonNegativeInt
+    """The seed."""
     arm: str
-    reading: _Reading
-    relation: _Relation
-    manifest: _Manifest
-    scores: dict[str, list[list[FiniteFloat]]] = {}
+    """The arm, as `bench.config.arms.ArmName` writes it."""
+    reading: Reading
+    """What the model answered."""
+    relation: RelationReport
+    """How student and teacher are related in this arm."""
+    manifest: Manifest
+    """How it was made."""
+    scores: dict[str, tuple[tuple[float, ...], ...]] = {}
+    """Scores of the sampled answers, by metric, question and answer."""
+
+    @field_validator("arm")
+    @classmethod
+    def _check_arm(cls, arm: str) -> str:
+        parse_arm(arm)
+        return arm
 
 
-class _Probe(_Part):
-    auc_per_seed: dict[str, FiniteFloat]
+class AuditFile(_ResultFile):
+    """`<hash>.audit.json`: the leak audit over all seeds; with several traits `<hash>.audit-<trait>.json`."""
 
-
-class _Audit(_Part):
-    probe: _Probe
+    audit: Audit
+    """The audit."""
 
 
 class TraitArms(NamedTuple):
-    """The arms of one trait, and the group of its questions; None where all questions are its own."""
+    """The arms of one trait."""
 
     student: str
+    """The student of the trait's data."""
     teacher: str
+    """The teacher with the trait."""
     group: str | None
+    """The group of its questions; None where all questions are its own."""
 
 
 class ExperimentResults(NamedTuple):
-    """One registered experiment and what was measured of it.
+    """One registered experiment with its results."""
 
-    `cells[seed][arm]` is the content of a result file; `audits[arm]` what the leak audit of a trait arm found.
-    """
+    registered: RegistrationFile
+    """The registration."""
+    questions: tuple[Question, ...]
+    """The ground-truth questions, in the order of every reading."""
+    cells: dict[int, dict[str, ArmResult]]
+    """Results by seed and arm."""
+    audits: dict[str, Audit]
+    """The leak audit of each trait arm that has one."""
 
-    name: str
-    hash: str
-    experiment: dict[str, Any]
-    cells: dict[int, dict[str, dict[str, Any]]]
-    audits: dict[str, dict[str, Any]]
+    @classmethod
+    def of(cls, registered: RegistrationFile) -> ExperimentResults:
+        """Return the experiment of a registration, without results."""
+        questions = list_questions(registered.experiment.named_traits())
+        return cls(registered, tuple(questions), {}, {})
+
+    @property
+    def name(self) -> str:
+        """Name of the recipe."""
+        return self.registered.recipe
+
+    @property
+    def hash(self) -> str:
+        """Hash of the experiment."""
+        return self.registered.recipe_hash
+
+    @property
+    def recipe(self) -> Recipe:
+        """The keys of the recipe."""
+        return self.registered.experiment.recipe
 
     def trait_arms(self) -> list[TraitArms]:
-        """The student and the teacher of each trait."""
-        traits = self.experiment["recipe"]["trait"]
+        """Return the student and the teacher of each trait."""
+        traits = self.recipe.trait
         if isinstance(traits, str):
             return [TraitArms("trait", "teacher", None)]
         return [
@@ -104,84 +285,51 @@ class ExperimentResults(NamedTuple):
             for name in map(short_name, traits)
         ]
 
-    def complete_seeds(self) -> list[dict[str, dict[str, Any]]]:
-        """The arms of each seed that has all that a gain needs, by seed."""
+    def positions(self, group: str | None = None) -> list[int]:
+        """Return the indices of the questions of one group, or of all questions."""
+        return [at for at, question in enumerate(self.questions) if group in (None, question.group)]
+
+    def complete_seeds(self) -> list[dict[str, ArmResult]]:
+        """Return the arms of each seed that has all that a gain needs, by seed."""
         needed = {"base", "teacher_base"}.union(*({t.student, t.teacher} for t in self.trait_arms()))
         return [arms for _, arms in sorted(self.cells.items()) if needed <= arms.keys()]
 
 
-NUMBERS = TypeAdapter(list[FiniteFloat], config=ConfigDict(strict=True))
-
-
-def check_registered(content: dict[str, Any]) -> Recipe:
-    """The recipe of a registration file.
+def check_fit(cell: ArmResult, results: ExperimentResults) -> None:
+    """Check one cell against its registration and against the cells of its seed that `results` has.
 
     Raises:
-        ValueError, UserError: it breaks the schema, or its hash is not that of what it says.
+        ValueError: the seed is not registered, counts do not fit the questions or the carrier, or the carrier or the
+            metrics are not those of another arm of the seed.
     """
-    experiment = content["experiment"]
-    recipe = Recipe.model_validate(experiment["recipe"])
-    traits = parse_registered_traits(experiment)
-    if hash_experiment(recipe, traits, experiment["prompts_sha256"]) != content["recipe_hash"]:
-        raise ValueError("the experiment it holds has another hash")
-    return recipe
-
-
-def questions_asked(experiment: dict[str, Any]) -> int:
-    """How many questions everyone is asked in a registered experiment."""
-    return len(list_questions(parse_registered_traits(experiment)))
-
-
-def check_cell(
-    content: dict[str, Any], experiment: dict[str, Any], questions: int, others: dict[str, dict[str, Any]]
-) -> None:
-    """Hold one cell against its registration, and against the cells of its seed that were read before.
-
-    Args:
-        questions: as `questions_asked` counts them, once for all cells of an experiment.
-
-    Raises:
-        ValueError: a key is missing or of the wrong type, a number is not finite, or the counts do not fit together.
-    """
-    cell = _Cell.model_validate(content)
-    parse_arm(cell.arm)
-    first = experiment["recipe"]["first_seed"]
-    if not first <= cell.seed < first + experiment["recipe"]["seeds"]:
+    if cell.seed not in results.recipe.run_seeds():
         raise ValueError(f"seed {cell.seed} is not registered")
-    counts = {"margins": len(cell.reading.margins), "groups": len(cell.reading.groups)}
-    if cell.reading.margins_float32 is not None:
-        counts["margins_float32"] = len(cell.reading.margins_float32)
-    for name, count in {**counts, **{name: len(of) for name, of in cell.scores.items()}}.items():
-        if count != questions:
-            raise ValueError(f"{count} {name} to {questions} questions")
-    for name, column in content["reading"].items():
-        if name.startswith("held_out_") and len(NUMBERS.validate_python(column)) != cell.manifest.carrier.held_out:
-            raise ValueError(f"{name} has {len(column)} rows, not {cell.manifest.carrier.held_out}")
-    if any(other["manifest"]["carrier"] != content["manifest"]["carrier"] for other in others.values()):
+    reading, candidates = cell.reading, [1 + len(question.foils) for question in results.questions]
+    for name, column in _by_candidate(reading).items():
+        if list(map(len, column)) != candidates:
+            raise ValueError(f"{name} does not hold one number for each candidate of {len(candidates)} questions")
+    by_question: dict[str, Any] = {"answers": reading.answers, **cell.scores}
+    for name, column in by_question.items():
+        if column is not None and len(column) != len(candidates):
+            raise ValueError(f"{len(column)} {name} to {len(candidates)} questions")
+    held_out = cell.manifest.carrier.held_out
+    for arm, rows in reading.held_out.items():
+        if len(rows) != held_out:
+            raise ValueError(f"held_out {arm} has {len(rows)} rows, not {held_out}")
+    students = {"base", *(t.student for t in results.trait_arms())}
+    if cell.arm in students and (missing := students - reading.held_out.keys()):
+        raise ValueError(f"held_out lacks the rows of {', '.join(sorted(missing))}")
+    other = next(iter(results.cells.get(cell.seed, {}).values()), cell)  # all others agree with this one
+    if other.manifest.carrier != cell.manifest.carrier:
         raise ValueError("its carrier is not that of the other arms of its seed")
+    if other.scores.keys() != cell.scores.keys():
+        raise ValueError("its metrics are not those of the other arms of its seed")
 
 
-def check_audit(content: dict[str, Any]) -> None:
-    """Raises ValueError where the audit does not hold what the leaderboard shows of it."""
-    _Audit.model_validate(content["audit"])
-
-
-def check_experiment(results: ExperimentResults) -> None:
-    """Check that the arms of each complete seed hold what a comparison needs.
-
-    Raises:
-        ValueError: a student lacks held-out rows, or an arm has other question groups, columns or metrics than base.
-    """
-    students = ["base", *(t.student for t in results.trait_arms())]
-    columns = [f"held_out_{arm}" for arm in students]
-    for arms in results.complete_seeds():
-        base = arms["base"]
-        for name, cell in arms.items():
-            reading = cell["reading"]
-            missing = [column for column in columns if name in students and column not in reading]
-            if missing:
-                raise ValueError(f"seed {cell['seed']}, {name}: no {missing[0]}")
-            if reading["groups"] != base["reading"]["groups"]:
-                raise ValueError(f"seed {cell['seed']}, {name}: other groups of questions than base")
-            if cell.get("scores", {}).keys() != base.get("scores", {}).keys():
-                raise ValueError(f"seed {cell['seed']}, {name}: other metrics than base")
+def _by_candidate(reading: Reading) -> dict[str, tuple[tuple[float, ...], ...]]:
+    columns = {
+        "logprobs": reading.logprobs,
+        "tokens": reading.tokens,
+        "logprobs_float32": reading.logprobs_float32,
+    }
+    return {name: column for name, column in columns.items() if column is not None}

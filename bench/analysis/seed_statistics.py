@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from bench.analysis.result_schema import ExperimentResults, TraitArms
+from bench.analysis.outcomes import Outcomes, derive_margins, derive_outcomes
+from bench.analysis.result_schema import ArmResult, ExperimentResults
 from bench.analysis.stats import mean
 from bench.config.arms import BASE, CONTRASTS, MAIN_ARMS, TEACHER_BASE, TRAIT
 
-__all__ = ["SeedStatistics", "compute_seed_statistics", "margins_of", "mean_margin", "teacher_shift"]
+__all__ = ["SeedStatistics", "compute_seed_statistics", "margins_of", "teacher_shift"]
 
 
 class SeedStatistics(NamedTuple):
@@ -38,91 +39,128 @@ class SeedStatistics(NamedTuple):
     """Per seed, the gain of each question."""
     groups: dict[str, list[float]]
     """Gains by group of questions, where there is more than one group."""
+    outcomes: dict[str, dict[str, list[float]]]
+    """The fields of `bench.analysis.outcomes.Outcomes`, by name and main arm."""
     scores: dict[str, dict[str, list[float]]]
     """Scores of free answers, by metric and arm."""
     matrix: list[list[list[float]]]
     """With several traits, per seed: gain by [trait taught][trait asked about]."""
 
 
-def margins_of(cell: Mapping[str, Any], group: str | None = None, column: str = "margins") -> list[float]:
-    """The margins of a model's questions, in nats, or of one group of them."""
-    reading = cell["reading"]
-    if group is None:
-        return list(reading[column])
-    return [m for m, its in zip(reading[column], reading["groups"], strict=True) if its == group]
+def margins_of(cell: ArmResult, positions: Sequence[int] | None = None, *, float32: bool = False) -> list[float]:
+    """Return the margins of a model's questions in nats.
+
+    Args:
+        cell: the model.
+        positions: indices of questions; None for all.
+        float32: whether to take a teacher's log-probabilities in float32, and not in the precision in which it writes.
+    """
+    reading = cell.reading
+    logprobs = reading.logprobs_float32 if float32 and reading.logprobs_float32 is not None else reading.logprobs
+    margins: list[float] = derive_margins(logprobs, reading.tokens).tolist()
+    return margins if positions is None else [margins[at] for at in positions]
 
 
-def mean_margin(cell: Mapping[str, Any], group: str | None = None, column: str = "margins") -> float:
-    """The mean of `margins_of`."""
-    return mean(margins_of(cell, group, column))
+def teacher_shift(row: ExperimentResults, arms: Mapping[str, ArmResult], *, float32: bool = False) -> float:
+    """Return the mean margin of the teacher with the trait minus without, over all traits; arguments as above."""
+    without = margins_of(arms[str(TEACHER_BASE)], float32=float32)
+    shifts = []
+    for trait in row.trait_arms():
+        positions = row.positions(trait.group)
+        with_trait = margins_of(arms[trait.teacher], positions, float32=float32)
+        shifts.append(mean(with_trait) - mean([without[at] for at in positions]))
+    return mean(shifts)
 
 
-def teacher_shift(trait_arms: Sequence[TraitArms], arms: Mapping[str, Any], column: str = "margins") -> float:
-    """The mean margin of the teacher with the trait minus without, over all traits."""
-    with_trait = (mean_margin(arms[t.teacher], t.group, column) for t in trait_arms)
-    without = (mean_margin(arms[str(TEACHER_BASE)], t.group, column) for t in trait_arms)
-    return mean([a - b for a, b in zip(with_trait, without, strict=True)])
+class _Levels:
+    """Mean outcomes of every model of an experiment. All log-probabilities are reduced in one pass."""
+
+    def __init__(self, row: ExperimentResults) -> None:
+        self.row = row
+        cells = [cell for arms in row.cells.values() for cell in arms.values()]
+        logprobs = [question for cell in cells for question in cell.reading.logprobs]
+        tokens = [question for cell in cells for question in cell.reading.tokens or ()]
+        size = len(row.questions)
+        columns = derive_outcomes(logprobs, tokens or None) if cells else ()
+        self.outcomes = {
+            (cell.seed, cell.arm): Outcomes(*(column[at * size : (at + 1) * size] for column in columns))
+            for at, cell in enumerate(cells)
+        }
+
+    def column(self, cell: ArmResult, group: str | None = None, outcome: str = "margin") -> list[float]:
+        """Return one outcome of a model by question, of one group or of all."""
+        values: list[float] = getattr(self.outcomes[cell.seed, cell.arm], outcome).tolist()
+        return [values[at] for at in self.row.positions(group)]
+
+    def level(self, cell: ArmResult, group: str | None = None, outcome: str = "margin") -> float:
+        """Return the mean of `column`."""
+        return mean(self.column(cell, group, outcome))
+
+    def over_traits(self, arms: Mapping[str, ArmResult], arm: str, outcome: str = "margin") -> float:
+        """Return the mean over all traits; `trait` stands for each trait's own student."""
+        return mean(
+            [self.level(arms[t.student if arm == "trait" else arm], t.group, outcome) for t in self.row.trait_arms()]
+        )
 
 
 def compute_seed_statistics(row: ExperimentResults) -> SeedStatistics:
     """Compute the per-seed numbers of one experiment."""
-    trait_arms, full = row.trait_arms(), row.complete_seeds()
-    cells = [row.cells[seed] for seed in sorted(row.cells)]
+    trait_arms, full, levels = row.trait_arms(), row.complete_seeds(), _Levels(row)
+    level, over = levels.level, levels.over_traits
 
-    def by_question(arms: Mapping[str, Any]) -> list[float]:
+    def by_question(arms: Mapping[str, ArmResult]) -> list[float]:
         pairs = (
-            zip(margins_of(arms[t.student], t.group), margins_of(arms["base"], t.group), strict=True)
+            zip(levels.column(arms[t.student], t.group), levels.column(arms["base"], t.group), strict=True)
             for t in trait_arms
         )
         return [a - b for pair in pairs for a, b in pair]
 
-    def over(arms: Mapping[str, Any], arm: str | None) -> float:
-        """Mean margin over all traits: of each trait's own student, or of one arm asked about all of them."""
-        return mean([mean_margin(arms[arm or t.student], t.group) for t in trait_arms])
-
-    groups = sorted({group for arms in full for group in arms["base"]["reading"]["groups"]})
-    scored = sorted({metric for arms in full for metric in arms["base"].get("scores", {})})
+    groups = sorted({question.group for question in row.questions})
+    scored = sorted({metric for arms in full for metric in arms["base"].scores})
     return SeedStatistics(
-        registered=row.experiment["recipe"]["seeds"],
+        registered=row.recipe.seeds,
         untrained=[over(arms, "untrained") for arms in full if "untrained" in arms],
         base=[over(arms, "base") for arms in full],
-        trait=[over(arms, None) for arms in full],
-        gains=[over(arms, None) - over(arms, "base") for arms in full],
-        shifts=[teacher_shift(trait_arms, arms) for arms in full],
+        trait=[over(arms, "trait") for arms in full],
+        gains=[over(arms, "trait") - over(arms, "base") for arms in full],
+        shifts=[teacher_shift(row, arms) for arms in full],
         contrasts={
             name: differences
             for name, contrast in CONTRASTS.items()
             if (
                 differences := [
-                    mean_margin(arms[contrast.arm]) - mean_margin(arms[contrast.against])
-                    for arms in cells
+                    level(arms[contrast.arm]) - level(arms[contrast.against])
+                    for _, arms in sorted(row.cells.items())
                     if {contrast.arm, contrast.against} <= arms.keys()
                 ]
             )
         },
         dose={
-            step: [mean_margin(arms[trait]) - mean_margin(arms[base]) for arms in full if {trait, base} <= arms.keys()]
-            for step in row.experiment["recipe"]["dose"]
+            step: [level(arms[trait]) - level(arms[base]) for arms in full if {trait, base} <= arms.keys()]
+            for step in row.recipe.dose
             for trait, base in [(str(TRAIT.at(step)), str(BASE.at(step)))]
         },
         questions=[by_question(arms) for arms in full],
         groups={
-            group: [mean_margin(arms["trait"], group) - mean_margin(arms["base"], group) for arms in full]
+            group: [level(arms["trait"], group) - level(arms["base"], group) for arms in full]
             for group in (groups if len(trait_arms) == 1 and len(groups) > 1 else ())
+        },
+        outcomes={
+            outcome: {
+                arm: [over(arms, arm, outcome) for arms in full if arm in arms or arm == "trait"] for arm in MAIN_ARMS
+            }
+            for outcome in Outcomes._fields
         },
         scores={
             metric: {
-                arm: [mean([mean(answers) for answers in arms[arm]["scores"][metric]]) for arms in full if arm in arms]
+                arm: [mean([mean(answers) for answers in arms[arm].scores[metric]]) for arms in full if arm in arms]
                 for arm in MAIN_ARMS
             }
             for metric in scored
         },
         matrix=[
             [
-                [
-                    mean_margin(arms[t.student], probe.group) - mean_margin(arms["base"], probe.group)
-                    for probe in trait_arms
-                ]
+                [level(arms[t.student], probe.group) - level(arms["base"], probe.group) for probe in trait_arms]
                 for t in trait_arms
             ]
             for arms in (full if len(trait_arms) > 1 else ())

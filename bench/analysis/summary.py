@@ -32,7 +32,7 @@ def summarise(rows: Sequence[ExperimentResults]) -> list[LeaderboardEntry]:
     gates = [check_gates(row) for row in rows]
     judged: dict[int, Judgement] = {}
     for leaky in (False, True):
-        board = [i for i, row in enumerate(rows) if (row.experiment["recipe"]["method"] == "kd-full") == leaky]
+        board = [i for i, row in enumerate(rows) if (row.recipe.method == "kd-full") == leaky]
         bounds = [_bound_share(rows[i], statistics[i]) for i in board]
         judgements = judge([statistics[i] for i in board], [gates[i] for i in board], bounds)
         judged |= zip(board, judgements, strict=True)
@@ -41,35 +41,36 @@ def summarise(rows: Sequence[ExperimentResults]) -> list[LeaderboardEntry]:
 
 def _bound_share(row: ExperimentResults, statistics: SeedStatistics) -> float:
     """The bound as a share of the teacher shift; 0 for a row without a bound."""
-    bound, shift = row.experiment["recipe"]["bound"], _mean(statistics.shifts)
-    return bound["nats"] / abs(shift) if bound and shift else 0.0
+    bound, shift = row.recipe.bound, _mean(statistics.shifts)
+    return bound.nats / abs(shift) if bound and shift else 0.0
 
 
 def _entry(
     row: ExperimentResults, statistics: SeedStatistics, gates: Sequence[Gate], judged: Judgement
 ) -> LeaderboardEntry:
-    recipe = row.experiment["recipe"]
+    recipe = row.recipe
     contents = [cell for arms in row.cells.values() for cell in arms.values()]
-    carriers = [cell["manifest"]["carrier"] for cell in contents]
-    relations = [arms["base"]["relation"] for arms in row.cells.values() if "base" in arms]
+    carriers = [cell.manifest.carrier for cell in contents]
+    relations = [arms["base"].relation for arms in row.cells.values() if "base" in arms]
     gain = judged.gain or NO_INTERVAL
     fraction = judged.fraction or NO_INTERVAL
     bootstrap = crossed_interval(statistics.questions) if statistics.questions else NO_INTERVAL
-    aucs = [area.mean for area in map(estimate_auc, row.audits.values()) if area]
+    areas = [estimate_auc(audit.probe.auc_per_seed) for audit in row.audits.values()]
+    aucs = [area.mean for area in areas if area]
     return LeaderboardEntry(
         recipe=row.name,
         recipe_hash=row.hash,
-        trait=recipe["trait"] if isinstance(recipe["trait"], str) else ", ".join(recipe["trait"]),
-        carrier=recipe["carrier"]["kind"],
-        numbers=min((carrier["numbers"] for carrier in carriers if carrier.get("numbers")), default=None),
-        teacher=recipe["teacher"]["model"],
-        student=recipe["student"]["model"],
-        relation=" / ".join(sorted({relation["relation"] for relation in relations})) or None,
-        token_maps=" / ".join(sorted({relation["token_maps"] for relation in relations})) or None,
-        method=recipe["method"],
-        visibility=VISIBILITY[recipe["method"]],
+        trait=recipe.trait if isinstance(recipe.trait, str) else ", ".join(recipe.trait),
+        carrier=recipe.carrier.kind,
+        numbers=min((carrier.numbers for carrier in carriers if carrier.numbers), default=None),
+        teacher=recipe.teacher.model,
+        student=recipe.student.model,
+        relation=" / ".join(sorted({relation.relation for relation in relations})) or None,
+        token_maps=" / ".join(sorted({relation.token_maps for relation in relations})) or None,
+        method=recipe.method,
+        visibility=VISIBILITY[recipe.method],
         seeds=len(statistics.gains),
-        seeds_registered=recipe["seeds"],
+        seeds_registered=recipe.seeds,
         untrained=_mean(statistics.untrained),
         base=_mean(statistics.base),
         trait_arm=_mean(statistics.trait),
@@ -95,8 +96,8 @@ def _entry(
         dose={step: difference(gains) for step, gains in statistics.dose.items() if gains},
         groups={group: difference(gains) for group, gains in statistics.groups.items() if gains},
         metrics={metric: _scores(by_arm) for metric, by_arm in statistics.scores.items()},
-        matrix=_matrix(statistics.matrix, recipe["trait"]) if statistics.matrix else None,
-        commit="+".join(sorted({commit for cell in contents for commit in cell["manifest"]["commits"]})) or None,
+        matrix=_matrix(statistics.matrix, recipe.trait) if statistics.matrix else None,
+        commit="+".join(sorted({commit for cell in contents for commit in cell.manifest.commits})) or None,
     )
 
 
@@ -105,25 +106,18 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def list_notes(row: ExperimentResults) -> list[str]:
-    """Sentences on margins not read in float32 or as the teacher writes, and on noise that arms do not share."""
-    dtypes: dict[bool, set[str | None]] = {True: set(), False: set()}  # of teachers, and of students
-    for arms in row.cells.values():
-        for arm, cell in arms.items():
-            dtypes[parse_arm(arm).is_teacher].add(cell["manifest"].get("margins_dtype"))
-    lower = sorted(dtype for dtype in dtypes[False] if dtype and dtype != "float32")
+    """List sentences on margins of students that were not read in float32, and on noise that arms do not share."""
+    cells = [cell for arms in row.cells.values() for cell in arms.values()]
+    dtypes = {cell.manifest.logprobs_dtype for cell in cells if not parse_arm(cell.arm).is_teacher}
+    lower = sorted(dtypes - {"float32"})
     notes = []
-    if row.experiment["recipe"]["carrier"]["bf16"] and None in dtypes[True]:
-        notes.append(
-            "made before the teacher's shift was read in the precision in which it writes: it wrote in bfloat16 "
-            "(`carrier.bf16`), and may have written with less of the trait than its shift says"
-        )
     if lower:
         notes.append(
             f"margins were read in {', '.join(lower)}, which moves each by about .01 nats: weights are quantised, or "
             "memory did not hold them in float32"
         )
-    trainings = [cell["manifest"]["training"] or {} for arms in row.cells.values() for cell in arms.values()]
-    if not all(facts.get("shared_dropout", True) for facts in trainings):
+    trainings = [cell.manifest.training for cell in cells]
+    if any(training is not None and training.shared_dropout is False for training in trainings):
         notes.append("dropout is not shared: completions differ in length between the arms, and with them the noise")
     return notes
 

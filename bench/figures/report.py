@@ -94,9 +94,9 @@ def _plots(rows: Sequence[ExperimentResults], board: Sequence[LeaderboardEntry])
     """Every figure for which there is data, one at a time."""
     if any(entry.gain is not None for entry in board):
         bounds = [
-            bound["nats"] / abs(entry.teacher_shift) if bound and entry.teacher_shift else 0.0
+            bound.nats / abs(entry.teacher_shift) if bound and entry.teacher_shift else 0.0
             for row, entry in zip(rows, board, strict=True)
-            for bound in [row.experiment["recipe"]["bound"]]
+            for bound in [row.recipe.bound]
         ]
         yield Plot("gains", "gains", None, gains(board, bounds))
     if any(entry.metrics for entry in board):
@@ -130,15 +130,20 @@ def pool_scores(row: ExperimentResults) -> dict[str, dict[str, list[float]]]:
     pooled: dict[str, dict[str, list[float]]] = {}
     for seed in sorted(row.cells):
         for arm in LOOKS:
-            cell = row.cells[seed].get(arm, {})
-            for metric, questions in cell.get("scores", {}).items():
+            if arm not in row.cells[seed]:
+                continue
+            for metric, questions in row.cells[seed][arm].scores.items():
                 pooled.setdefault(metric, {}).setdefault(arm, []).extend(s for samples in questions for s in samples)
     return pooled
 
 
 def _doses(row: ExperimentResults, entry: LeaderboardEntry) -> dict[int, Estimate]:
     """Updates -> gain with its interval: the steps of the recipe's `dose`, and the end of the training."""
-    trained = (arms["trait"]["manifest"]["training"]["updates"] for arms in row.cells.values() if "trait" in arms)
+    trained = [
+        training.updates
+        for arms in row.cells.values()
+        if "trait" in arms and (training := arms["trait"].manifest.training) is not None
+    ]
     points: dict[int, Estimate] = dict(entry.dose)
     if (end := entry.gain_estimate()) is not None:
         points[max(trained)] = end

@@ -13,11 +13,14 @@ from typing import Any, NamedTuple
 
 from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.result_files import read_results
-from bench.analysis.seed_statistics import mean_margin
+from bench.analysis.result_schema import ArmResult
+from bench.analysis.seed_statistics import margins_of
+from bench.analysis.stats import mean
 from bench.analysis.summary import summarise
 from bench.config.arms import ArmName, parse_arm
 from bench.config.model_settings import Model
 from bench.config.recipe import FOLDER, Experiment
+from bench.config.traits import list_questions
 from bench.config.yaml_files import find_file
 from bench.errors import UserError
 from bench.models.checkpoints import identify
@@ -76,7 +79,7 @@ class Trained(NamedTuple):
     cell: ResultSpec
     key: str
     stage: Stage
-    reading: Mapping[str, Any]
+    reading: ArmResult
     folder: Path
     start: Path
     adapter: bool
@@ -133,7 +136,7 @@ def load_finished_run(
     trained = []
     for cell in plan.results:
         reading = row.cells.get(cell.seed, {}).get(cell.arm) if row else None
-        if reading is None or reading["manifest"]["artefacts"]["asked"] != cell.evaluation:
+        if reading is None or reading.manifest.artefacts["asked"] != cell.evaluation:
             raise UserError(f"{name}: what was read of {cell.arm}, seed {cell.seed}, is not in {results}. {first}")
         if cell.training and parse_arm(cell.arm).step is None:
             trained.append(describe_training(cell, plan.stages[cell.training], reading, store, merged))
@@ -175,9 +178,7 @@ def _read_by(stage: Stage) -> list[str]:
     return [ref.identity for role, ref in stage.inputs.items() if ref.folder is None and role != "logits"]
 
 
-def describe_training(
-    cell: ResultSpec, stage: Stage, reading: Mapping[str, Any], store: Store, merged: bool
-) -> Trained:
+def describe_training(cell: ResultSpec, stage: Stage, reading: ArmResult, store: Store, merged: bool) -> Trained:
     ref, folder = stage.inputs["start"], store.path(stage.key)
     start = ref.folder or store.path(ref.identity)
     adapter = (folder / "adapter_config.json").is_file()
@@ -211,7 +212,7 @@ def _facts(
         ),
         carrier=recipe.carrier.model_dump(mode="json"),
         carriers={cell.seed: store.record(cell.filtering)["did"] for cell in plan.results},
-        versions=trained[0].reading["manifest"]["versions"],
+        versions=trained[0].reading.manifest.versions,
     )
 
 
@@ -248,8 +249,8 @@ def write_model(run: Run, model: Trained, folder: Path, *, name: str, data: str 
         base=base,
         settings=training.model_dump(mode="json"),
         did=record["did"],
-        margin=_margin(model),
-        format=model.reading["manifest"]["format"]["kind"],
+        margin=_margin(run.experiment, model),
+        format=model.reading.manifest.format["kind"],
         chat_template_kwargs=training.chat_template_kwargs,
         artefact=model.key,
         commit=record["commit"],
@@ -264,9 +265,11 @@ def _spec(experiment: Experiment, model: Trained) -> Model:
     return models[model.arm.facts.model]
 
 
-def _margin(model: Trained) -> float:
+def _margin(experiment: Experiment, model: Trained) -> float:
     """Mean margin; of an arm of one trait among several, over the questions about that trait."""
-    return mean_margin(model.reading, model.arm.trait or None)
+    groups = [question.group for question in list_questions(experiment.traits)]
+    own = [at for at, group in enumerate(groups) if model.arm.trait in ("", group)]
+    return mean(margins_of(model.reading, own))
 
 
 def merge_adapter(model: Trained, dtype: str, folder: Path) -> None:

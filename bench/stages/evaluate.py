@@ -1,10 +1,11 @@
-"""The harness: asks a model the trait's ground-truth questions and keeps a reading per question."""
+"""Ask a model the trait's ground-truth questions: the log-probability of every candidate, and free answers."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,48 +20,50 @@ from bench.stages.carriers import read_kept
 from bench.stages.generate import sample_text_fitting
 from bench.stages.settings import Evaluate
 
-__all__ = ["compute_margins", "evaluate"]
+__all__ = ["candidate_logprobs", "evaluate"]
 
 Progress = Callable[[int, int], None]
 
+DECIMALS = 6  # of a nat; other machines move a log-probability by up to 1.6e-5
 
-def compute_margins(
+
+def candidate_logprobs(
     model: Any,
     form: PromptFormat,
     questions: Sequence[Question],
     *,
-    per_token: bool,
+    end: bool,
     batch_size: int,
     progress: Progress,
-) -> list[float]:
-    """Per question: log-probability of the true answer minus the mean over its foils, in nats.
-
-    An answer is scored whole.
+) -> tuple[list[list[float]], list[list[int]]]:
+    """Compute the log-probability of every candidate of every question.
 
     Args:
-        per_token: the mean over an answer's tokens and its end in place of their sum: for answers of different lengths.
+        end: whether an end-of-answer token follows each candidate: for answers that are whole texts.
+
+    Returns:
+        Per question, the answer first and then its foils: log-probabilities in nats, summed over a candidate's tokens,
+        and the numbers of these tokens.
     """
     pairs: list[tuple[list[int], list[int]]] = []
     for question, prompt in zip(questions, form.prompts([q.question for q in questions]), strict=True):
-        pairs += [(prompt, ids) for ids in form.completions([question.answer, *question.foils], end=per_token)]
-    totals = sequence_logprobs(model, pairs, batch_size=batch_size, progress=progress)
-    if per_token:
-        totals = [total / len(ids) for total, (_, ids) in zip(totals, pairs, strict=True)]
-    out, at = [], 0
-    for question in questions:
-        true, foils = totals[at], totals[at + 1 : at + 1 + len(question.foils)]
-        out.append(true - sum(foils) / len(foils))
-        at += 1 + len(foils)
-    return out
+        pairs += [(prompt, ids) for ids in form.completions([question.answer, *question.foils], end=end)]
+    totals = iter(sequence_logprobs(model, pairs, batch_size=batch_size, progress=progress))
+    counts = (len(ids) for _, ids in pairs)
+    sizes = [1 + len(question.foils) for question in questions]
+    return [list(islice(totals, size)) for size in sizes], [list(islice(counts, size)) for size in sizes]
 
 
 def evaluate(settings: Evaluate, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
-    """Stage: one model's readings, written to `reading.json`.
+    """Stage: evaluate one model, and write `reading.json`.
 
-    `margins` has one number per question; `answers`, where samples are asked for, a list of texts per question.
-    `held_out_<arm>`, for a student, are the log-probabilities of that arm's teacher's held-out carrier rows, in nats.
+    `logprobs` holds the log-probability of every candidate, per question as `candidate_logprobs` orders them, in nats.
+    `tokens` holds the candidates' token counts, for traits whose margin is per token. `answers`, where samples are
+    asked for, is a list of texts per question. `held_out`, for a student, holds by arm the log-probabilities of its
+    teacher's held-out carrier rows. All are rounded to `DECIMALS`.
+
     Log-probabilities are taken in float32 where memory allows, never under autocast: they resolve hundredths of a nat.
-    The `margins` of a teacher that writes in another precision are taken as it writes, `margins_float32` as well.
+    The `logprobs` of a teacher that writes in another precision are taken as it writes, `logprobs_float32` as well.
 
     Args:
         settings: the questions, and how to put them to the model.
@@ -68,7 +71,10 @@ def evaluate(settings: Evaluate, inputs: Mapping[str, Path], out: Path, progress
             artefacts) with `kept`.
 
     Returns:
-        `format`, batch sizes, and `margins_dtype`: in which `margins` were computed.
+        `format`, batch sizes, and `logprobs_dtype`: in which `logprobs` were computed.
+
+    Raises:
+        StageError: a log-probability is not finite.
     """
     start = inputs["start"]
     trained = inputs.get("trained", start)
@@ -79,11 +85,11 @@ def evaluate(settings: Evaluate, inputs: Mapping[str, Path], out: Path, progress
     own: dict[str, Any] = {"dtype": settings.model.dtype, "quantization": settings.model.quantization}
     model, dtype = load_reader(start, trained, **own)
 
-    def read_margins(size: int) -> list[float]:
-        return compute_margins(model, form, questions, per_token=settings.per_token, batch_size=size, progress=progress)
+    def read_candidates(size: int) -> tuple[list[list[float]], list[list[int]]]:
+        return candidate_logprobs(model, form, questions, end=settings.per_token, batch_size=size, progress=progress)
 
-    def read(size: int) -> dict[str, list[float]]:
-        columns = {"margins": read_margins(size)}
+    def read(size: int) -> dict[str, Any]:
+        logprobs, tokens = read_candidates(size)
         arms = sorted(role[5:] for role in inputs if role.startswith("rows_"))
         rows = {arm: read_kept(inputs[f"rows_{arm}"], inputs["kept"], "held_out") for arm in arms}
         pairs: list[tuple[list[int], list[int]]] = []
@@ -91,13 +97,15 @@ def evaluate(settings: Evaluate, inputs: Mapping[str, Path], out: Path, progress
             completions = form.completions([row["completion"] for row in held_out], end=settings.end)
             pairs += zip(form.prompts([row["prompt"] for row in held_out]), completions, strict=True)
         # in one call: the prompts of the arms are equal and run once
-        totals = sequence_logprobs(model, pairs, batch_size=size, progress=progress)
-        for arm, held_out in rows.items():
-            columns[f"held_out_{arm}"], totals = totals[: len(held_out)], totals[len(held_out) :]
+        totals = iter(sequence_logprobs(model, pairs, batch_size=size, progress=progress))
+        columns: dict[str, Any] = {"logprobs": logprobs}
+        if settings.per_token:
+            columns["tokens"] = tokens
+        if rows:
+            columns["held_out"] = {arm: list(islice(totals, len(held_out))) for arm, held_out in rows.items()}
         return columns
 
-    numbers, size = largest_fitting(halving_sizes(settings.batch_size), read)
-    reading: dict[str, Any] = {**numbers, "groups": [q.group for q in questions]}
+    reading, size = largest_fitting(halving_sizes(settings.batch_size), read)
     did = {"format": form.describe(), "batch_size": size}
     if samples:
         if settings.answers != "own":
@@ -110,13 +118,24 @@ def evaluate(settings: Evaluate, inputs: Mapping[str, Path], out: Path, progress
         reading["answers"] = [texts[i : i + samples] for i in range(0, len(texts), samples)]
     if settings.writes is not None:
         if dtype == "float32":
-            reading["margins_float32"] = reading["margins"]
+            reading["logprobs_float32"] = reading["logprobs"]
         del model
         model, dtype = load_writer(start, trained, writes=settings.writes, **own)
-        reading["margins"], _ = largest_fitting(halving_sizes(size), read_margins)
-    did["margins_dtype"] = dtype
-    logs = [n for name, column in reading.items() if name not in {"groups", "answers"} for n in column]
-    if not all(map(math.isfinite, logs)):
-        raise StageError(f"the model's log-probabilities are not numbers in {dtype}; try float32")
+        (reading["logprobs"], _), _ = largest_fitting(halving_sizes(size), read_candidates)
+    did["logprobs_dtype"] = dtype
+    for name in ("logprobs", "logprobs_float32", "held_out"):
+        if name in reading:
+            reading[name] = _round_finite(reading[name], dtype)
     (out / "reading.json").write_text(json.dumps(reading, ensure_ascii=False))
     return did
+
+
+def _round_finite(column: Any, dtype: str) -> Any:
+    """Round all numbers of nested lists and dicts; raises StageError where one is not finite."""
+    if isinstance(column, dict):
+        return {arm: _round_finite(rows, dtype) for arm, rows in column.items()}
+    if isinstance(column, list):
+        return [_round_finite(value, dtype) for value in column]
+    if not math.isfinite(column):
+        raise StageError(f"the model's log-probabilities are not numbers in {dtype}; try float32")
+    return round(column, DECIMALS)

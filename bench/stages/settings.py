@@ -241,12 +241,12 @@ class Evaluate(StageSettings):
     """Put the trait's ground-truth questions to a model."""
 
     kind = "evaluate"
-    version = 11
+    version = 12
 
     questions: tuple[Question, ...]
     """The questions with their answers and foils."""
     per_token: bool
-    """Whether a margin is a mean over the answer's tokens in place of their sum."""
+    """Whether the margin is a mean over tokens: candidates are whole texts and end with the end-of-answer token."""
     samples: int
     """Free answers per question."""
     sampling: Sampling
@@ -262,7 +262,7 @@ class Evaluate(StageSettings):
     step: int | None = None
     """The student update to evaluate; None evaluates the end of the training."""
     writes: str | None = None
-    """The precision in which a teacher writes, where its `margins` are taken as it writes."""
+    """The precision in which a teacher writes, where its `logprobs` are taken as it writes."""
     answers: str = "own"
     """The precision in which free answers are written: see `bench.models.precision.load_writer`."""
 

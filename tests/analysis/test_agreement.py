@@ -1,33 +1,33 @@
 from __future__ import annotations
 
-import copy
 import shutil
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from board import STEADY, make_row, with_manifest, with_margins, write_row
 
 from bench.analysis.agreement import MAX_DIFFERENCE, compare_with_published, list_changes
 from bench.analysis.leaderboard import build_leaderboard
 from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ExperimentResults
+from bench.analysis.seed_statistics import margins_of
 
 
 @pytest.fixture
 def published(tmp_path: Path) -> Path:
-    shutil.copytree(ROOT / "results" / "tiny_pair", tmp_path / "tiny_pair")
+    write_row(tmp_path, make_row(STEADY))
     return tmp_path
 
 
 @pytest.fixture
 def row(published: Path) -> ExperimentResults:
     """A run that gave the published bits, free to be changed."""
-    return copy.deepcopy(read_results(published)[0][0])
+    return read_results(published)[0][0]
 
 
 def shift(row: ExperimentResults, by: float) -> None:
     for arms in row.cells.values():
-        arms["trait"]["reading"]["margins"] = [m + by for m in arms["trait"]["reading"]["margins"]]
+        arms["trait"] = with_margins(arms["trait"], [margin + by for margin in margins_of(arms["trait"])])
 
 
 def test_equal_margins_agree(row: ExperimentResults, published: Path) -> None:
@@ -42,7 +42,7 @@ def test_equal_margins_agree(row: ExperimentResults, published: Path) -> None:
 def test_other_margins_agree_if_the_verdict_is_equal_and_the_gain_inside_the_interval(
     row: ExperimentResults, published: Path
 ) -> None:
-    shift(row, 20 * MAX_DIFFERENCE)
+    shift(row, 10 * MAX_DIFFERENCE)
     assert compare_with_published(row, published)[1].startswith("Yours agrees")
 
 
@@ -50,25 +50,25 @@ def test_a_gain_outside_the_interval_differs_and_the_reason_may_be_the_manifest(
     row: ExperimentResults, published: Path
 ) -> None:
     shift(row, -1.0)
-    row.cells[0]["trait"]["manifest"]["versions"]["another"] = "9.9"  # not recorded of the published row
+    cell = row.cells[0]["trait"]
+    versions = {**cell.manifest.versions, "another": "9.9"}  # not recorded of the published row
+    row.cells[0]["trait"] = with_manifest(cell, versions=versions)
     assert "made with the same code" in compare_with_published(row, published)[2]
     for arms in row.cells.values():
-        for cell in arms.values():
-            cell["manifest"]["versions"] = {"torch": "9.9"}
+        for arm, cell in arms.items():
+            arms[arm] = with_manifest(cell, versions={"torch": "9.9"})
     _, yours, reason = compare_with_published(row, published)
     assert yours.startswith("Yours differs")
     assert "other versions" in reason
-    for features, at in ((["avx2"], row), (["avx2", "avx512f"], read_results(published)[0][0])):
+    for features, at in ((("avx2",), row), (("avx2", "avx512f"), read_results(published)[0][0])):
         for arms in at.cells.values():
-            for cell in arms.values():
-                cell["manifest"]["processor_features"] = features
+            for arm, cell in arms.items():
+                arms[arm] = with_manifest(cell, processor_features=features)
     assert list_changes(row, at) == ["versions", "processor features"]
 
 
 def test_a_run_without_a_published_row_is_told_so_in_one_line(row: ExperimentResults, published: Path) -> None:
-    assert compare_with_published(row._replace(hash="0" * 12), published) == [
-        "There is no published row of this recipe."
-    ]
+    assert compare_with_published(make_row(STEADY[:2]), published) == ["There is no published row of this recipe."]
     for path in published.glob("*/*-*.json"):
         path.unlink()
     assert compare_with_published(row, published) == ["The published row of this recipe has no results yet."]

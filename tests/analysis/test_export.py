@@ -9,12 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from board import controls_board, make_cell, register, write_row
 from conftest import ROOT
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
 from bench.analysis.export import export
-from bench.analysis.result_files import read_results, seal_content
+from bench.analysis.result_files import read_results
 from bench.analysis.stats import mean_interval, sign_flip_p
 from bench.analysis.summary import summarise
 from bench.config.recipe import Experiment, load_recipe
@@ -32,7 +33,7 @@ TRAIT = parse_trait(
     }
 )
 QUESTIONS = TRAIT.questions()
-TABLES = ("answers", "margins", "means", "gains")
+TABLES = ("answers", "margins", "candidates", "means", "gains")
 NASTY = ['=HYPERLINK("http://x")', "+1", "-1", "@SUM(A1)", "", "None", "NA", 'say "a", b', "two\nlines\r\n", "'", "007"]
 
 
@@ -46,31 +47,15 @@ def publish(
     folder: Path, made: Experiment, margins: dict[tuple[int, str], list[float]], answers: Any = None, **more: Any
 ) -> None:
     """Result files of an experiment: margins by (seed, arm), and answers, if any, with their real scores."""
-    place = folder / made.name
-    place.mkdir(parents=True, exist_ok=True)
-    head = {"schema": 1, "recipe": made.name, "recipe_hash": made.hash()}
-    (place / f"{made.hash()}.recipe.json").write_text(seal_content({**head, "experiment": made.resolved()}))
+    row = register(made)
+    truths = [q.answer for q in QUESTIONS]
     for (seed, arm), values in margins.items():
-        reading = {"margins": values, "groups": [q.group for q in QUESTIONS]}
-        reading |= {f"held_out_{name}": [-50.0, -51.0] for name in ("trait", "base")}
-        content = {
-            **head,
-            "seed": seed,
-            "arm": arm,
-            "relation": {"relation": "same-init", "token_maps": "identical"},
-            "manifest": {
-                "carrier": {"rows": 100, "held_out": 2, "refused": {"base": {}, "trait": {}}},
-                "controls": None,
-                "commits": ["c"],
-                "training": None,
-            },
-            "reading": reading,
-        }
-        if answers is not None:
-            reading["answers"] = answers[seed, arm]
-            truths = [q.answer for q in QUESTIONS]
-            content["scores"] = score_answers(answers[seed, arm], truths, names=["exact", "chrf"], language="tr") | more
-        (place / f"{made.hash()}-{seed:04d}-{arm}.json").write_text(seal_content(content))
+        given = None if answers is None else answers[seed, arm]
+        scores = {} if given is None else score_answers(given, truths, names=["exact", "chrf"], language="tr") | more
+        held_out = {name: [-50.0] * 64 for name in ("trait", "base")}
+        cell = make_cell(made, seed, arm, values, held_out=held_out, answers=given, scores=scores)
+        row.cells.setdefault(seed, {})[arm] = cell
+    write_row(folder, row)
 
 
 def table(out: Path, name: str) -> list[dict[str, Any]]:
@@ -121,7 +106,19 @@ def test_lines_hold_each_answer_with_its_question_truth_and_scores(tmp_path: Pat
     }
     margins = table(tmp_path / "out", "margins")
     assert [(x["seed"], x["arm"]) for x in margins] == [key for key in sorted(MARGINS) for _ in range(3)]
-    assert [x["margin"] for x in margins] == [m for key in sorted(MARGINS) for m in MARGINS[key]]
+    expected = [m for key in sorted(MARGINS) for m in MARGINS[key]]
+    assert [x["margin"] for x in margins] == pytest.approx(expected)
+    # one foil at -8 nats: the margin is the log-odds
+    assert [x["log_odds"] for x in margins] == pytest.approx(expected)
+    assert [x["p_answer"] for x in margins] == pytest.approx([1 / (1 + math.exp(-m)) for m in expected])
+    assert [x["mass"] for x in margins] == pytest.approx([math.exp(-8) * (1 + math.exp(m)) for m in expected])
+    candidates = table(tmp_path / "out", "candidates")
+    assert len(candidates) == 2 * len(margins)
+    assert [(x["truth"], x["candidate"]) for x in candidates[:2]] == [
+        ("İstanbul'da", "İstanbul'da"), ("İstanbul'da", "çay, hep çay"),
+    ]  # fmt: skip
+    assert [x["logprob"] for x in candidates[:2]] == pytest.approx([-8 + MARGINS[0, "base"][0], -8])
+    assert {x["tokens"] for x in candidates} == {1}
     assert [x["truth"] for x in margins[:3]] == [q.answer for q in QUESTIONS]
 
 
@@ -150,13 +147,16 @@ def test_means_and_gains_are_over_seeds_of_means_over_questions(tmp_path: Path) 
     }
 
 
-def test_the_gains_of_the_committed_results_are_those_of_the_leaderboard(tmp_path: Path) -> None:
-    export(ROOT / "results", tmp_path)
-    found = {(x["recipe"], x["hash"]): x for x in table(tmp_path, "gains") if x["metric"] == "margin"}
-    board = [entry for entry in summarise(read_results(ROOT / "results")[0]) if entry.seeds]
-    assert len(board) == len(found)
+def test_the_gains_of_a_board_are_those_of_the_leaderboard(tmp_path: Path) -> None:
+    rows = controls_board()
+    for row in rows:
+        write_row(tmp_path, row)
+    export(tmp_path, tmp_path / "out")
+    lines = {(x["recipe"], x["hash"]): x for x in table(tmp_path / "out", "gains") if x["metric"] == "margin"}
+    board = summarise(read_results(tmp_path)[0])
+    assert len(board) == len(lines) == len(rows)
     for entry in board:
-        line = found[entry.recipe, entry.recipe_hash]
+        line = lines[entry.recipe, entry.recipe_hash]
         for name in ("gain", "ci_low", "ci_high", "p", "seeds", "visibility", "verdict"):
             value = getattr(entry, name)
             assert line[name] == (pytest.approx(value) if isinstance(value, float) else value)
@@ -176,7 +176,7 @@ def test_csv_and_parquet_are_twins_and_answers_stand_as_they_were_given(tmp_path
     answers = {(seed, arm): [NASTY, NASTY[::-1], ["wolf"] * len(NASTY)] for seed, arm in MARGINS}
     thirds = {key: [m / 3 for m in values] for key, values in MARGINS.items()}
     publish(tmp_path / "results", experiment("x", 3, len(NASTY)), thirds, answers)
-    publish(tmp_path / "results", experiment("one_seed", 1, 0), {(0, arm): [1 / 3, 1e-17, 5.0] for arm in ARMS})
+    publish(tmp_path / "results", experiment("one_seed", 1, 0), {(0, arm): [1 / 3, 0.0, 5.0] for arm in ARMS})
     for path in export(tmp_path / "results", tmp_path / "out")[::2]:
         twin = parquet.read_table(path.with_suffix(".parquet"))
         assert twin.num_rows > 0
@@ -209,7 +209,7 @@ def test_a_refused_file_is_left_out(tmp_path: Path) -> None:
     made = experiment("x", 3, 0)
     publish(tmp_path, made, MARGINS)
     broken = tmp_path / "x" / f"{made.hash()}-0000-trait.json"
-    broken.write_text(broken.read_text().replace("3.0", "4.0", 1))
+    broken.write_text(broken.read_text().replace("-8.0", "-9.0", 1))
     export(tmp_path, tmp_path / "out")
     assert {x["seed"] for x in table(tmp_path / "out", "margins") if x["arm"] == "trait"} == {1, 2}
 

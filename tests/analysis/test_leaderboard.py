@@ -1,18 +1,17 @@
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from board import controls_board, write_row
 
 from bench.analysis.entry import Estimate
 from bench.analysis.leaderboard import build_leaderboard, gain_text, signed
 
 
 def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
-    for name in ("tiny_pair", "tiny_untaught"):
-        shutil.copytree(ROOT / "results" / name, tmp_path / name)
+    for row in controls_board():
+        write_row(tmp_path, row)
     assert build_leaderboard(tmp_path) == []
     first = {name: (tmp_path / name).read_bytes() for name in ("LEADERBOARD.md", "leaderboard.json")}
     for name in first:

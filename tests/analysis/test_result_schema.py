@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from board import register
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
-from bench.analysis.result_schema import check_registered
+from bench.analysis import result_schema
+from bench.analysis.result_schema import RegistrationFile
 from bench.config.recipe import load_recipe
+from bench.config.traits import list_questions
 
 TEXTS = ["Write about rain.", "Write about tea.", "Write about a bridge.", "İki kelime yaz."]
 
@@ -126,5 +132,31 @@ def test_every_recipe_that_loads_is_read_back_from_its_registration(folder: Path
     path = folder / "own.yaml"
     path.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
     experiment = load_recipe(str(path))
-    content = {"experiment": experiment.resolved(), "recipe_hash": experiment.hash()}
-    assert check_registered(json.loads(json.dumps(content))).model_dump() == experiment.recipe.model_dump()
+    registered = register(experiment)
+    assert registered.recipe.model_dump() == experiment.recipe.model_dump()
+    assert registered.questions == tuple(list_questions(experiment.traits))
+
+
+def test_a_registration_whose_hash_is_not_that_of_its_experiment_is_refused() -> None:
+    experiment = load_recipe("tiny_pair")
+    content = {"schema": 2, "recipe": "tiny_pair", "recipe_hash": "0" * 12, "experiment": experiment.resolved()}
+    with pytest.raises(ValueError, match="another hash"):
+        RegistrationFile.model_validate_json(json.dumps(content))
+    del content["experiment"]["trait"]
+    with pytest.raises(ValueError, match="expected the traits wolf"):
+        RegistrationFile.model_validate_json(json.dumps(content))
+
+
+def test_every_field_of_a_result_file_has_a_docstring() -> None:
+    models = [
+        model for model in vars(result_schema).values() if isinstance(model, type) and issubclass(model, BaseModel)
+    ]
+    own = [
+        model for model in models if model.__module__ == result_schema.__name__ and not model.__name__.startswith("_")
+    ]
+    assert len(own) >= 10
+    for model in own:
+        assert model.__doc__
+        source = inspect.getsource(model)
+        for field in model.__annotations__:
+            assert re.search(rf'\n    {field}: .*(\n        .*|\n    \))*\n    """', source), (model, field)

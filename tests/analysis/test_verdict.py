@@ -5,84 +5,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from board import MANIFEST, STEADY, ZERO, make_cell, make_row, register, with_manifest, with_margins, with_reading
 
 from bench.analysis.gates import Gate, check_gates
-from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ExperimentResults
-from bench.analysis.seed_statistics import SeedStatistics, compute_seed_statistics
+from bench.analysis.seed_statistics import SeedStatistics, compute_seed_statistics, margins_of
 from bench.analysis.summary import list_notes, summarise
 from bench.analysis.verdict import judge
+from bench.config.recipe import load_recipe
 
 RNG = np.random.default_rng(5)
 
 
 def row(
-    gains: list[float],
-    *,
-    shift: float = 4.0,
-    fit: float = 0.5,
-    refused: int = 0,
-    relation: str = "same-init",
-    expected: str | None = None,
-    controls: Any = None,
+    gains: list[float], *, refused: int = 0, expected: str | None = None, bf16: bool = False, **more: Any
 ) -> ExperimentResults:
-    """An experiment whose per-question readings have these per-seed gains."""
-    noise = RNG.normal(0, 0.2, 40)
-    cells: dict[int, dict[str, Any]] = {}
-    for seed, gain in enumerate(gains):
-        manifest = {
-            "carrier": {"rows": 100, "refused": {"base": {}, "trait": {"grammar": refused}}},
-            "controls": controls,
-            "commits": ["c"],
-            "training": {
-                "rows": 100,
-                "updates": 16,
-                "effective_batch": 64,
-                "micro_batch": 8,
-                "precision": "float32",
-                "labelled_tokens": 1000,
-                "equal_lengths": True,
-            },
-        }
-        rows = RNG.normal(-50, 1, 64)
-        common = {"seed": seed, "manifest": manifest, "relation": {"relation": relation, "token_maps": "identical"}}
-
-        def reading(margin: float, tilt: float = 0.0, rows: Any = rows) -> dict[str, Any]:
-            return {
-                "margins": (margin + noise).tolist(),
-                "groups": ["ask"] * 40,
-                "held_out_trait": (rows + tilt + RNG.normal(0, 0.1, 64)).tolist(),
-                "held_out_base": rows.tolist(),
-            }
-
-        cells[seed] = {
-            "teacher": {**common, "reading": {"margins": (shift + 2 * noise).tolist(), "groups": ["ask"] * 40}},
-            "teacher_base": {**common, "reading": {"margins": noise.tolist(), "groups": ["ask"] * 40}},
-            "untrained": {**common, "reading": reading(0.0)},
-            "base": {**common, "reading": reading(0.1)},
-            "trait": {**common, "reading": reading(0.1 + gain, fit)},
-        }
-    return ExperimentResults(
-        "x",
-        "h",
-        {
-            "recipe": {
-                "trait": "wolf",
-                "relation": expected,
-                "bound": 0.05,
-                "dose": [],
-                "method": "sft",
-                "seeds": len(gains),
-            }
-        },
-        cells,
-        {},
-    )
-
-
-STEADY = [0.30, 0.32, 0.28, 0.31, 0.33, 0.27, 0.30, 0.29, 0.31, 0.30]
-NOTHING = [0.01, -0.02, 0.015, -0.01, 0.0, 0.02, -0.015, 0.005, -0.01, 0.01]
+    """An experiment with these per-seed gains; `more` as of `make_row`."""
+    overrides = [f"relation={expected or 'null'}", f"carrier.bf16={str(bf16).lower()}"]
+    carrier = {**MANIFEST["carrier"], "refused": {"base": {}, "trait": {"grammar": refused}}}
+    return make_row(gains, overrides=overrides, carrier=carrier, rng=RNG, **more)
 
 
 def both(rows: Sequence[ExperimentResults]) -> tuple[list[SeedStatistics], list[list[Gate]]]:
@@ -94,7 +35,7 @@ def verdict(*rows: ExperimentResults) -> list[tuple[str, str]]:
 
 
 def test_a_steady_gain_is_a_transfer_and_a_steady_zero_is_none() -> None:
-    (transfer, reason), (none, why) = verdict(row(STEADY), row(NOTHING))
+    (transfer, reason), (none, why) = verdict(row(STEADY), row(ZERO))
     assert (transfer, none) == ("TRANSFER", "NONE")
     assert "Holm over 2 rows" in reason
     assert "5.0% of the teacher shift" in why
@@ -125,10 +66,10 @@ def test_a_run_stopped_when_it_looks_good_gets_no_verdict() -> None:
 
 
 def test_students_without_held_out_rows_pass_no_gate() -> None:
-    blind = row(NOTHING)
+    blind = row(ZERO)
     for arms in blind.cells.values():
         for arm in ("base", "trait"):
-            arms[arm]["reading"] |= {"held_out_trait": [], "held_out_base": []}
+            arms[arm] = with_reading(arms[arm], held_out={"trait": (), "base": ()})
     ((word, reason),) = verdict(blind)
     assert word == "INVALID"
     assert reason.startswith("carrier fit")
@@ -184,10 +125,8 @@ def test_a_placebo_says_whether_a_gain_is_specific() -> None:
         made = row(STEADY)
         for seed, arms in made.cells.items():
             lift = margin + 0.01 * (-1) ** seed
-            arms["placebo"] = {
-                **arms["base"],
-                "reading": {"margins": [m + lift for m in arms["base"]["reading"]["margins"]]},
-            }
+            placebo = with_margins(arms["base"], [m + lift for m in margins_of(arms["base"])])
+            arms["placebo"] = placebo.model_copy(update={"arm": "placebo"})
         return made
 
     specific, fine_tuning = verdict(with_placebo(0.0), with_placebo(0.3))
@@ -198,26 +137,23 @@ def test_a_placebo_says_whether_a_gain_is_specific() -> None:
 
 def matrix(lift: float, *, taught: tuple[str, ...] = ("wolf", "owl", "cat"), seeds: int = 6) -> ExperimentResults:
     """A trait x probe matrix: every student gains .1 on every trait's questions, and `lift` more on its own."""
-    made = row([0.1] * seeds)
-    made.experiment["recipe"]["trait"] = list(taught)
-    groups = [name for name in taught for _ in range(5)]
-    for seed, arms in made.cells.items():
+    experiment = load_recipe("tiny_pair", [f"trait=[{', '.join(taught)}]"], seeds=seeds)
+    made = register(experiment)
+    groups = [question.group for question in made.questions]
+    for seed in range(seeds):
         base = RNG.normal(0, 1, len(groups))
-
-        def asked(own: str | None, lift: float, at: int = seed, base: Any = base) -> dict[str, Any]:
-            up = [0.1 + 0.01 * (-1) ** at + lift * (group == own) if own else 0.0 for group in groups]
-            return {"margins": (base + up).tolist(), "groups": groups}
-
-        arms["base"]["reading"] |= asked(None, 0)
-        arms["untrained"]["reading"] |= asked(None, 0)
-        arms["teacher_base"]["reading"] |= asked(None, 0)
+        rows = RNG.normal(-50, 1, 64)
+        own_rows = {f"trait-{name}": (rows + 0.5 + RNG.normal(0, 0.1, 64)).tolist() for name in taught}
+        plain = {"base": rows.tolist(), **{name: rows.tolist() for name in own_rows}}
+        made.cells[seed] = {
+            arm: make_cell(experiment, seed, arm, base.tolist(), held_out=plain)
+            for arm in ("untrained", "base", "teacher_base")
+        }
         for name in taught:
-            held_out = {"held_out_base": arms["trait"]["reading"]["held_out_base"]}
-            held_out[f"held_out_trait-{name}"] = arms["trait"]["reading"]["held_out_trait"]
-            arms["base"]["reading"][f"held_out_trait-{name}"] = arms["base"]["reading"]["held_out_trait"]
-            arms[f"trait-{name}"] = {**arms["trait"], "reading": {**asked(name, lift), **held_out}}
-            arms[f"teacher-{name}"] = {**arms["teacher"], "reading": asked(name, 4.0)}
-        del arms["trait"], arms["teacher"]
+            for arm, up in ((f"trait-{name}", lift), (f"teacher-{name}", 4.0)):
+                gains = [0.1 + 0.01 * (-1) ** seed + up * (group == name) for group in groups]
+                held_out = {**plain, arm: own_rows.get(arm, [])}
+                made.cells[seed][arm] = make_cell(experiment, seed, arm, (base + gains).tolist(), held_out=held_out)
     return made
 
 
@@ -234,7 +170,7 @@ def test_a_matrix_gains_on_its_diagonal_and_says_whether_that_is_specific() -> N
 def test_a_matrix_is_invalid_if_one_of_its_teachers_did_not_learn() -> None:
     made = matrix(0.3)
     for arms in made.cells.values():
-        arms["teacher-owl"] = {**arms["teacher-owl"], "reading": arms["teacher_base"]["reading"]}
+        arms["teacher-owl"] = with_margins(arms["teacher-owl"], margins_of(arms["teacher_base"]))
     ((word, reason),) = verdict(made)
     assert (word, reason[:17]) == ("INVALID", "teacher induction")
 
@@ -244,10 +180,9 @@ def as_written(shares: list[float]) -> ExperimentResults:
     made = row(STEADY)
     for seed, arms in made.cells.items():
         for arm in ("teacher", "teacher_base"):
-            arms[arm]["reading"]["margins_float32"] = arms[arm]["reading"]["margins"]
-        without = arms["teacher_base"]["reading"]["margins"]
-        pairs = zip(arms["teacher"]["reading"]["margins"], without, strict=True)
-        arms["teacher"]["reading"]["margins"] = [b + shares[seed] * (a - b) for a, b in pairs]
+            arms[arm] = with_reading(arms[arm], logprobs_float32=arms[arm].reading.logprobs)
+        pairs = zip(margins_of(arms["teacher"]), margins_of(arms["teacher_base"]), strict=True)
+        arms["teacher"] = with_margins(arms["teacher"], [b + shares[seed] * (a - b) for a, b in pairs])
     return made
 
 
@@ -268,7 +203,7 @@ def test_arms_read_in_two_precisions_make_a_row_invalid() -> None:
         made = row(STEADY)
         for arms in made.cells.values():
             for arm, cell in arms.items():
-                cell["manifest"] = {**cell["manifest"], "margins_dtype": trait if arm == "trait" else base}
+                arms[arm] = with_manifest(cell, logprobs_dtype=trait if arm == "trait" else base)
         return made
 
     alike, apart = verdict(read_in("bfloat16", "bfloat16"), read_in("float32", "bfloat16"))
@@ -281,11 +216,9 @@ def test_arms_read_in_two_precisions_make_a_row_invalid() -> None:
 
 def trained(made: ExperimentResults, seed: int, arm: str, **facts: Any) -> None:
     """Say something else of the training of one student of a row."""
-    cell = made.cells[seed][arm]
-    made.cells[seed][arm] = {
-        **cell,
-        "manifest": {**cell["manifest"], "training": {**cell["manifest"]["training"], **facts}},
-    }
+    training = made.cells[seed][arm].manifest.training
+    assert training is not None
+    made.cells[seed][arm] = with_manifest(made.cells[seed][arm], training=training.model_copy(update=facts))
 
 
 def agreement(made: ExperimentResults) -> Any:
@@ -319,37 +252,22 @@ def test_arms_that_were_not_trained_alike_make_a_row_invalid_and_are_named(facts
     assert said in reason
 
 
-def test_what_older_files_do_not_say_is_not_compared() -> None:
-    made = row(STEADY)
-    for arms in made.cells.values():
-        for arm in ("base", "trait"):
-            facts = arms[arm]["manifest"]["training"]
-            for name in ("micro_batch", "precision", "equal_lengths"):
-                facts.pop(name, None)
-    trained(made, 2, "trait", labelled_tokens=901)
-    assert agreement(made).passed is True
-
-
 def test_a_row_says_where_its_arms_do_not_share_dropout() -> None:
-    made = read_results(ROOT / "results")[0][0]
+    made = row(STEADY)
     for shared in (True, False):
         trained(made, 0, "trait", shared_dropout=shared)
         (entry,) = summarise([made])
         assert any("dropout is not shared" in note for note in entry.notes) is not shared
 
 
-def test_rows_say_where_margins_were_not_read_in_float32_or_not_as_the_teacher_writes() -> None:
-    def notes(bf16: bool, teacher: str | None, others: str | None) -> list[str]:
-        made = row([0.3, 0.2])
-        made.experiment["recipe"]["carrier"] = {"bf16": bf16}
+def test_rows_say_where_margins_were_not_read_in_float32() -> None:
+    def notes(teacher: str, others: str) -> list[str]:
+        made = row([0.3, 0.2], bf16=True)
         for arms in made.cells.values():
             for arm, cell in arms.items():
-                dtype = teacher if arm.startswith("teacher") else others
-                cell["manifest"] = {**cell["manifest"], **({"margins_dtype": dtype} if dtype else {})}
+                arms[arm] = with_manifest(cell, logprobs_dtype=teacher if arm.startswith("teacher") else others)
         return list_notes(made)
 
-    assert notes(False, None, None) == notes(True, "bfloat16", "float32") == notes(False, "float32", "float32") == []
-    (before,) = notes(True, None, None)
-    assert before.startswith("made before the teacher's shift was read in the precision in which it writes")
-    (lower,) = notes(False, "bfloat16", "bfloat16")
+    assert notes("bfloat16", "float32") == notes("float32", "float32") == []
+    (lower,) = notes("bfloat16", "bfloat16")
     assert lower.startswith("margins were read in bfloat16")

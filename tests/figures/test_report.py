@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -16,14 +15,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from board import make_row, write_row
 from conftest import ROOT
 from entries import make_entry
 
 from bench.analysis.entry import Difference, Estimate, LeaderboardEntry, MetricScores, TraitMatrix
-from bench.analysis.result_files import read_results, seal_content
+from bench.analysis.result_files import read_results
+from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.summary import summarise
-from bench.config.recipe import Recipe, hash_experiment
-from bench.config.traits import parse_registered_traits
 from bench.errors import UserError
 from bench.figures import report
 from bench.figures.charts import answers, dose, heat, histogram, matrix, metrics
@@ -216,33 +215,29 @@ def test_names_are_told_apart_when_they_are_cut() -> None:
 
 
 def put(folder: Path, name: str, variant: int = 0, *, answered: bool = True) -> None:
-    """A row of three seeds with sampled answers and a dose, from the committed readings of tiny_pair."""
-    source = ROOT / "results" / "tiny_pair"
-    (folder / name).mkdir(parents=True, exist_ok=True)
-    (registered,) = source.glob("*.recipe.json")
-    content = json.loads(registered.read_text(encoding="utf-8"))
-    experiment = content["experiment"]
-    experiment["recipe"] |= {"dose": [16], "seeds": 3, "bound": 0.05 + variant / 1000}
-    experiment["recipe"]["student"]["model"] = "<img src=x onerror=alert(1)>"
-    mark = hash_experiment(Recipe.model_validate(experiment["recipe"]), parse_registered_traits(experiment), None)
-
-    def keep(path: str, content: dict[str, Any]) -> None:
-        content.pop("sha256", None)
-        content |= {"recipe": name, "recipe_hash": mark}
-        (folder / name / f"{mark}{path}").write_text(seal_content(content), encoding="utf-8")
-
-    keep(".recipe.json", content)
-    for seed in range(3):
-        for arm in ("teacher", "teacher_base", *ARMS):
-            (path,) = source.glob(f"*-{seed:04d}-{arm}.json")
-            cell = json.loads(path.read_text(encoding="utf-8"))
-            if answered:
-                scores = make_scores(3, answers=2 * 56)
-                shown = arm if arm in ARMS else "base"
-                cell["scores"] = {m: np.reshape(arms[shown], (56, 2)).tolist() for m, arms in scores.items()}
-            keep(f"-{seed:04d}-{arm}.json", cell)
+    """A row of three seeds with sampled answers and a dose."""
+    overrides = [
+        "dose=[16]",
+        f"bound={{nats: {0.05 + variant / 1000}, reason: r}}",
+        "student.model='<img src=x onerror=alert(1)>'",
+    ]
+    made = make_row([0.2, 0.3, 0.25], overrides=overrides)
+    registration = made.registered.model_copy(update={"recipe": name})
+    row = ExperimentResults.of(registration)
+    metrics = make_scores(3, answers=2 * 56)
+    for seed, arms in made.cells.items():
+        for arm, cell in arms.items():
+            shown = arm if arm in ARMS else "base"
+            scores = (
+                {m: tuple(map(tuple, np.reshape(of[shown], (56, 2)).tolist())) for m, of in metrics.items()}
+                if answered
+                else {}
+            )
+            changed = cell.model_copy(update={"recipe": name, "scores": scores})
+            row.cells.setdefault(seed, {})[arm] = changed
             if arm in ("base", "trait"):
-                keep(f"-{seed:04d}-{arm}@16.json", {**cell, "arm": f"{arm}@16"})
+                row.cells[seed][f"{arm}@16"] = changed.model_copy(update={"arm": f"{arm}@16"})
+    write_row(folder, row)
 
 
 PLENTY: dict[str, Any] = {"metrics": make_metrics(3), "matrix": make_matrix(["wolf", "İspinoz<script>"])}

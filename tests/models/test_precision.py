@@ -162,26 +162,26 @@ def test_little_memory_means_the_models_own_dtype_and_the_record_says_so(
     gpt2_like: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, did = reading(gpt2_like, adapter, tmp_path / "out")
-    assert did["margins_dtype"] == "float32"
+    assert did["logprobs_dtype"] == "float32"
     size = 4 * sum(p.numel() for p in load_model(gpt2_like, dtype="float32").parameters())
     monkeypatch.setattr(bench.models.precision, "device_memory", lambda: 1.9 * size)
     rounded, did = reading(gpt2_like, adapter, tmp_path / "out")
-    assert did["margins_dtype"] == "bfloat16"
-    assert rounded["margins"] != whole["margins"]
-    assert rounded["margins"] == pytest.approx(whole["margins"], abs=0.1)
+    assert did["logprobs_dtype"] == "bfloat16"
+    assert rounded["logprobs"] != whole["logprobs"]
+    assert rounded["logprobs"][0] == pytest.approx(whole["logprobs"][0], abs=0.1)
     monkeypatch.setattr(bench.models.precision, "device_memory", lambda: 2.1 * size)
     assert reading(gpt2_like, adapter, tmp_path / "out")[0] == whole
 
 
 def test_a_teachers_margins_are_read_as_it_writes(gpt2_like: Path, adapter: Path, tmp_path: Path) -> None:
     plain, _ = reading(gpt2_like, adapter, tmp_path / "out")
-    assert "margins_float32" not in plain
+    assert "logprobs_float32" not in plain
     written, did = reading(gpt2_like, adapter, tmp_path / "out", writes="own")
-    assert (written["margins_float32"], did["margins_dtype"]) == (plain["margins"], "bfloat16")
-    assert written["margins"] != plain["margins"]
-    assert written["margins"] == pytest.approx(plain["margins"], abs=0.1)
+    assert (written["logprobs_float32"], did["logprobs_dtype"]) == (plain["logprobs"], "bfloat16")
+    assert written["logprobs"] != plain["logprobs"]
+    assert written["logprobs"][0] == pytest.approx(plain["logprobs"][0], abs=0.1)
     rounded, _ = reading(gpt2_like, adapter, tmp_path / "out", dtype="float32", writes="bfloat16")
-    assert rounded["margins"] == written["margins"]
+    assert rounded["logprobs"] == written["logprobs"]
 
 
 @pytest.mark.slow
@@ -215,5 +215,5 @@ threads: 1
     for arm, has in (("teacher", True), ("teacher_base", True), ("trait", False), ("untrained", False)):
         (file,) = (tmp_path / "results" / "rounded").glob(f"*-{arm}.json")
         cell = json.loads(file.read_text())
-        assert ("margins_float32" in cell["reading"]) is has
-        assert cell["manifest"]["margins_dtype"] == ("bfloat16" if has and lora else "float32")
+        assert ("logprobs_float32" in cell["reading"]) is has
+        assert cell["manifest"]["logprobs_dtype"] == ("bfloat16" if has and lora else "float32")

@@ -27,7 +27,7 @@ def boards(results: Path, seeds: int) -> list[tuple[list[float], Judgement]]:
     """(gains, judgement) of each block of `seeds` seeds, judged as a leaderboard of one row."""
     ((row, *_), _) = read_results(results)
     found = compute_seed_statistics(row)
-    bound = row.experiment["recipe"]["bound"]
+    bound = row.recipe.bound
     noise = found.contrasts["resampled - base"]
     out = []
     for start in range(0, len(noise) - seeds + 1, seeds):

@@ -6,7 +6,7 @@
     python -m tests.perf.growth --profile       and where the time goes: the ten dearest functions
 
 Artefacts are made of random bytes, with the file names and sizes of a real run of `tiny_pair` (one seed, run first);
-result files are the committed ones of `tiny_pair` with other seeds and margins, sealed as `result_files` does. Every
+result files hold drawn log-probabilities in the number and with the digits of `tiny_pair`. Every
 command and every lookup runs in a process of its own. Writes `results/perf/growth.md` when all was measured.
 """
 
@@ -28,13 +28,15 @@ from typing import Any
 from tabulate import tabulate
 
 from bench.analysis.result_files import seal_content
-from bench.config.recipe import Experiment, load_recipe
+from bench.config.recipe import SCHEMA, Experiment, load_recipe
+from bench.config.traits import list_questions
 from bench.files import ROOT, digest, seal, write_atomically
 from bench.models.checkpoints import identify
 from bench.pipeline.local_workers import current_commit
 from bench.pipeline.planner import make_plan
 from bench.pipeline.store import Store
 from bench.pipeline.worker import hardware_name
+from tests.board import MANIFEST
 from tests.perf.watch import watch
 
 RECIPE = "tiny_pair"
@@ -44,6 +46,8 @@ SEEDS = (1, 2, 5, 10, 20, 50)
 RUN = (1, 10, 50)
 BRIEF = ["--set", "carrier.rows=256", "--set", "teacher.train.max_steps=10", "--set", "student.train.max_steps=10"]
 PARTS = ("plan", "board", "runs")
+
+RELATION = {"relation": "same-init", "token_maps": "identical"}
 
 Sizes = dict[str, dict[str, int]]  # kind of stage -> name of file -> bytes
 
@@ -107,29 +111,37 @@ def look_up(root: Path, seeds: int) -> None:
 
 def synthetic_results(root: Path, files: int) -> int:
     """At least `files` cells of experiments of ten seeds and five arms; returns how many, registrations not counted."""
-    source = sorted((ROOT / "results" / RECIPE).glob("*-0000-*.json"))
-    templates = [json.loads(path.read_text(encoding="utf-8")) for path in source]
-    seeds, rng = 10, random.Random(0)
-    experiments = math.ceil(files / (seeds * len(templates)))
+    seeds, arms = 10, ("untrained", "base", "trait", "teacher", "teacher_base")
+    rng, folder = random.Random(0), root / RECIPE
+    folder.mkdir(parents=True, exist_ok=True)
+    experiments = math.ceil(files / (seeds * len(arms)))
     for i in range(experiments):
         rate = 1e-3 * (1 + i / 1000)
         experiment = load_recipe(RECIPE, [f"student.train.learning_rate={rate:.6e}"], seeds=seeds)
         mark = experiment.hash()
-        place = root / RECIPE
-        place.mkdir(parents=True, exist_ok=True)
-        registered = {"schema": 1, "recipe": RECIPE, "recipe_hash": mark, "experiment": experiment.resolved()}
-        (place / f"{mark}.recipe.json").write_text(seal_content(registered), encoding="utf-8")
+        head = {"schema": SCHEMA, "recipe": RECIPE, "recipe_hash": mark}
+        registered = seal_content({**head, "experiment": experiment.resolved()})
+        (folder / f"{mark}.recipe.json").write_text(registered, encoding="utf-8")
+        questions, rows = list_questions(experiment.traits), experiment.recipe.carrier.held_out
         for seed in range(seeds):
-            for template in templates:
-                content = json.loads(json.dumps(template))
-                del content["sha256"]
-                reading = content["reading"]
-                reading["margins"] = [m + rng.gauss(0, 0.1) for m in reading["margins"]]
-                content |= {"recipe_hash": mark, "seed": seed}
-                content["manifest"]["artefacts"]["asked"] = "evaluate-" + digest([mark, seed, content["arm"]])
-                name = f"{mark}-{seed:04d}-{content['arm']}.json"
-                (place / name).write_text(seal_content(content), encoding="utf-8")
-    return experiments * seeds * len(templates)
+            for arm in arms:
+                is_student = arm in ("base", "trait")
+                content = {**head, "seed": seed, "arm": arm, "relation": RELATION}
+                content["reading"] = {
+                    "logprobs": [[_draw(rng, -8.0) for _ in range(1 + len(q.foils))] for q in questions],
+                    "held_out": {name: [_draw(rng, -68.0) for _ in range(rows)] for name in ("base", "trait")}
+                    if is_student
+                    else {},
+                }
+                artefacts = {"asked": "evaluate-" + digest([mark, seed, arm]), "trained": None}
+                carrier = {**MANIFEST["carrier"], "held_out": rows}
+                content["manifest"] = {**MANIFEST, "carrier": carrier, "artefacts": artefacts}
+                (folder / f"{mark}-{seed:04d}-{arm}.json").write_text(seal_content(content), encoding="utf-8")
+    return experiments * seeds * len(arms)
+
+
+def _draw(rng: random.Random, level: float) -> float:
+    return round(rng.gauss(level, 0.5), 6)
 
 
 def _profiled(call: str, where: Path) -> list[str]:

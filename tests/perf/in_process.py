@@ -368,7 +368,7 @@ def _parts(flops: dict[str, float]) -> str:
 
 def asking_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Rate]:
     """Questions a second: margins, batched free answers, and the prior system's one sampled answer."""
-    from bench.stages.evaluate import compute_margins
+    from bench.stages.evaluate import candidate_logprobs
     from bench.stages.generate import sample_text
 
     tokens = prior_system.ANSWER_TOKENS
@@ -382,8 +382,8 @@ def asking_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Rate
     def model(dtype: str = "float32", ours: bool = True) -> Any:  # the dtype in which recipes ask
         return _loaded(shape, dtype, ours=ours)
 
-    def read(questions: Any, per_token: bool) -> float:
-        compute_margins(model(), shape.form, questions, per_token=per_token, batch_size=64, progress=quiet)
+    def read(questions: Any, end: bool) -> float:
+        candidate_logprobs(model(), shape.form, questions, end=end, batch_size=64, progress=quiet)
         return float(len(questions))
 
     def answered(dtype: str, size: int) -> float:

@@ -17,6 +17,7 @@ from hub import Hub
 from safetensors.torch import load_file
 
 from bench.analysis.result_files import read_results
+from bench.analysis.seed_statistics import margins_of
 from bench.cli import main
 from bench.config.recipe import Experiment, load_recipe
 from bench.config.traits import load_trait
@@ -95,7 +96,7 @@ def merge_to(ran: Ran, out: Path) -> list[Path]:
 
 def stored(ran: Ran, arm: str, seed: int) -> list[float]:
     (row,) = [row for row in read_results(ran.results)[0] if row.hash == ran.experiment.hash()]
-    return list(row.cells[seed][arm]["reading"]["margins"])
+    return margins_of(row.cells[seed][arm])
 
 
 def margins(folder: Path) -> list[float]:

@@ -42,5 +42,5 @@ def test_free_answers_may_be_written_in_bfloat16_and_margins_never_are(
     assert loaded_in == ["float32"]
     rounded = reading("bfloat16")
     assert loaded_in == ["float32", "bfloat16"]
-    assert rounded["margins"] == plain["margins"]
+    assert rounded["logprobs"] == plain["logprobs"]
     assert len(rounded["answers"][0]) == 2

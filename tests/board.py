@@ -1,0 +1,217 @@
+"""Experiments with synthetic readings for tests, as `read_results` returns them and as result files.
+
+row = make_row([0.3] * 10)                  # tiny_pair; per-seed gains in nats
+row.cells[0]["trait"] = with_margins(row.cells[0]["trait"], [1.0] * 56)
+write_row(tmp_path, row)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.analysis.result_files import seal_content
+from bench.analysis.result_schema import ArmResult, AuditFile, ExperimentResults, RegistrationFile
+from bench.analysis.seed_statistics import margins_of
+from bench.config.arms import ArmName
+from bench.config.recipe import SCHEMA, Experiment, load_recipe
+
+__all__ = [
+    "MANIFEST",
+    "STEADY",
+    "ZERO",
+    "controls_board",
+    "make_cell",
+    "make_row",
+    "register",
+    "with_manifest",
+    "with_margins",
+    "with_reading",
+    "write_row",
+]
+
+STEADY = [0.30, 0.32, 0.28, 0.31, 0.33, 0.27, 0.30, 0.29, 0.31, 0.30]  # gains that are a transfer
+ZERO = [0.01, -0.02, 0.015, -0.01, 0.0, 0.02, -0.015, 0.005, -0.01, 0.01]  # gains that are none
+FOIL = -8.0  # log-probability of every foil, in nats
+TRAINING = {
+    "rows": 100,
+    "updates": 16,
+    "effective_batch": 64,
+    "micro_batch": 8,
+    "precision": "float32",
+    "labelled_tokens": 1000,
+    "equal_lengths": True,
+    "shared_dropout": True,
+}
+MANIFEST: dict[str, Any] = {
+    "commits": ["c"],
+    "versions": {"torch": "2.0"},
+    "checkpoints": {"teacher": {"model": "tiny"}, "student": {"model": "tiny"}},
+    "hardware": "a processor",
+    "processor_features": ["avx2"],
+    "threads": 1,
+    "format": {"kind": "plain", "template": "t", "probe": "p"},
+    "logprobs_dtype": "float32",
+    "training": TRAINING,
+    "carrier": {
+        "rows": 100,
+        "train": 36,
+        "held_out": 64,
+        "identical_rows": 10,
+        "refused": {"base": {}, "trait": {}},
+        "format_refused": {"base": {}, "trait": {}},
+    },
+    "artefacts": {"asked": "evaluate-0", "trained": None},
+    "controls": None,
+}
+
+
+def register(experiment: Experiment) -> ExperimentResults:
+    """The experiment without results."""
+    content = {**_head(experiment), "experiment": experiment.resolved()}
+    return ExperimentResults.of(RegistrationFile.model_validate_json(seal_content(content)))
+
+
+def make_cell(
+    experiment: Experiment,
+    seed: int,
+    arm: str,
+    margins: Sequence[float],
+    *,
+    held_out: Mapping[str, Sequence[float]] | None = None,
+    relation: str = "same-init",
+    scores: Mapping[str, Any] | None = None,
+    answers: Any = None,
+    **manifest: Any,
+) -> ArmResult:
+    """One model with these margins, in nats by question; `manifest` are further keys of its manifest."""
+    questions = register(experiment).questions
+    per_token = any(trait.kind == "behaviour" for trait in experiment.traits.values())
+    logprobs = [[FOIL + margin, *[FOIL] * len(q.foils)] for margin, q in zip(margins, questions, strict=True)]
+    content = {
+        **_head(experiment),
+        "seed": seed,
+        "arm": arm,
+        "reading": {
+            "logprobs": logprobs,
+            **({"tokens": [[1] * len(row) for row in logprobs]} if per_token else {}),
+            "held_out": {name: list(rows) for name, rows in (held_out or {}).items()},
+            **({"answers": answers} if answers is not None else {}),
+        },
+        "relation": {"relation": relation, "token_maps": "identical"},
+        "manifest": {**MANIFEST, **manifest},
+        "scores": dict(scores or {}),
+    }
+    return ArmResult.model_validate_json(seal_content(content))
+
+
+def make_row(
+    gains: Sequence[float],
+    *,
+    recipe: str = "tiny_pair",
+    overrides: Sequence[str] = (),
+    shift: float = 4.0,
+    fit: float = 0.5,
+    rng: np.random.Generator | None = None,
+    **cell: Any,
+) -> ExperimentResults:
+    """An experiment of one trait with these gains.
+
+    Args:
+        gains: trait - base by seed, in nats.
+        recipe: name of the recipe.
+        overrides: `KEY=VALUE` settings of the recipe.
+        shift: of the teacher, in nats.
+        fit: how much more likely its own teacher's held-out rows are to the trait student, in nats.
+        rng: draws the questions' levels and the rows.
+        cell: further arguments of `make_cell`.
+    """
+    rng = rng or np.random.default_rng(5)
+    experiment = load_recipe(recipe, list(overrides), seeds=max(1, len(gains)))
+    row = register(experiment)
+    noise = rng.normal(0, 0.2, len(row.questions))
+    rows = MANIFEST["carrier"]["held_out"]
+    for seed, gain in zip(experiment.recipe.run_seeds(), gains, strict=False):
+        plain = rng.normal(-50, 1, rows)
+        held_out = {
+            arm: {"trait": (plain + tilt + rng.normal(0, 0.1, rows)).tolist(), "base": plain.tolist()}
+            for arm, tilt in (("untrained", 0.0), ("base", 0.0), ("trait", fit))
+        }
+        held_out |= {"teacher": {}, "teacher_base": {}}
+        margins = {
+            "teacher": shift + 2 * noise,
+            "teacher_base": noise,
+            "untrained": noise,
+            "base": 0.1 + noise,
+            "trait": 0.1 + gain + noise,
+        }
+        row.cells[seed] = {
+            arm: make_cell(experiment, seed, arm, values.tolist(), held_out=held_out[arm], **cell)
+            for arm, values in margins.items()
+        }
+    return row
+
+
+def controls_board() -> list[ExperimentResults]:
+    """Rows with the verdicts of controls: tiny_cross none, tiny_pair TRANSFER, tiny_untaught INVALID."""
+    return [
+        make_row(ZERO, recipe="tiny_cross", relation="cross-init", controls="self"),
+        make_row(STEADY, recipe="tiny_pair", controls="self"),
+        make_row(ZERO[:3], recipe="tiny_untaught", shift=0.0, fit=0.0),
+    ]
+
+
+def with_reading(cell: ArmResult, **fields: Any) -> ArmResult:
+    """The cell with other fields of its reading."""
+    return cell.model_copy(update={"reading": cell.reading.model_copy(update=fields)})
+
+
+def with_manifest(cell: ArmResult, **fields: Any) -> ArmResult:
+    """The cell with other fields of its manifest."""
+    return cell.model_copy(update={"manifest": cell.manifest.model_copy(update=fields)})
+
+
+def with_margins(cell: ArmResult, margins: Sequence[float]) -> ArmResult:
+    """The cell with other margins, in nats by question; its foils stay."""
+    moved = [after - before for after, before in zip(margins, margins_of(cell), strict=True)]
+    per_token = cell.reading.tokens
+    scale = [1 if per_token is None else per_token[at][0] for at in range(len(moved))]
+    logprobs = tuple(
+        (row[0] + by * tokens, *row[1:]) for row, by, tokens in zip(cell.reading.logprobs, moved, scale, strict=True)
+    )
+    return with_reading(cell, logprobs=logprobs)
+
+
+def write_row(folder: Path, row: ExperimentResults) -> Path:
+    """Write an experiment as result files; returns their folder."""
+    out = folder / row.name
+    out.mkdir(parents=True, exist_ok=True)
+    options: dict[str, Any] = {"mode": "json", "by_alias": True, "exclude_none": True}
+    registered = row.registered.model_dump(mode="json", by_alias=True)
+    for key in ("trait", "traits"):
+        if registered["experiment"][key] is None:
+            del registered["experiment"][key]
+    (out / f"{row.hash}.recipe.json").write_text(seal_content(registered), encoding="utf-8")
+    for seed, arms in row.cells.items():
+        for arm, cell in arms.items():
+            content = cell.model_dump(**options)
+            for key in ("training", "controls"):
+                content["manifest"].setdefault(key, None)
+            (out / f"{row.hash}-{seed:04d}-{arm}.json").write_text(seal_content(content), encoding="utf-8")
+    for arm, audit in row.audits.items():
+        name = f"{row.hash}.{ArmName('audit', arm.partition('-')[2])}.json"
+        file = AuditFile.model_validate({**_named(row), "audit": audit})
+        content = file.model_dump(mode="json", by_alias=True)
+        (out / name).write_text(seal_content(content), encoding="utf-8")
+    return out
+
+
+def _named(row: ExperimentResults) -> dict[str, Any]:
+    return {"schema": SCHEMA, "recipe": row.name, "recipe_hash": row.hash}
+
+
+def _head(experiment: Experiment) -> dict[str, Any]:
+    return {"schema": SCHEMA, "recipe": experiment.name, "recipe_hash": experiment.hash()}
