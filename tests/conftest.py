@@ -109,15 +109,40 @@ def gemma_like(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Bench = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def _folders(words: tuple[str, ...], folder: Path) -> list[str]:
+    """Name a store and results in a folder, where the words of a command name none."""
+    store = [] if "--store" in words else ["--store", str(folder / "store")]
+    return store + ([] if "--results" in words else ["--results", str(folder / "results")])
+
+
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    """Run the real command with its store and results in a temporary folder."""
+def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """Run the command in this process; its workers fork from one server, which imports torch once for all tests."""
+    from bench.cli import main
+
+    def run(*words: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        capsys.readouterr()
+        arguments = [*words, *_folders(words, tmp_path)]
+        try:
+            returned = main(arguments)
+        except SystemExit as end:  # argparse ends so
+            returned = int(end.code or 0)
+        done = subprocess.CompletedProcess(arguments, returned, *capsys.readouterr())
+        if code is not None:
+            assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+@pytest.fixture
+def new_process(tmp_path: Path) -> Bench:
+    """Run the real command, in a new process."""
 
     def run(*words: str, code: int | None = 0, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        where = [] if "--store" in words else ["--store", str(tmp_path / "store")]
-        where += [] if "--results" in words else ["--results", str(tmp_path / "results")]
         done = subprocess.run(
-            [sys.executable, str(ROOT / "run_bench.py"), *words, *where],
+            [sys.executable, str(ROOT / "run_bench.py"), *words, *_folders(words, tmp_path)],
             capture_output=True, text=True, timeout=500, env={**os.environ, **(env or {})}, cwd=tmp_path,
         )  # fmt: skip
         if code is not None:

@@ -81,9 +81,9 @@ def test_cores_are_those_this_process_may_use(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.slow
 def test_workers_run_the_code_of_their_command_whatever_lies_in_the_working_folder(
-    bench: Bench, tmp_path: Path
+    new_process: Bench, tmp_path: Path
 ) -> None:
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "__init__.py").touch()
     (tmp_path / "bench" / "train.py").touch()
-    bench("--dry-run", env={"CUDA_VISIBLE_DEVICES": ""})
+    new_process("--dry-run", env={"CUDA_VISIBLE_DEVICES": ""})

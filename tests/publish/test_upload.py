@@ -35,7 +35,7 @@ LORA = "lora: {r: 4, lora_alpha: 8, target_modules: "
 
 
 class Ran(NamedTuple):
-    """A recipe that the real command ran, and where."""
+    """A recipe that the command ran, and where."""
 
     experiment: Experiment
     origin: Origin
@@ -54,9 +54,7 @@ def run(folder: Path, name: str, seeds: int, *, recipe: str | None = None) -> Ra
         path = str(folder / f"{name}.yaml")
     words = [*QUICK, "--seeds", str(seeds), "--recipe", path]
     where = ["--store", str(folder / "store"), "--results", str(folder / "results")]
-    command = [sys.executable, str(ROOT / "run_bench.py"), *words, *where]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert main([*words, *where]) == 0
     changes = tuple(words[i + 1] for i, word in enumerate(words) if word == "--set")
     experiment = load_recipe(path, list(changes), seeds=seeds)
     return Ran(experiment, Origin(path, changes, seeds), Store(folder / "store"), folder / "results")
