@@ -32,27 +32,19 @@ from bench.stages.settings import (
     WriteCarrier,
 )
 
-__all__ = ["make_plan"]
+__all__ = ["Planner", "make_plan"]
 
 
 def make_plan(experiment: Experiment, identify: Callable[[Model], Checkpoint]) -> Plan:
-    """Plan all stages of an experiment.
-
-    Args:
-        experiment: the recipe with its traits and prompts.
-        identify: finds the checkpoint of a model that is not `tiny`.
+    """Plan all stages of an experiment. `identify` finds the checkpoint of a model that is not `tiny`.
 
     Raises:
         UserError: a checkpoint is not available, or its chat template lacks a variable that the recipe sets.
     """
-    planner = _Planner(experiment, identify)
-    for seed in experiment.recipe.run_seeds():
-        planner.add_seed(seed)
-    audits = {str(arm): planner.add_audit(arm) for arm in planner.trait_arms.values()}
-    return Plan(planner.stages, planner.results, audits)
+    return Planner(experiment, identify).plan()
 
 
-class _Planner:
+class Planner:
     """Collects the stages of one experiment, seed by seed. A stage that two arms share is added once."""
 
     def __init__(self, experiment: Experiment, identify: Callable[[Model], Checkpoint]) -> None:
@@ -74,6 +66,12 @@ class _Planner:
         self.checkpoints = {origin: identify(spec) for origin, spec in origins.items()}
         for role, spec in zip(("teacher", "student", "student"), specs, strict=True):
             self.check_template(role, spec)
+
+    def plan(self) -> Plan:
+        """Add all seeds and leak audits, and return the plan."""
+        for seed in self.recipe.run_seeds():
+            self.add_seed(seed)
+        return Plan(self.stages, self.results, {str(arm): self.add_audit(arm) for arm in self.trait_arms.values()})
 
     def add(self, label: str, settings: StageSettings, inputs: Mapping[str, Ref], model: str = "") -> Ref:
         """Add a stage, unless another arm added it, and return its artefact."""

@@ -17,7 +17,8 @@ from typing import NamedTuple
 from bench.config.recipe import Experiment
 from bench.errors import StageError, UserError
 from bench.pipeline.store import Store
-from bench.publish.bundle import ALL, Origin, Pick, Run, Trained, load_finished_run, write_model, write_rows
+from bench.publish.bundle import write_model, write_rows
+from bench.publish.finished_run import ALL, Origin, Pick, Run, Trained, load_finished_run
 
 __all__ = ["Origin", "Pick", "merge", "publish"]
 

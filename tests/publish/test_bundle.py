@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
-from bench.config.recipe import load_recipe
-from bench.errors import UserError
-from bench.pipeline.store import Store
-from bench.publish.bundle import Origin, load_finished_run
+from bench.publish.bundle import merge_adapter
 
 
-def test_a_run_without_its_artefacts_names_a_stage_and_the_command(tmp_path: Path) -> None:
-    experiment = load_recipe("tiny_pair", ["student.train.max_steps=3"], seeds=1)
-    origin = Origin("tiny_pair", ("student.train.max_steps=3",), 1)
-    with pytest.raises(UserError, match=r"stages are not done \(.*Run first: .*--recipe tiny_pair") as error:
-        load_finished_run(experiment, origin, Store(tmp_path / "store"), tmp_path / "results", merged=False)
-    assert origin.command() in str(error.value)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_untrained_adapter_merges_into_its_base_rounded_once(gpt2_like: Path, tmp_path: Path, dtype: str) -> None:
+    config = LoraConfig(r=2, task_type="CAUSAL_LM", target_modules=["c_attn"], fan_in_fan_out=True)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(gpt2_like), config).save_pretrained(tmp_path / "adapter")
+    merge_adapter(SimpleNamespace(start=gpt2_like, folder=tmp_path / "adapter"), dtype, tmp_path / "whole")
+    whole, base = (load_file(folder / "model.safetensors") for folder in (tmp_path / "whole", gpt2_like))
+    assert whole.keys() == base.keys()
+    assert all(torch.equal(weight, base[name].to(getattr(torch, dtype))) for name, weight in whole.items())

@@ -24,7 +24,7 @@ from bench.config.traits import load_trait
 from bench.errors import StageError, UserError
 from bench.pipeline.plan import Ref
 from bench.pipeline.store import Store
-from bench.publish import bundle
+from bench.publish import bundle, finished_run
 from bench.publish.upload import Origin, merge, publish
 
 TOKEN = "hf_PlantedTokenThatMustNotShow"
@@ -210,8 +210,8 @@ def test_weights_stored_quantised_are_refused_before_any_work(lora: Ran, tmp_pat
     (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "bitsandbytes"}}')
     stage = model.stage._replace(inputs={**model.stage.inputs, "start": Ref("x", tmp_path)})
     with pytest.raises(UserError, match="stored quantised"):
-        bundle.describe_training(model.cell, stage, model.reading, lora.store, True)
-    assert not bundle.describe_training(model.cell, stage, model.reading, lora.store, False).merges
+        finished_run.describe_training(model.cell, stage, model.reading, lora.store, True)
+    assert not finished_run.describe_training(model.cell, stage, model.reading, lora.store, False).merges
 
 
 @pytest.mark.slow
@@ -267,7 +267,7 @@ def test_arms_and_seeds_can_be_picked(lora: Ran, tmp_path: Path, capsys: pytest.
 
 
 def finished(ran: Ran, *, merged: bool = True) -> bundle.Run:
-    return bundle.load_finished_run(ran.experiment, ran.origin, ran.store, ran.results, merged=merged)
+    return finished_run.load_finished_run(ran.experiment, ran.origin, ran.store, ran.results, merged=merged)
 
 
 @pytest.mark.slow
