@@ -141,7 +141,7 @@ class RelationReport(_Part):
 
 
 class Probe(_Part):
-    """A classifier that tells trait rows from base rows."""
+    """A classifier that tells trait rows from control rows."""
 
     auc_per_seed: dict[str, float]
     """Area under its ROC curve on each held-out seed; empty where it was not tested."""
@@ -150,6 +150,10 @@ class Probe(_Part):
 class Audit(_Part):
     """The leak audit of one trait arm."""
 
+    carrier: Literal["numbers", "text"]
+    """The kind of the carrier: numbers are probed by position, texts as bags of words."""
+    control: Literal["base", "placebo"]
+    """The arm whose rows the trait rows were compared with."""
     probe: Probe
     """The classifier."""
 

@@ -20,7 +20,7 @@ from bench.cli import main
 def results(tmp_path: Path) -> Path:
     """The files of one row of three seeds, with an audit, free to be changed."""
     row = make_row([0.3, 0.2, 0.25])
-    row.audits["trait"] = Audit(probe=Probe(auc_per_seed={"0": 0.5}))
+    row.audits["trait"] = Audit(carrier="numbers", control="placebo", probe=Probe(auc_per_seed={"0": 0.5}))
     write_row(tmp_path / "results", row)
     return tmp_path / "results"
 
@@ -31,6 +31,7 @@ def test_what_was_written_is_read_back(results: Path) -> None:
     assert refused == []
     assert (read.registered, read.questions, read.cells) == (row.registered, row.questions, row.cells)
     assert read.audits["trait"].probe.auc_per_seed == {"0": 0.5}
+    assert read.audits["trait"].control == "placebo"
 
 
 JSON = st.recursive(
