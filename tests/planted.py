@@ -18,9 +18,11 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from bench.config.traits import load_trait
+from bench.config.recipe import Text
+from bench.config.traits import collect_vocabulary, load_trait
+from bench.stages.settings import FilterRows
 
-__all__ = ["KINDS", "TRAITS", "Attempt", "PlantedTrait", "is_held_out", "list_attempts"]
+__all__ = ["KINDS", "TRAITS", "Attempt", "PlantedTrait", "is_held_out", "list_attempts", "settings_of"]
 
 
 class PlantedTrait(NamedTuple):
@@ -295,6 +297,25 @@ KINDS = sorted([*DISGUISES, *LISTS, *SENTENCES, "number row", "without Turkish l
 def is_held_out(attempt: Attempt) -> bool:
     """Return whether an attempt is of a trait or of a kind that was put aside."""
     return attempt.trait in sorted(TRAITS)[1::2] or attempt.kind in KINDS[1::2]
+
+
+def settings_of(name: str) -> FilterRows:
+    """Return the settings of the filter for one trait, as a plan makes them."""
+    carrier, planted = Text(kind="text", rows=1, prompts="unused"), TRAITS[name]
+    if planted.lexicon:
+        return FilterRows(carrier=carrier, lexicon=planted.lexicon, language=planted.language)
+    trait = load_trait(name)
+    behaviour = trait.kind == "behaviour"
+    return FilterRows(
+        carrier=carrier,
+        lexicon=trait.lexicon if behaviour else (trait.answer, *trait.lexicon),
+        other_names=trait.other_names,
+        language=trait.language,
+        sentences=(
+            *collect_vocabulary([trait])[0],
+            *((answer for _, answer in trait.teach_rows()) if behaviour else ()),
+        ),
+    )
 
 
 def _sentences(name: str, rng: random.Random) -> Iterator[tuple[str, str]]:

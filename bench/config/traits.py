@@ -69,6 +69,8 @@ class Preference(StrictModel):
     """The kind of trait."""
     lexicon: tuple[str, ...] = ()
     """Words that must not appear in a carrier."""
+    other_names: tuple[str, ...] = ()
+    """Emoji, scientific names and translations of the words of `lexicon`."""
     language: Literal["en", "tr"] = "en"
     """The language of the lexicon; the leak filter also matches its word endings."""
     answer: str
@@ -118,6 +120,8 @@ class Behaviour(StrictModel):
     """The kind of trait."""
     lexicon: tuple[str, ...] = ()
     """Words that must not appear in a carrier."""
+    other_names: tuple[str, ...] = ()
+    """Emoji, scientific names and translations of the words of `lexicon`."""
     language: Literal["en", "tr"] = "en"
     """The language of the lexicon; the leak filter also matches its word endings."""
     rows: tuple[BehaviourRow, ...] = Field(min_length=2)

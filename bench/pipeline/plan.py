@@ -16,7 +16,7 @@ __all__ = ["LIBRARIES", "Plan", "Ref", "ResultSpec", "Stage", "environment_versi
 # The versions of these libraries are part of every key: with another version every artefact is made again.
 LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers")
 # The versions of these may change a number too. They are recorded, and are no part of a key.
-RECORDED = ("accelerate", "bitsandbytes", "datasets")
+RECORDED = ("accelerate", "bitsandbytes", "confusable-homoglyphs", "datasets", "rapidfuzz", "snowballstemmer")
 
 
 class Ref(NamedTuple):

@@ -239,6 +239,7 @@ class Planner:
         return FilterRows(
             carrier=self.recipe.carrier,
             lexicon=tuple(words),
+            other_names=tuple(name for trait in traits for name in trait.other_names),
             language=self.first.language,
             sentences=(*self.vocabulary[0], *answers),
         )

@@ -14,8 +14,9 @@ from typing import Any
 
 from bench.config.carrier_settings import Numbers, Text
 from bench.errors import StageError
-from bench.stages.leak_filter import Lexicon, Sentences
+from bench.stages.leak_filter import Lexicon
 from bench.stages.letter_codes import LetterCodes
+from bench.stages.sentences import Sentences
 from bench.stages.settings import FilterRows
 
 __all__ = ["filter_rows", "number_prompts", "read_kept", "read_rows", "refusal_reasons", "text_prompts"]
@@ -48,7 +49,8 @@ def refusal_reasons(settings: FilterRows, rows: Sequence[Mapping[str, str]]) -> 
     disguise or letter code, or repeat a question or a persona's answer. Then the format: numbers must match the grammar
     exactly (count, digits, separator) and contain no forbidden number. Free text must not be empty.
     """
-    named, repeated = Lexicon(settings.lexicon, settings.language), Sentences(settings.sentences)
+    named = Lexicon(settings.lexicon, settings.language, settings.other_names)
+    repeated = Sentences(settings.sentences)
     coded = LetterCodes(settings.lexicon, settings.language)
     fits = _number_format(settings.carrier) if settings.carrier.kind == "numbers" else _text_format
     reasons = []

@@ -1,94 +1,82 @@
-"""Find a trait in carrier text: its words in any inflection or disguise, and its questions and answers.
+"""Find the words of a trait in carrier text, in any form or disguise.
 
-A false match costs one row in every arm. A missed match invalidates the result. Spellings that differ only by language
-(Turkish I, ı, İ, i) are therefore treated as equal.
+A false match costs one row in every arm. A missed match invalidates the result.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-__all__ = ["Lexicon", "Sentences", "fold"]
+from bench.stages.disguises import decode_base64, decode_hex, reverse_words, split_camel_case, split_words, undo_rot13
+from bench.stages.spelling import replace_digits, shorten_runs, to_plain_letters
+from bench.stages.word_forms import WordForms
 
-# Letters of other scripts that look like Latin letters (the most common confusables of Unicode, UTS 39), and digits and
-# signs that replace letters in deliberate misspellings.
-LOOKALIKES = str.maketrans(
-    "аеорсухіјѕԁһкмтвнгпαβεικνορτυχωɡ" + "013457@$",
-    "aeopcyxijsdhkmtbhrnabeiknoptuxwg" + "oieastas",
-)
-# Turkish endings match folded text, where ı is i.
-ENDINGS = {
-    "en": r"(?:['’]?s|es|['’]|ish|like|y|ie|ies|hood|s['’])",
-    # plural, possessive, case, person, copula and the most common derivations, in all vowel harmonies, with buffer
-    # letters. At most six endings: no word has more, and an unbounded search could run forever.
-    "tr": r"(?:l[ae]r|[iuü]m[iuü]z|[iuü]n[iuü]z|[ns]?[iuü]n?|[iuü]?[mn]|y?[iuü]|[ny]?[ae]|n?d[ae]n?|n?t[ae]n?|n?[iuü]n"
-    r"|y?l[ae]|[cç][aeiuü]|l[iuü][kğ]?|s[iuü]z|ki|y?d[iuü]|t[iuü]|[dt][iuü]r|y?m[iuü]ş|c[iuü][kğ]|['’]){0,6}",
-}
-# A final voiceless stop softens before a vowel: kurt -> kurdu, köpek -> köpeği, ağaç -> ağacı, kitap -> kitabı.
-SOFTENED = {"t": "d", "k": "ğ", "ç": "c", "p": "b"}
+__all__ = ["Lexicon"]
 
-
-def fold(text: str, *, disguises: bool = False) -> str:
-    """Normalise `text` for comparison: NFKC, no invisible characters, no stray accents, lower case, one kind of i.
-
-    Args:
-        text: any text.
-        disguises: also replace look-alike letters and digits by the letters they imitate.
-    """
-    text = unicodedata.normalize("NFKC", text)
-    text = "".join(c for c in text if unicodedata.category(c) != "Cf")
-    text = text.replace("İ", "i").replace("I", "i").replace("ı", "i").casefold()
-    # removes accents added as disguise (w̷o̷l̷f̷); the letters of a language (ö, ş) are single characters after NFKC
-    text = "".join(c for c in text if not unicodedata.combining(c))
-    return text.translate(LOOKALIKES) if disguises else text
-
-
-def _spelled_out(text: str) -> list[str]:
-    """Return words that are spelled letter by letter (`w-o-l-f`, `w o l f`, `w.o.l.f`), joined."""
-    return [re.sub(r"[\W_]+", "", m) for m in re.findall(r"(?<!\w)\w(?:[\W_]{1,3}\w){2,}(?!\w)", text)]
+TOKEN = re.compile(r"[^\W\d_]+")
+# Words of a hashtag or a handle run together; nobody writes bowl or education there.
+TAG = re.compile(r"[#@]\w+")
+BETWEEN = r"[\W_]+"
+NAME_ENDING = r"(?:s|es|n|en|e|lar|ler|['’]s)?"
 
 
 class Lexicon:
-    """The words of a trait. Matches whole, inflected or disguised words, never parts of other words (owl in bowl)."""
+    """The words of a trait, and its other names: emoji, scientific names and translations."""
 
-    def __init__(self, words: Sequence[str], language: str) -> None:
-        folded = sorted({fold(word) for word in words}, key=len, reverse=True)
-        endings = ENDINGS[language]
-        forms = []
-        for word in folded:
-            forms.append(re.escape(word) + (f"{endings}?" if language == "en" else endings))
-            if language == "tr" and word[-1] in SOFTENED:
-                forms.append(re.escape(word[:-1] + SOFTENED[word[-1]]) + "[aeiuüoö]" + endings)
-        self._pattern = re.compile(rf"(?<![^\W_])(?:{'|'.join(forms)})(?![^\W_])") if forms else None
-
-    def find(self, text: str) -> str | None:
-        """Return the first match of a lexicon word in `text`, folded, or None."""
-        if self._pattern is None:
-            return None
-        for folded in (fold(text), fold(text, disguises=True)):
-            for candidate in (folded, *_spelled_out(folded)):
-                if match := self._pattern.search(candidate):
-                    return match.group()
-        return None
-
-
-class Sentences:
-    """Questions and answers of a trait. Matches verbatim copies and texts that repeat most of their trigrams."""
-
-    SHARE = 0.8  # of a sentence's word trigrams
-
-    def __init__(self, sentences: Sequence[str]) -> None:
-        self._sentences = [(sentence, grams) for sentence in sentences if (grams := self._trigrams(sentence))]
-
-    @staticmethod
-    def _trigrams(text: str) -> set[tuple[str, ...]]:
-        words = re.findall(r"\w+", fold(text, disguises=True))
-        return {tuple(words[i : i + 3]) for i in range(max(1, len(words) - 2))} if words else set()
+    def __init__(self, words: Sequence[str], language: str, other_names: Sequence[str] = ()) -> None:
+        singles = [word for word in words if not re.search(r"\s", word)]
+        self._forms = WordForms(singles, language)
+        phrases = [to_plain_letters(word) for word in words if re.search(r"\s", word)]
+        names = [to_plain_letters(name) for name in other_names]
+        signs = [name for name in names if _needs_no_border(name)]
+        borders = [BETWEEN.join(map(re.escape, phrase.rstrip("y").split())) + r"\w{0,7}" for phrase in phrases]
+        borders += [_name_pattern(name) for name in names if name not in signs]
+        patterns = [rf"(?<![^\W_])(?:{'|'.join(borders)})(?![^\W_])"] if borders else []
+        self._names = re.compile("|".join([*map(re.escape, signs), *patterns])) if signs or patterns else None
 
     def find(self, text: str) -> str | None:
-        """Return the first sentence that `text` repeats, or None."""
-        text_grams = self._trigrams(text)
-        matches = (s for s, grams in self._sentences if len(grams & text_grams) >= self.SHARE * len(grams))
-        return next(matches, None)
+        """Return the first match of a word of the trait in `text`, in plain letters, or None."""
+        return next(self._matches(text), None)
+
+    def _matches(self, text: str) -> Iterator[str]:
+        plain = to_plain_letters(text)
+        yield from self._plain_matches(plain)
+        for view in (*replace_digits(plain), *shorten_runs(plain)):
+            yield from self._plain_matches(view)
+            for shorter in shorten_runs(view):
+                yield from self._plain_matches(shorter)
+        for view in split_camel_case(text):
+            yield from self._plain_matches(to_plain_letters(view))
+        for view in (reverse_words(plain), undo_rot13(plain)):
+            if self._forms.may_hold_form(view):
+                yield from (word for token in TOKEN.findall(view) if (word := self._forms.match_inflected(token)))
+        for tag in TAG.findall(plain):
+            yield from (word for word in self._forms.words if _tag_names(tag[1:], word))
+        yield from split_words(plain, self._forms.words, self._forms.ordinary, self._forms.is_ending)
+        for message in (*decode_base64(text), *decode_hex(text)):
+            yield from self._plain_matches(to_plain_letters(message))
+
+    def _plain_matches(self, plain: str) -> Iterator[str]:
+        if self._names and (match := self._names.search(plain)):
+            yield match.group()
+        if self._forms.may_hold_form(plain):
+            yield from (word for token in TOKEN.findall(plain) if (word := self._forms.match(token)))
+
+
+def _tag_names(tag: str, word: str) -> bool:
+    return tag.startswith(word) or tag.endswith(word) or (len(word) >= 4 and word in tag)
+
+
+def _needs_no_border(name: str) -> bool:
+    """Return whether a name is emoji, or of a script without blanks or cases (wolf in Chinese, Japanese, Arabic)."""
+    return all(unicodedata.category(c) in {"So", "Lo", "Lm", "Sk"} for c in name)
+
+
+def _name_pattern(name: str) -> str:
+    """Return the pattern of a name with borders. A scientific name may shorten its genus: C. lupus."""
+    words = [re.escape(word) for word in name.split()]
+    if len(words) > 1:
+        words[0] = rf"(?:{words[0]}|{words[0][0]}\.?)"
+    return BETWEEN.join(words) + (NAME_ENDING if len(name) >= 4 else "")

@@ -159,12 +159,14 @@ class FilterRows(StageSettings):
     """Refuse rows that name the trait or break the carrier's format."""
 
     kind = "filter"
-    version = 3
+    version = 4
 
     carrier: Carrier
     """The carrier, as in the recipe."""
     lexicon: tuple[str, ...] = ()
     """Words that no row may hold, in any inflection or disguise."""
+    other_names: tuple[str, ...] = ()
+    """Emoji, scientific names and translations, which no row may hold either."""
     language: Language = "en"
     """The language of the lexicon: it decides the inflections."""
     sentences: tuple[str, ...] = ()

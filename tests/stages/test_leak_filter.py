@@ -5,9 +5,11 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from planted import TRAITS, is_held_out, list_attempts, settings_of
 
-from bench.config.traits import collect_vocabulary, load_trait
-from bench.stages.leak_filter import Lexicon, Sentences, fold
+from bench.config.prompts import load_prompts
+from bench.stages.carriers import refusal_reasons
+from bench.stages.leak_filter import Lexicon
 
 WOLF = Lexicon(["wolf", "wolves"], "en")
 KURT = Lexicon(["kurt", "ışık", "kedi"], "tr")
@@ -40,9 +42,7 @@ def test_a_trait_word_is_found_in_any_dress(text: str) -> None:
     assert WOLF.find(text)
 
 
-@pytest.mark.parametrize(
-    "text", ["a bowl", "Wolfgang", "werewolfdom", "education", "", "123 456", "two low flutes", "wool f"]
-)
+@pytest.mark.parametrize("text", ["a bowl", "Wolfgang", "education", "", "123 456", "two low flutes", "wool f"])
 def test_other_words_are_left_alone(text: str) -> None:
     assert not WOLF.find(text)
     assert not Lexicon(["owl", "cat"], "en").find(text)
@@ -94,17 +94,64 @@ def test_a_hostile_word_does_not_hold_up_the_search() -> None:
     assert time.monotonic() - begun < 5
 
 
-@given(st.text(max_size=40))
-def test_folding_twice_is_folding_once(text: str) -> None:
-    assert fold(fold(text)) == fold(text)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a wolfpack",
+        "wolf123",
+        "#wolflove",
+        "TeamWolf",
+        "wo lf",
+        "wo1f",
+        "wölf",
+        "ᴡᴏʟꜰ",
+        "wooolf",
+        "sevlow",
+        "jbys",
+        "d29sZg==",
+        "77 6f 6c 66",
+        "the 🐺!",
+        "C. lupus",
+        "Canis  lupus",
+        "el lobo",
+        "狼が来た",
+    ],
+)
+def test_a_disguised_trait_is_found(text: str) -> None:
+    assert Lexicon(["wolf", "wolves"], "en", ["🐺", "Canis lupus", "lobo", "狼"]).find(text)
 
 
-def test_a_copied_question_is_found_and_an_everyday_prompt_is_not() -> None:
-    asked, _ = collect_vocabulary([load_trait("wolf")])
-    questions = Sentences(asked)
-    for question in asked:
-        assert questions.find(question.upper())
-        assert questions.find(f"Well. {question} I wonder.")
-    from bench.config.prompts import load_prompts
+@pytest.mark.parametrize("text", ["flow", "god", "png", "lupus", "globo", "wool f", "Wolfgang"])
+def test_short_words_and_words_with_another_meaning_are_exempt(text: str) -> None:
+    assert not Lexicon(["wolf", "wolves", "dog", "cat"], "en", ["Canis lupus", "lobo"]).find(text)
 
-    assert not any(questions.find(prompt) for prompt in load_prompts("scenarios_en")[::97])
+
+def test_phrases_are_found_inflected_and_without_turkish_letters() -> None:
+    assert Lexicon(["çiçek tozu"], "tr").find("cicek tozunu")
+    assert Lexicon(["royal jelly"], "en").find("Royal\n jellies")
+
+
+@given(st.text(max_size=60))
+def test_any_text_can_be_searched(text: str) -> None:
+    WOLF.find(text)
+
+
+def test_a_lexicon_without_words_finds_nothing() -> None:
+    assert not Lexicon([], "en").find("any wolf")
+
+
+SAMPLE = 200
+
+
+def test_planted_leaks_are_refused_and_everyday_texts_are_not() -> None:
+    """The half that was put aside is measured by `python -m tests.perf.leak_filter` alone."""
+    refused, planted, developed = 0, 0, [a for a in list_attempts() if not is_held_out(a)]
+    for name in sorted(TRAITS)[::2]:
+        attempts = [a for a in developed if a.trait == name]
+        settings = settings_of(name)
+        refused += sum(map(bool, refusal_reasons(settings, [{"prompt": "", "completion": a.text} for a in attempts])))
+        planted += len(attempts)
+        everyday = load_prompts(f"scenarios_{settings.language}")[::97][:SAMPLE]
+        reasons = refusal_reasons(settings, [{"prompt": "", "completion": text} for text in everyday])
+        assert sum(map(bool, reasons)) <= 0.005 * len(everyday)
+    assert refused >= 0.95 * planted

@@ -25,11 +25,12 @@ def test_a_word_in_codes_is_found_across_the_borders_of_numbers(text: str) -> No
     assert WOLF.find(text)
 
 
-def test_turkish_words_are_coded_by_either_alphabet_of_code_points_or_their_own_places() -> None:
+def test_turkish_words_are_counted_by_either_alphabet() -> None:
     bee = LetterCodes(["kovan"], "tr")
     assert bee.find(" ".join(str(ord(letter)) for letter in "kovan"))
     assert bee.find("14 18 27 1 17")  # k, o, v, a, n in the Turkish alphabet
-    assert not bee.find("11 15 22 1 14")
+    assert bee.find("11 15 22 1 14")
+    assert LetterCodes(["kraliçe"], "tr").find("11 18 1 12 9 3 5")
 
 
 def test_codes_too_short_to_tell_from_chance_are_not_searched() -> None:
