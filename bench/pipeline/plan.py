@@ -11,7 +11,17 @@ from typing import NamedTuple
 from bench.files import digest
 from bench.stages.settings import StageSettings
 
-__all__ = ["LIBRARIES", "Plan", "Ref", "ResultSpec", "Stage", "environment_versions", "library_versions", "make_stage"]
+__all__ = [
+    "LIBRARIES",
+    "RECORDED",
+    "Plan",
+    "Ref",
+    "ResultSpec",
+    "Stage",
+    "environment_versions",
+    "library_versions",
+    "make_stage",
+]
 
 # The versions of these libraries are part of every key: with another version every artefact is made again.
 LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers")

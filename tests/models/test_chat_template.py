@@ -18,7 +18,7 @@ from bench.models.chat_format import PromptFormat
 from bench.models.chat_template import render_chats
 from bench.models.checkpoints import identify
 from bench.models.loading import load_tokenizer
-from bench.pipeline.plan import LIBRARIES
+from bench.pipeline.plan import LIBRARIES, RECORDED
 from bench.pipeline.planner import make_plan
 from bench.pipeline.store import Store
 
@@ -168,7 +168,7 @@ def test_every_stage_passes_the_variables_and_a_result_names_what_made_it(
     for manifest in manifests.values():
         assert manifest["format"] == described
         assert manifest["checkpoints"] == {"teacher": source, "student": source}
-        assert manifest["versions"].keys() == {"python", *LIBRARIES, "accelerate", "bitsandbytes", "datasets"}
+        assert manifest["versions"].keys() == {"python", *LIBRARIES, *RECORDED}
     monkeypatch.setattr("platform.python_version", lambda: "9.9")  # versions are those of the making
     experiment = load_recipe("tiny_pair", words, seeds=1)
     write_results(experiment, make_plan(experiment, identify), Store(tmp_path / "store"), tmp_path / "later", None)

@@ -191,12 +191,12 @@ Missed:
 
 ## Everyday text
 
-Different sentences of three words or more. English ({len(sentences["en"]):,}): Universal Dependencies 2.16, EWT, GUM,
-LinES and ParTUT (web pages, mail, talks, fiction; CC BY-SA 4.0 and CC BY-NC-SA 4.0), all files but the training files of
-EWT and GUM. Turkish ({len(sentences["tr"]):,}): the examples of KeNet, the Turkish WordNet (`turkish_wordnet.xml` of the
-package nlptoolkit-wordnet 1.0.26). The second half of each was put aside too. Sentences that hold a word of the lexicon, or begin a word with one
-of four letters or more, are left out: they name the trait. Inflections of shorter words are still in and count as
-refused, so the shares are upper bounds.
+Different sentences of three words or more. English ({len(sentences["en"]):,}): Universal Dependencies 2.16 (web pages,
+mail, talks, fiction; CC BY-SA 4.0 and CC BY-NC-SA 4.0): LinES, ParTUT, and the dev and test files of EWT and GUM.
+Turkish ({len(sentences["tr"]):,}): the examples of KeNet, the Turkish WordNet (`turkish_wordnet.xml` of the package
+nlptoolkit-wordnet 1.0.26). The second half of each was put aside too. Sentences that hold a word of the lexicon, or
+begin a word with one of four letters or more, are left out: they name the trait. Inflections of shorter words are still
+in and count as refused, so the shares are upper bounds.
 
 {tabulate(clean, heads, **table)}
 
