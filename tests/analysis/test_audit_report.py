@@ -24,11 +24,14 @@ def carrier(refused: dict[str, Any], format_refused: dict[str, Any]) -> dict[int
     return {0: {**counts, "refused": refused, "format_refused": format_refused}}
 
 
-def test_the_interval_is_a_t_interval_over_held_out_seeds() -> None:
-    area = estimate_auc(audit("numbers", "base", AREAS)["probe"]["auc_per_seed"])
+def test_the_interval_is_wider_than_one_of_independent_seeds() -> None:
+    area = estimate_auc(AREAS)
     assert area is not None
-    assert (area.mean, area.ci_low, area.ci_high) == mean_interval([0.5, 0.6, 0.55])
-    assert area.seeds == 3
+    assert area.ci_low is not None
+    independent = mean_interval([0.5, 0.6, 0.55])
+    assert (area.seeds, area.mean) == (3, independent.mean)
+    # variance: 1/3 + 1/2 (two training folds to one held-out) in place of 1/3
+    assert area.mean - area.ci_low == pytest.approx((independent.mean - independent.low) * (5 / 2) ** 0.5)
     assert estimate_auc({}) is None
 
 
@@ -40,7 +43,7 @@ def test_numbers_are_reported_by_their_grammar_and_not_as_words() -> None:
     counts = "base: 97; trait: 98 | base: 0; trait: 4 | base: none; trait: 1 letter code, 2 lexicon"
     assert f"| 0 | 100 | 90 | 4 | {counts} |" in text
     assert "tell trait rows from placebo rows" in text
-    assert "0.550 [0.426, 0.674]" in text
+    assert "0.550 [0.354, 0.746]" in text
     assert "word" not in text.replace("holds no words", "")
     assert "    placebo one two\n    trait   one two three\n" in text
 
