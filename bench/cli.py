@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -98,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
 def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, pool: Pool, console: Console) -> None:
     from bench.analysis.agreement import compare_with_published
     from bench.analysis.leaderboard import build_leaderboard
+    from bench.analysis.registration import describe_registration, find_terms, refuse_other_cells
     from bench.analysis.result_files import read_results
     from bench.analysis.summary import summarise
     from bench.experiment import CONTROLS, is_control, run_experiment, run_installation_controls
@@ -117,6 +119,9 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
             plans.append(make_plan(experiment, identify))  # a model that cannot be had is an error before the controls
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
+        if args.smoke:
+            shutil.rmtree(results / experiment.name, ignore_errors=True)
+        refuse_other_cells(experiment, plans[-1], results)
         for line in pool.describe_bfloat16(experiment, plans[-1]):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     pool.check_numbers(zip(plans, (source for _, source in experiments), strict=True))
@@ -124,12 +129,14 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
     for (experiment, _), plan in zip(experiments, plans, strict=True):
         if not args.smoke:
             record_run(pool.store, experiment, plan)
+            for line in describe_registration(experiment, find_terms(experiment, pool.store, results, PUBLISHED)):
+                print_line(console, line)
         begun = time.monotonic()
         own = "self" if is_control(experiment) else None
         if own is None and controls is None and not (args.smoke or args.skip_controls):
             controls = run_installation_controls(pool, screen, partial(print_line, console))
         try:
-            run_experiment(experiment, pool, results, own or controls, screen)
+            run_experiment(experiment, pool, results, own or controls, screen, None if args.smoke else PUBLISHED)
         finally:
             refused = build_leaderboard(results)
         for line in refused:
@@ -244,6 +251,7 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     if args.leaderboard or ((args.figures or args.export) and not (args.recipe or args.set or args.seeds)):
         _tables(args, console)
         return
+    from bench.analysis.registration import describe_registration, find_terms
     from bench.config.recipe import load_recipe
     from bench.models.checkpoints import identify
     from bench.pipeline.local_workers import Pool
@@ -275,6 +283,8 @@ def _command(args: argparse.Namespace, console: Console) -> None:
 
             plan = make_plan(experiment, known)
             print_plan(experiment, plan, store, console)
+            for line in describe_registration(experiment, find_terms(experiment, store, args.results, PUBLISHED)):
+                print_line(console, line)
             for line in pool.describe_bfloat16(experiment, plan):
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.analysis.entry import LeaderboardEntry
+from bench.analysis.registration import register
 from bench.analysis.result_files import read_results, write_results
 from bench.analysis.summary import summarise
 from bench.config.recipe import Experiment, load_recipe
@@ -26,8 +27,15 @@ STAGE_SECONDS = 0.75  # core-seconds of a stage of the controls: the 131 of tiny
 DisplayFactory = Callable[[Experiment, int, int], AbstractContextManager[ProgressListener]]
 
 
-def run_experiment(experiment: Experiment, pool: Pool, results: Path, controls: Any, screen: DisplayFactory) -> None:
-    """Run the missing stages of one experiment and write its result files, also after a failure.
+def run_experiment(
+    experiment: Experiment,
+    pool: Pool,
+    results: Path,
+    controls: Any,
+    screen: DisplayFactory,
+    published: Path | None = None,
+) -> None:
+    """Register one experiment, run its missing stages and write its result files, also after a failure.
 
     Args:
         experiment: the experiment.
@@ -35,17 +43,20 @@ def run_experiment(experiment: Experiment, pool: Pool, results: Path, controls: 
         results: folder of the result files.
         controls: goes into the result files: see `bench.analysis.result_files.write_results`.
         screen: (experiment, stages, stages done) -> the listener of the run.
+        published: a further folder that may hold the experiment's reference.
+
+    Raises:
+        UserError: it cannot be registered.
     """
     plan = make_plan(experiment, identify)
     done = sum(pool.store.is_done(key) for key in plan.stages)
     with screen(experiment, len(plan.stages), done) as listener:
-        write_results(
-            experiment, plan, pool.store, results, controls, listener.on_message
-        )  # registered before it is run
+        registration = register(experiment, pool.store, results, published)
+        write_results(experiment, registration, plan, pool.store, results, controls, listener.on_message)
         try:
             run_stages(plan.stages, pool, listener)
         finally:
-            write_results(experiment, plan, pool.store, results, controls, listener.on_message)
+            write_results(experiment, registration, plan, pool.store, results, controls, listener.on_message)
 
 
 def is_control(experiment: Experiment) -> bool:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.analysis.registration import propose_registration
+from bench.analysis.registry import PinnedReference, append_entry
 from bench.analysis.result_files import seal_content
 from bench.analysis.result_schema import ArmResult, AuditFile, ExperimentResults, RegistrationFile
 from bench.analysis.seed_statistics import margins_of
@@ -30,6 +32,7 @@ __all__ = [
     "with_manifest",
     "with_margins",
     "with_reading",
+    "write_cells",
     "write_row",
 ]
 
@@ -70,8 +73,19 @@ MANIFEST: dict[str, Any] = {
 
 
 def register(experiment: Experiment) -> ExperimentResults:
-    """The experiment without results."""
-    content = {**_head(experiment), "experiment": experiment.resolved()}
+    """The experiment without results. Its reference, if any, is pinned with a lower end of .4 nats."""
+    registration = propose_registration(experiment, [], "c")
+    if (claim := experiment.recipe.reference) and experiment.reference:
+        pinned = PinnedReference(
+            recipe=experiment.reference.name, recipe_hash=experiment.reference.hash(), gain_low=0.4, share=claim.share
+        )
+        terms = {"bound": pinned.bound(), "bound_source": "a reference", "reference": pinned}
+        registration = registration.model_copy(update=terms)
+    content = {
+        **_head(experiment),
+        "experiment": experiment.resolved(),
+        "registration": registration.model_dump(mode="json"),
+    }
     return ExperimentResults.of(RegistrationFile.model_validate_json(seal_content(content)))
 
 
@@ -186,27 +200,34 @@ def with_margins(cell: ArmResult, margins: Sequence[float]) -> ArmResult:
 
 
 def write_row(folder: Path, row: ExperimentResults) -> Path:
-    """Write an experiment as result files; returns their folder."""
+    """Register an experiment in a results folder and write its result files; returns their folder."""
     out = folder / row.name
     out.mkdir(parents=True, exist_ok=True)
-    options: dict[str, Any] = {"mode": "json", "by_alias": True, "exclude_none": True}
+    append_entry(folder, row.registration)
     registered = row.registered.model_dump(mode="json", by_alias=True)
     for key in ("trait", "traits"):
         if registered["experiment"][key] is None:
             del registered["experiment"][key]
     (out / f"{row.hash}.recipe.json").write_text(seal_content(registered), encoding="utf-8")
-    for seed, arms in row.cells.items():
-        for arm, cell in arms.items():
-            content = cell.model_dump(**options)
-            for key in ("training", "controls"):
-                content["manifest"].setdefault(key, None)
-            (out / f"{row.hash}-{seed:04d}-{arm}.json").write_text(seal_content(content), encoding="utf-8")
+    write_cells(folder, row)
     for arm, audit in row.audits.items():
         name = f"{row.hash}.{ArmName('audit', arm.partition('-')[2])}.json"
         file = AuditFile.model_validate({**_named(row), "audit": audit})
         content = file.model_dump(mode="json", by_alias=True)
         (out / name).write_text(seal_content(content), encoding="utf-8")
     return out
+
+
+def write_cells(folder: Path, row: ExperimentResults) -> None:
+    """Write the cells of an experiment into a results folder."""
+    options: dict[str, Any] = {"mode": "json", "by_alias": True, "exclude_none": True}
+    for seed, arms in row.cells.items():
+        for arm, cell in arms.items():
+            content = cell.model_dump(**options)
+            for key in ("training", "controls"):
+                content["manifest"].setdefault(key, None)
+            path = folder / row.name / f"{row.hash}-{seed:04d}-{arm}.json"
+            path.write_text(seal_content(content), encoding="utf-8")
 
 
 def _named(row: ExperimentResults) -> dict[str, Any]:

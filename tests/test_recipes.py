@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bench.analysis.registration import register
 from bench.analysis.result_files import read_results, write_results
 from bench.config.recipe import FOLDER, Experiment, load_recipe
 from bench.config.yaml_files import list_names
@@ -72,7 +73,8 @@ def test_every_recipe_runs_on_stand_ins(
     plan = make_plan(experiment, identify)
     store = Store(tmp_path / "store")
     run_here(plan, store)
-    write_results(experiment, plan, store, tmp_path / "results", None, pytest.fail)
+    registration = register(experiment, store, tmp_path / "results", None)
+    write_results(experiment, registration, plan, store, tmp_path / "results", None, pytest.fail)
     (row,), refused = read_results(tmp_path / "results")
     assert refused == []
     assert row.name == name

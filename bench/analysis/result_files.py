@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from bench.analysis.audit_report import render_audit
+from bench.analysis.registry import FILE as REGISTRY
+from bench.analysis.registry import Registration, read_registry
 from bench.analysis.result_schema import ArmResult, AuditFile, ExperimentResults, RegistrationFile, check_fit
 from bench.config.arms import ArmName, parse_arm
 from bench.config.recipe import SCHEMA, Experiment
@@ -27,7 +29,15 @@ from bench.files import write_atomically
 from bench.pipeline.plan import Plan, ResultSpec
 from bench.pipeline.store import Store
 
-__all__ = ["audit_suffix", "read_content", "read_results", "seal_content", "write_results"]
+__all__ = [
+    "audit_suffix",
+    "find_other_cells",
+    "read_content",
+    "read_results",
+    "seal_content",
+    "write_recipe_file",
+    "write_results",
+]
 
 SEAL = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",')
 F = TypeVar("F", RegistrationFile, ArmResult, AuditFile)
@@ -143,8 +153,23 @@ def _manifest(store: Store, cell: ResultSpec, makers: Makers) -> dict[str, Any]:
     }
 
 
+def write_recipe_file(experiment: Experiment, registration: Registration, folder: Path) -> Path:
+    """Write `<hash>.recipe.json` into its folder of a results folder; returns its path."""
+    content = {
+        "schema": SCHEMA,
+        "recipe": experiment.name,
+        "recipe_hash": experiment.hash(),
+        "experiment": experiment.resolved(),
+        "registration": registration.model_dump(mode="json"),
+    }
+    path = folder / experiment.name / f"{experiment.hash()}.recipe.json"
+    write_atomically(path, seal_content(content))
+    return path
+
+
 def write_results(
     experiment: Experiment,
+    registration: Registration,
     plan: Plan,
     store: Store,
     folder: Path,
@@ -153,9 +178,12 @@ def write_results(
 ) -> list[Path]:
     """Write the result file of every cell whose stages are done; returns the paths, in the plan's order.
 
+    A cell with other readings, or of other artefacts, is not replaced: it is another measurement.
+
     Args:
+        registration: the terms that are in force; written where the recipe file is missing or damaged.
         controls: the verdicts of the controls on this installation, `self` for a control, None where they were skipped.
-        notice: is told of each result file that was damaged, and is made again.
+        notice: takes a line for each damaged result file, which is written again, and about cells that are kept.
     """
     name, mark = experiment.name, experiment.hash()
     row_folder = folder / name
@@ -165,9 +193,10 @@ def write_results(
         except (OSError, ValueError) as error:
             notice(f"damaged: {path}: {_describe(error)}; made again")
             path.unlink(missing_ok=True)
-    registered = {"schema": SCHEMA, "recipe": name, "recipe_hash": mark, "experiment": experiment.resolved()}
-    paths = [row_folder / f"{mark}.recipe.json"]
-    texts = [seal_content(registered)]
+    recipe_file = row_folder / f"{mark}.recipe.json"
+    if not recipe_file.is_file():
+        write_recipe_file(experiment, registration, folder)
+    paths, texts, kept = [recipe_file], [recipe_file.read_text(encoding="utf-8")], []
     known: dict[str, Makers] = {}
     for cell in plan.results:
         needed = [key for key in (cell.evaluation, cell.scores, cell.filtering, cell.relation, cell.training) if key]
@@ -187,7 +216,11 @@ def write_results(
         }
         if cell.scores:
             content["scores"] = json.loads((store.path(cell.scores) / "scores.json").read_text(encoding="utf-8"))
-        paths.append(row_folder / f"{mark}-{cell.seed:04d}-{cell.arm}.json")
+        path = row_folder / f"{mark}-{cell.seed:04d}-{cell.arm}.json"
+        if _is_other(path, content):
+            kept.append(path)
+            continue
+        paths.append(path)
         texts.append(seal_content(content))
     for arm, key in plan.audits.items():
         if not store.is_done(key):
@@ -198,7 +231,11 @@ def write_results(
         file = f"{mark}.{audit_suffix(arm)}"
         paths += [row_folder / f"{file}.json", row_folder / f"{file}.md"]
         texts += [seal_content(content), render_audit(name, mark, audit, carriers)]
-    _remove_others(row_folder, mark, {(cell.seed, cell.arm): cell.evaluation for cell in plan.results})
+    if kept:
+        notice(
+            f"{kept[0]} and {len(kept) - 1} more: kept; this run's readings differ from them. To keep both, take "
+            "another --results folder"
+        )
     for path, text in zip(paths, texts, strict=True):
         write_atomically(path, text)
     return paths
@@ -209,14 +246,28 @@ def audit_suffix(arm: str) -> str:
     return str(parse_arm(arm)._replace(kind="audit"))
 
 
-def _remove_others(row_folder: Path, mark: str, asked: dict[tuple[int, str], str]) -> None:
-    """Remove cells of this row that other libraries, weights or code made: a seed must not mix two of them."""
-    for path in row_folder.glob(f"{mark}-*.json"):
+def find_other_cells(experiment: Experiment, plan: Plan, folder: Path) -> list[ArmResult]:
+    """List the cells of a row that other libraries, weights or code made. Damaged files are left out."""
+    asked = {(cell.seed, cell.arm): cell.evaluation for cell in plan.results}
+    others = []
+    for path in sorted((folder / experiment.name).glob(f"{experiment.hash()}-*.json")):
         with suppress(OSError, ValueError):
             cell = _read_as(ArmResult, path)
-            if cell.manifest.artefacts["asked"] == asked.get((cell.seed, cell.arm)):
-                continue
-        path.unlink(missing_ok=True)
+            if cell.manifest.artefacts["asked"] != asked.get((cell.seed, cell.arm)):
+                others.append(cell)
+    return others
+
+
+def _is_other(path: Path, content: dict[str, Any]) -> bool:
+    """Whether a sound cell has other readings than `content`, or is of other artefacts."""
+    try:
+        _read_as(ArmResult, path)
+        old = read_content(path)
+    except (OSError, ValueError):
+        return False
+    return any(old.get(key) != content.get(key) for key in ("reading", "relation", "scores")) or (
+        old["manifest"]["artefacts"] != content["manifest"]["artefacts"]
+    )
 
 
 @contextmanager
@@ -232,17 +283,32 @@ def _uncollected() -> Iterator[None]:
 
 
 @_uncollected()
-def read_results(folder: Path) -> tuple[list[ExperimentResults], list[str]]:
-    """Read every registered experiment under `folder`, by name and hash, and a line for each file that was refused."""
+def read_results(folder: Path, recipe_hash: str = "") -> tuple[list[ExperimentResults], list[str]]:
+    """Read the registered experiments under `folder`, by name and hash, and a line for each fault.
+
+    An experiment whose registration is not in the folder's registry is refused with its cells, in one line.
+
+    Args:
+        folder: the results folder.
+        recipe_hash: of the experiment to read; empty for all.
+    """
     rows: dict[tuple[str, str], ExperimentResults] = {}
-    refused: list[str] = []
-    registrations, audits, cells = _list_files(folder)
-    for path in registrations:
+    registry = read_registry(folder)
+    refused = list(registry.problems)
+    entries, unregistered = set(registry.entries), set()
+    recipe_files, audits, cells = _list_files(folder, recipe_hash)
+    for path in recipe_files:
         with _refusing(path, refused):
             registered = _read_as(RegistrationFile, path)
             if path.name != f"{registered.recipe_hash}.recipe.json":
                 raise ValueError("its name is not that of its content")
-            rows[registered.recipe, registered.recipe_hash] = ExperimentResults.of(registered)
+            if registered.registration not in entries:
+                unregistered.add(registered.recipe_hash)
+                state = "does not hold its registration" if (folder / REGISTRY).is_file() else "is missing"
+                raise ValueError(f"{folder / REGISTRY} {state}; its result files are left out")
+            looks = registry.looks(registered.recipe_hash)
+            rows[registered.recipe, registered.recipe_hash] = ExperimentResults.of(registered, looks)
+    cells, audits = ([path for path in paths if path.name[:12] not in unregistered] for paths in (cells, audits))
     for path in cells:
         with _refusing(path, refused):
             cell = _read_as(ArmResult, path)
@@ -259,14 +325,14 @@ def read_results(folder: Path) -> tuple[list[ExperimentResults], list[str]]:
     return [rows[key] for key in sorted(rows)], sorted(refused)
 
 
-def _list_files(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
-    """List the registrations, the audits and the cells under `folder`; other JSON files count as cells."""
-    paths = sorted(folder.glob("*/*.json"), key=lambda path: path.parts)  # paths compare slowly
-    registrations = [path for path in paths if path.name.endswith(".recipe.json")]
+def _list_files(folder: Path, recipe_hash: str) -> tuple[list[Path], list[Path], list[Path]]:
+    """List the recipe files, the audits and the cells under `folder`; other JSON files count as cells."""
+    paths = sorted(folder.glob(f"*/{recipe_hash}*.json"), key=lambda path: path.parts)  # paths compare slowly
+    recipe_files = [path for path in paths if path.name.endswith(".recipe.json")]
     audits = [path for path in paths if path.name.partition(".")[2].startswith("audit")]
     # leaderboard.json is of results/local/, a folder of results inside another
-    others = {*registrations, *audits, *(path for path in paths if path.name == "leaderboard.json")}
-    return registrations, audits, [path for path in paths if path not in others]
+    others = {*recipe_files, *audits, *(path for path in paths if path.name == "leaderboard.json")}
+    return recipe_files, audits, [path for path in paths if path not in others]
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
+from bench.analysis.registry import Registration
 from bench.config.arms import ArmName, parse_arm
-from bench.config.recipe import Recipe, hash_experiment
+from bench.config.recipe import Recipe, hash_experiment, hash_family
 from bench.config.traits import Behaviour, Preference, Question, Trait, list_questions, short_name
 
 __all__ = [
@@ -197,11 +198,29 @@ class RegistrationFile(_ResultFile):
     experiment: RegisteredExperiment
     """The whole experiment."""
 
+    registration: Registration
+    """Its terms, as the registry has them."""
+
     @model_validator(mode="after")
     def _check_hash(self) -> RegistrationFile:
-        experiment = self.experiment
-        if hash_experiment(experiment.recipe, experiment.named_traits(), experiment.prompts_sha256) != self.recipe_hash:
+        recipe, own, pinned = self.experiment.recipe, self.registration, self.registration.reference
+        content = recipe, self.experiment.named_traits(), self.experiment.prompts_sha256
+        if hash_experiment(*content) != self.recipe_hash:
             raise ValueError("the experiment it holds has another hash")
+        terms = {
+            "recipe": self.recipe,
+            "recipe_hash": self.recipe_hash,
+            "family": hash_family(*content),
+            "level": recipe.level,
+            "seeds": recipe.seeds,
+            "first_seed": recipe.first_seed,
+            "bound": recipe.bound.nats if recipe.bound else pinned.bound() if pinned else None,
+        }
+        wrong = [key for key, value in terms.items() if getattr(own, key) != value]
+        if pinned and (recipe.reference is None or recipe.reference.share != pinned.share):
+            wrong.append("reference")
+        if wrong:
+            raise ValueError(f"registration: {', '.join(wrong)}: not that of the experiment it holds")
         return self
 
 
@@ -250,19 +269,26 @@ class ExperimentResults(NamedTuple):
     """One registered experiment with its results."""
 
     registered: RegistrationFile
-    """The registration."""
+    """The experiment and its registration."""
     questions: tuple[Question, ...]
     """The ground-truth questions, in the order of every reading."""
     cells: dict[int, dict[str, ArmResult]]
     """Results by seed and arm."""
     audits: dict[str, Audit]
     """The leak audit of each trait arm that has one."""
+    looks: int
+    """Other registered rows that differ in `seeds` and `first_seed` alone."""
 
     @classmethod
-    def of(cls, registered: RegistrationFile) -> ExperimentResults:
+    def of(cls, registered: RegistrationFile, looks: int = 0) -> ExperimentResults:
         """Return the experiment of a registration, without results."""
         questions = list_questions(registered.experiment.named_traits())
-        return cls(registered, tuple(questions), {}, {})
+        return cls(registered, tuple(questions), {}, {}, looks)
+
+    @property
+    def registration(self) -> Registration:
+        """The terms under which it was registered."""
+        return self.registered.registration
 
     @property
     def name(self) -> str:

@@ -41,8 +41,8 @@ def summarise(rows: Sequence[ExperimentResults]) -> list[LeaderboardEntry]:
 
 def _bound_share(row: ExperimentResults, statistics: SeedStatistics) -> float:
     """The bound as a share of the teacher shift; 0 for a row without a bound."""
-    bound, shift = row.recipe.bound, _mean(statistics.shifts)
-    return bound.nats / abs(shift) if bound and shift else 0.0
+    bound, shift = row.registration.bound, _mean(statistics.shifts)
+    return bound / abs(shift) if bound and shift else 0.0
 
 
 def _entry(

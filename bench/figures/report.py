@@ -94,9 +94,9 @@ def _plots(rows: Sequence[ExperimentResults], board: Sequence[LeaderboardEntry])
     """Every figure for which there is data, one at a time."""
     if any(entry.gain is not None for entry in board):
         bounds = [
-            bound.nats / abs(entry.teacher_shift) if bound and entry.teacher_shift else 0.0
+            bound / abs(entry.teacher_shift) if bound and entry.teacher_shift else 0.0
             for row, entry in zip(rows, board, strict=True)
-            for bound in [row.recipe.bound]
+            for bound in [row.registration.bound]
         ]
         yield Plot("gains", "gains", None, gains(board, bounds))
     if any(entry.metrics for entry in board):

@@ -139,11 +139,31 @@ def test_every_recipe_that_loads_is_read_back_from_its_registration(folder: Path
 
 def test_a_registration_whose_hash_is_not_that_of_its_experiment_is_refused() -> None:
     experiment = load_recipe("tiny_pair")
-    content = {"schema": 2, "recipe": "tiny_pair", "recipe_hash": "0" * 12, "experiment": experiment.resolved()}
+    terms = register(experiment).registration.model_dump(mode="json")
+    head = {"schema": 2, "recipe": "tiny_pair", "recipe_hash": "0" * 12}
+    content: dict[str, Any] = {**head, "experiment": experiment.resolved(), "registration": terms}
     with pytest.raises(ValueError, match="another hash"):
         RegistrationFile.model_validate_json(json.dumps(content))
     del content["experiment"]["trait"]
     with pytest.raises(ValueError, match="expected the traits wolf"):
+        RegistrationFile.model_validate_json(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"recipe": "tiny_pair"}, {"recipe_hash": "0" * 12}, {"family": "0" * 12}, {"level": 0.01}, {"seeds": 20},
+        {"first_seed": 10}, {"bound": 0.5},
+        {"reference": {"recipe": "tiny_pair", "recipe_hash": "0" * 12, "gain_low": 1.0, "share": 0.5}},
+    ],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_terms_that_are_not_those_of_the_experiment_are_refused(change: dict[str, Any]) -> None:
+    content = register(load_recipe("tiny_cross")).registered.model_dump(mode="json", by_alias=True)
+    content["experiment"].pop("traits")
+    RegistrationFile.model_validate_json(json.dumps(content))
+    content["registration"] |= change
+    with pytest.raises(ValueError, match=next(iter(change))):
         RegistrationFile.model_validate_json(json.dumps(content))
 
 

@@ -222,8 +222,9 @@ def put(folder: Path, name: str, variant: int = 0, *, answered: bool = True) -> 
         "student.model='<img src=x onerror=alert(1)>'",
     ]
     made = make_row([0.2, 0.3, 0.25], overrides=overrides)
-    registration = made.registered.model_copy(update={"recipe": name})
-    row = ExperimentResults.of(registration)
+    named = {"recipe": name}
+    registration = made.registration.model_copy(update=named)
+    row = ExperimentResults.of(made.registered.model_copy(update={**named, "registration": registration}))
     metrics = make_scores(3, answers=2 * 56)
     for seed, arms in made.cells.items():
         for arm, cell in arms.items():
@@ -406,4 +407,4 @@ def test_without_matplotlib_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UserError, match=r'pip install "\.\[report\]"'):
         write_figures(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["tiny_pair"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["registry.jsonl", "tiny_pair"]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from conftest import CHAT, THINKING, Bench, with_template
 
+from bench.analysis.registration import register
 from bench.analysis.result_files import read_results, write_results
 from bench.config.model_settings import Model
 from bench.config.recipe import Experiment, load_recipe
@@ -171,6 +172,9 @@ def test_every_stage_passes_the_variables_and_a_result_names_what_made_it(
         assert manifest["versions"].keys() == {"python", *LIBRARIES, *RECORDED}
     monkeypatch.setattr("platform.python_version", lambda: "9.9")  # versions are those of the making
     experiment = load_recipe("tiny_pair", words, seeds=1)
-    write_results(experiment, make_plan(experiment, identify), Store(tmp_path / "store"), tmp_path / "later", None)
+    store, later = Store(tmp_path / "store"), tmp_path / "later"
+    write_results(
+        experiment, register(experiment, store, later, None), make_plan(experiment, identify), store, later, None
+    )
     cells = read_results(tmp_path / "later")[0][0].cells[0]
     assert {arm: cell["manifest"] for arm, cell in cells.items()} == manifests

@@ -27,7 +27,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from bench.analysis.result_files import seal_content
+from bench.analysis.registration import propose_registration
+from bench.analysis.registry import append_entry
+from bench.analysis.result_files import seal_content, write_recipe_file
 from bench.config.recipe import SCHEMA, Experiment, load_recipe
 from bench.config.traits import list_questions
 from bench.files import ROOT, digest, seal, write_atomically
@@ -120,8 +122,7 @@ def synthetic_results(root: Path, files: int) -> int:
         experiment = load_recipe(RECIPE, [f"student.train.learning_rate={rate:.6e}"], seeds=seeds)
         mark = experiment.hash()
         head = {"schema": SCHEMA, "recipe": RECIPE, "recipe_hash": mark}
-        registered = seal_content({**head, "experiment": experiment.resolved()})
-        (folder / f"{mark}.recipe.json").write_text(registered, encoding="utf-8")
+        write_recipe_file(experiment, append_entry(root, propose_registration(experiment, [], "c")), root)
         questions, rows = list_questions(experiment.traits), experiment.recipe.carrier.held_out
         for seed in range(seeds):
             for arm in arms:

@@ -28,6 +28,7 @@ from typing import Any
 import psutil
 from tabulate import tabulate
 
+from bench.analysis.registry import FILE as REGISTRY
 from bench.files import write_atomically
 from bench.pipeline.local_workers import current_commit
 
@@ -86,8 +87,9 @@ class Tally:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """All files under `folder`, hidden ones too."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """All files under `folder`, hidden ones too, without the registry, which holds times."""
+    paths = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != REGISTRY]
+    return {str(p.relative_to(folder)): p.read_bytes() for p in paths}
 
 
 def artefacts(store: Path) -> dict[str, bytes]:
