@@ -67,15 +67,18 @@ def derive_margins(logprobs: Sequence[Sequence[float]], tokens: Sequence[Sequenc
 
 def _pad(rows: Sequence[Sequence[float]]) -> tuple[Array, NDArray[np.bool_]]:
     """Return (questions, candidates) with -inf after the last candidate of a question, and where candidates are."""
-    counts = np.array([len(row) for row in rows])
-    if not len(counts) or counts.min() < 2:
+    counts = list(map(len, rows))
+    if not counts or min(counts) < 2:
         raise ValueError("a question needs an answer and at least one foil")
-    is_candidate = np.arange(counts.max()) < counts[:, None]
-    values = np.array([value for row in rows for value in row], dtype=np.float64)
-    if not np.isfinite(values).all():
+    if min(counts) == max(counts):
+        totals = np.array(rows, dtype=np.float64)
+        is_candidate = np.ones(totals.shape, dtype=np.bool_)
+    else:
+        is_candidate = np.arange(max(counts)) < np.array(counts)[:, None]
+        totals = np.full(is_candidate.shape, -np.inf)
+        totals[is_candidate] = [value for row in rows for value in row]
+    if not np.isfinite(totals[is_candidate]).all():
         raise ValueError("a log-probability is not finite")
-    totals = np.full(is_candidate.shape, -np.inf)
-    totals[is_candidate] = values
     return totals, is_candidate
 
 

@@ -126,7 +126,7 @@ class Reading(_Part):
     """Token count of every candidate, where the margin is a mean over tokens; None where it is of sums."""
     logprobs_float32: Candidates | None = None
     """`logprobs` in float32, where a teacher writes in another precision."""
-    held_out: dict[str, tuple[float, ...]] = {}
+    held_out: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     """For a student: log-probabilities of the held-out rows of each arm's teacher, by arm and row."""
     answers: tuple[tuple[str, ...], ...] | None = None
     """Sampled answers by question; None where none were asked for."""
@@ -237,7 +237,7 @@ class ArmResult(_ResultFile):
     """How student and teacher are related in this arm."""
     manifest: Manifest
     """How it was made."""
-    scores: dict[str, tuple[tuple[float, ...], ...]] = {}
+    scores: dict[str, tuple[tuple[float, ...], ...]] = Field(default_factory=dict)
     """Scores of the sampled answers, by metric, question and answer."""
 
     @field_validator("arm")
@@ -272,6 +272,8 @@ class ExperimentResults(NamedTuple):
     """The experiment and its registration."""
     questions: tuple[Question, ...]
     """The ground-truth questions, in the order of every reading."""
+    candidates: tuple[int, ...]
+    """Number of candidates of each question: the answer and its foils."""
     cells: dict[int, dict[str, ArmResult]]
     """Results by seed and arm."""
     audits: dict[str, Audit]
@@ -282,8 +284,9 @@ class ExperimentResults(NamedTuple):
     @classmethod
     def of(cls, registered: RegistrationFile, looks: int = 0) -> ExperimentResults:
         """Return the experiment of a registration, without results."""
-        questions = list_questions(registered.experiment.named_traits())
-        return cls(registered, tuple(questions), {}, {}, looks)
+        questions = tuple(list_questions(registered.experiment.named_traits()))
+        candidates = tuple(1 + len(question.foils) for question in questions)
+        return cls(registered, questions, candidates, {}, {}, looks)
 
     @property
     def registration(self) -> Registration:
@@ -334,9 +337,9 @@ def check_fit(cell: ArmResult, results: ExperimentResults) -> None:
     """
     if cell.seed not in results.recipe.run_seeds():
         raise ValueError(f"seed {cell.seed} is not registered")
-    reading, candidates = cell.reading, [1 + len(question.foils) for question in results.questions]
+    reading, candidates = cell.reading, results.candidates
     for name, column in _by_candidate(reading).items():
-        if list(map(len, column)) != candidates:
+        if tuple(map(len, column)) != candidates:
             raise ValueError(f"{name} does not hold one number for each candidate of {len(candidates)} questions")
     by_question: dict[str, Any] = {"answers": reading.answers, **cell.scores}
     for name, column in by_question.items():

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bench.analysis.outcomes import Outcomes, derive_margins, derive_outcomes
-from bench.analysis.result_schema import ArmResult, ExperimentResults
+from bench.analysis.result_schema import ArmResult, ExperimentResults, TraitArms
 from bench.analysis.stats import mean
 from bench.config.arms import BASE, CONTRASTS, MAIN_ARMS, TEACHER_BASE, TRAIT
 
@@ -76,31 +79,39 @@ class _Levels:
     """Mean outcomes of every model of an experiment. All log-probabilities are reduced in one pass."""
 
     def __init__(self, row: ExperimentResults) -> None:
-        self.row = row
+        self.row, self.trait_arms = row, row.trait_arms()
         cells = [cell for arms in row.cells.values() for cell in arms.values()]
         logprobs = [question for cell in cells for question in cell.reading.logprobs]
         tokens = [question for cell in cells for question in cell.reading.tokens or ()]
-        size = len(row.questions)
-        columns = derive_outcomes(logprobs, tokens or None) if cells else ()
-        self.outcomes = {
-            (cell.seed, cell.arm): Outcomes(*(column[at * size : (at + 1) * size] for column in columns))
-            for at, cell in enumerate(cells)
+        columns = derive_outcomes(logprobs, tokens or None) if cells else Outcomes(*[np.zeros(0)] * 6)
+        self.index = {(cell.seed, cell.arm): at for at, cell in enumerate(cells)}
+        # (models, questions), in nats or 0..1
+        self.columns = {
+            name: column.reshape(len(cells), len(row.questions))
+            for name, column in zip(Outcomes._fields, columns, strict=True)
         }
+        self.means: dict[tuple[str, str | None], list[float]] = {}
 
-    def column(self, cell: ArmResult, group: str | None = None, outcome: str = "margin") -> list[float]:
-        """Return one outcome of a model by question, of one group or of all."""
-        values: list[float] = getattr(self.outcomes[cell.seed, cell.arm], outcome).tolist()
-        return [values[at] for at in self.row.positions(group)]
+    def margins(self, cell: ArmResult, group: str | None) -> NDArray[np.float64]:
+        """Return the margins of a model by question of a group, in nats."""
+        return self.columns["margin"][self.index[cell.seed, cell.arm], self.row.positions(group)]
 
     def level(self, cell: ArmResult, group: str | None = None, outcome: str = "margin") -> float:
-        """Return the mean of `column`."""
-        return mean(self.column(cell, group, outcome))
+        """Return the mean outcome of a model over the questions of a group."""
+        if (outcome, group) not in self.means:
+            chosen = self.columns[outcome][:, self.row.positions(group)]
+            self.means[outcome, group] = chosen.mean(axis=1).tolist()
+        return self.means[outcome, group][self.index[cell.seed, cell.arm]]
 
     def over_traits(self, arms: Mapping[str, ArmResult], arm: str, outcome: str = "margin") -> float:
-        """Return the mean over all traits; `trait` stands for each trait's own student."""
-        return mean(
-            [self.level(arms[t.student if arm == "trait" else arm], t.group, outcome) for t in self.row.trait_arms()]
-        )
+        """Return the mean over all traits; `trait` and `teacher` stand for each trait's own student and teacher."""
+        if len(self.trait_arms) == 1:
+            return self.level(arms[arm], None, outcome)
+        return mean([self.level(arms[_own(trait, arm)], trait.group, outcome) for trait in self.trait_arms])
+
+
+def _own(trait: TraitArms, arm: str) -> str:
+    return {"trait": trait.student, "teacher": trait.teacher}.get(arm, arm)
 
 
 def compute_seed_statistics(row: ExperimentResults) -> SeedStatistics:
@@ -109,11 +120,8 @@ def compute_seed_statistics(row: ExperimentResults) -> SeedStatistics:
     level, over = levels.level, levels.over_traits
 
     def by_question(arms: Mapping[str, ArmResult]) -> list[float]:
-        pairs = (
-            zip(levels.column(arms[t.student], t.group), levels.column(arms["base"], t.group), strict=True)
-            for t in trait_arms
-        )
-        return [a - b for pair in pairs for a, b in pair]
+        gains = [levels.margins(arms[t.student], t.group) - levels.margins(arms["base"], t.group) for t in trait_arms]
+        return [float(gain) for gain in np.concatenate(gains)]
 
     groups = sorted({question.group for question in row.questions})
     scored = sorted({metric for arms in full for metric in arms["base"].scores})
@@ -123,7 +131,7 @@ def compute_seed_statistics(row: ExperimentResults) -> SeedStatistics:
         base=[over(arms, "base") for arms in full],
         trait=[over(arms, "trait") for arms in full],
         gains=[over(arms, "trait") - over(arms, "base") for arms in full],
-        shifts=[teacher_shift(row, arms) for arms in full],
+        shifts=[over(arms, "teacher") - over(arms, "teacher_base") for arms in full],
         contrasts={
             name: differences
             for name, contrast in CONTRASTS.items()

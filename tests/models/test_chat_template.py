@@ -163,13 +163,13 @@ def test_every_stage_passes_the_variables_and_a_result_names_what_made_it(
     bench("--skip-controls", "--seeds", "1", *[word for given in words for word in ("--set", given)])
     rows, refused = read_results(tmp_path / "results")
     assert not refused
-    manifests = {arm: cell["manifest"] for arm, cell in rows[0].cells[0].items()}
+    manifests = {arm: cell.manifest for arm, cell in rows[0].cells[0].items()}
     described = PromptFormat(load_tokenizer(folder), "chat", {"enable_thinking": False}).describe()
     source = {"model": str(folder), "digest": identify(Model(**model(str(folder)))).identity}
     for manifest in manifests.values():
-        assert manifest["format"] == described
-        assert manifest["checkpoints"] == {"teacher": source, "student": source}
-        assert manifest["versions"].keys() == {"python", *LIBRARIES, *RECORDED}
+        assert manifest.format == described
+        assert manifest.checkpoints == {"teacher": source, "student": source}
+        assert manifest.versions.keys() == {"python", *LIBRARIES, *RECORDED}
     monkeypatch.setattr("platform.python_version", lambda: "9.9")  # versions are those of the making
     experiment = load_recipe("tiny_pair", words, seeds=1)
     store, later = Store(tmp_path / "store"), tmp_path / "later"
@@ -177,4 +177,4 @@ def test_every_stage_passes_the_variables_and_a_result_names_what_made_it(
         experiment, register(experiment, store, later, None), make_plan(experiment, identify), store, later, None
     )
     cells = read_results(tmp_path / "later")[0][0].cells[0]
-    assert {arm: cell["manifest"] for arm, cell in cells.items()} == manifests
+    assert {arm: cell.manifest for arm, cell in cells.items()} == manifests
