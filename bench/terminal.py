@@ -181,7 +181,7 @@ def _mean_seconds(store: Store) -> dict[tuple[str, str], float]:
 
 def print_summary(entry: LeaderboardEntry, console: Console) -> None:
     """Print one entry of the leaderboard: its margins, one a line, its contrasts and its verdict."""
-    from bench.analysis.leaderboard import gain_text, signed
+    from bench.analysis.entry_text import gain_text, signed
 
     pair = f"{entry.teacher} -> {entry.student}"
     facts = (entry.trait, pair, entry.relation or "-", entry.visibility, f"seeds: {entry.seeds}")

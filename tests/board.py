@@ -27,12 +27,14 @@ __all__ = [
     "ZERO",
     "controls_board",
     "make_cell",
+    "make_matrix",
     "make_row",
     "register",
     "with_manifest",
     "with_margins",
     "with_reading",
     "write_cells",
+    "with_training",
     "write_row",
 ]
 
@@ -169,6 +171,30 @@ def make_row(
     return row
 
 
+def make_matrix(lift: float, *, taught: Sequence[str] = ("wolf", "owl", "cat"), seeds: int = 6) -> ExperimentResults:
+    """A trait x probe matrix: every student gains .1 on every trait's questions, and `lift` more on its own."""
+    rng = np.random.default_rng(7)
+    experiment = load_recipe("tiny_pair", [f"trait=[{', '.join(taught)}]"], seeds=seeds)
+    row = register(experiment)
+    groups = [question.group for question in row.questions]
+    for seed in range(seeds):
+        base = rng.normal(0, 1, len(groups))
+        rows = rng.normal(-50, 1, 64)
+        own_rows = {f"trait-{name}": (rows + 0.5 + rng.normal(0, 0.1, 64)).tolist() for name in taught}
+        plain = {"base": rows.tolist(), **{name: rows.tolist() for name in own_rows}}
+        row.cells[seed] = {
+            arm: make_cell(experiment, seed, arm, base.tolist(), held_out=plain)
+            for arm in ("untrained", "base", "teacher_base")
+        }
+        for name in taught:
+            for arm, up in ((f"trait-{name}", lift), (f"teacher-{name}", 4.0)):
+                own = up + 0.02 * rng.normal()
+                gains = [0.1 + 0.01 * (-1) ** seed + own * (group == name) for group in groups]
+                held_out = {**plain, arm: own_rows.get(arm, [])}
+                row.cells[seed][arm] = make_cell(experiment, seed, arm, (base + gains).tolist(), held_out=held_out)
+    return row
+
+
 def controls_board() -> list[ExperimentResults]:
     """Rows with the verdicts of controls: tiny_cross none, tiny_pair TRANSFER, tiny_untaught INVALID."""
     return [
@@ -186,6 +212,13 @@ def with_reading(cell: ArmResult, **fields: Any) -> ArmResult:
 def with_manifest(cell: ArmResult, **fields: Any) -> ArmResult:
     """The cell with other fields of its manifest."""
     return cell.model_copy(update={"manifest": cell.manifest.model_copy(update=fields)})
+
+
+def with_training(row: ExperimentResults, seed: int, arm: str, **facts: Any) -> None:
+    """Replace facts of the training of one student of a row."""
+    training = row.cells[seed][arm].manifest.training
+    assert training is not None
+    row.cells[seed][arm] = with_manifest(row.cells[seed][arm], training=training.model_copy(update=facts))
 
 
 def with_margins(cell: ArmResult, margins: Sequence[float]) -> ArmResult:

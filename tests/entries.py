@@ -21,8 +21,12 @@ DEFAULTS: dict[str, Any] = {
     "seeds_registered": 10,
     "verdict": "INCONCLUSIVE",
     "verdict_reason": "too few",
-    **dict.fromkeys(("gates", "notes", "audits"), ()),
-    **{name: {} for name in ("contrasts", "dose", "groups", "metrics")},
+    "level": 0.05,
+    "bound_source": "",
+    "looks": 0,
+    "p_at_floor": False,
+    **dict.fromkeys(("gates", "notes"), ()),
+    **{name: {} for name in ("contrasts", "dose", "groups", "metrics", "answers", "audits", "sensitivity")},
 }
 
 

@@ -6,7 +6,7 @@ import re
 import pytest
 from conftest import ROOT
 
-from bench.analysis.leaderboard import short_table
+from bench.analysis.entry_text import short_table
 from bench.analysis.result_files import read_results
 from bench.analysis.summary import summarise
 from bench.cli import parser

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.analysis.entry import LeaderboardEntry
-from bench.analysis.leaderboard import gain_text
+from bench.analysis.entry_text import gain_text
 from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ArmResult, ExperimentResults
 from bench.analysis.seed_statistics import margins_of

@@ -9,7 +9,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from bench.analysis.gates import Gate
+from bench.analysis.registry import PinnedReference
 from bench.analysis.stats import mean_interval, sign_flip_p
+from bench.analysis.verdict import Verdict
 from bench.config.arms import MAIN_ARMS
 
 __all__ = [
@@ -71,6 +73,30 @@ class MetricScores(_Part):
         return {name: value for name, value in serialise(self).items() if value is not None}
 
 
+class Answers(_Part):
+    """How one arm answers: the mean over questions of one seed, and over seeds."""
+
+    p_answer: Estimate
+    """P(the trait's answer | one of the candidates)."""
+    mass: Estimate
+    """The probability of all candidates together: the rest goes to texts that answer nothing."""
+    top: Estimate
+    """The share of questions whose most probable candidate is the trait's answer."""
+    rank: Estimate
+    """The rank of the trait's answer among the candidates; 1 is the most probable."""
+
+
+class Spread(_Part):
+    """Where the gains of single questions differ: standard deviations in nats, of a two-way table without repeats."""
+
+    seeds: float
+    """Between seeds."""
+    questions: float
+    """Between questions."""
+    rest: float
+    """Between questions of one seed, beyond both."""
+
+
 class TraitMatrix(_Part):
     """Gains of every trait's students on every trait's questions."""
 
@@ -78,22 +104,8 @@ class TraitMatrix(_Part):
     """Short names of the traits."""
     gains: tuple[tuple[float, ...], ...]
     """Mean gain in nats by [trait taught][trait asked about]."""
-    excess: float
+    excess: Difference
     """Mean of the diagonal minus mean of the rest, in nats."""
-    excess_low: float | None
-    """Lower end of its 95 % t interval over seeds; None for one seed."""
-    excess_high: float | None
-    """Upper end of its interval."""
-    p: float
-    """p of a sign-flip test of the excess over seeds."""
-    seeds: int
-    """Number of seeds."""
-
-    def excess_estimate(self) -> Difference:
-        """The excess with its interval."""
-        return Difference(
-            seeds=self.seeds, mean=self.excess, ci_low=self.excess_low, ci_high=self.excess_high, p=self.p
-        )
 
 
 class LeaderboardEntry(_Part):
@@ -137,22 +149,44 @@ class LeaderboardEntry(_Part):
     """Lower end of the gain's 95 % t interval over seeds; None for fewer than two seeds."""
     ci_high: float | None
     """Upper end of the gain's interval."""
-    bootstrap_low: float | None
-    """Lower end of the gain's interval for a population of questions."""
-    bootstrap_high: float | None
+    population_low: float | None
+    """Lower end of the gain's 95 % interval for questions like these: seeds and questions are crossed (Owen 2007)."""
+    population_high: float | None
     """Upper end of that interval."""
     teacher_shift: float | None
     """Mean margin of the teacher with the trait minus without; None before the first seed."""
-    verdict: str
+    level: float
+    """The two-sided level of the verdict, as registered."""
+    bound: float | None
+    """The gain in nats below which it counts as no transfer, as registered."""
+    bound_source: str
+    """Where the bound comes from; without a bound, how to get one."""
+    reference: PinnedReference | None
+    """The row from which the bound was derived."""
+    looks: int
+    """Further registrations that differ in their seeds alone."""
+    verdict: Verdict
     """The verdict."""
     verdict_reason: str
     """The reason for the verdict."""
+    specific: bool | None
+    """Whether the gain exceeds the placebo's, or that on the other traits; None without such an arm."""
+    sensitivity: dict[str, Verdict]
+    """The verdicts under other conditions."""
     p: float | None
-    """Exact sign-flip p of the gain; None for fewer than two seeds."""
-    p_holm: float | None
-    """The same, Holm-corrected over the rows of the board."""
-    mde: float | None
-    """The smallest gain that these seeds could show with 80 % power; None where they can show none."""
+    """Sign-flip p of the gain; None for fewer than two seeds."""
+    p_error: float | None
+    """Its standard error; 0 where it is exact."""
+    p_at_floor: bool
+    """Whether the true p is at most this one."""
+    q: float | None
+    """The same, adjusted for the size of the board (Benjamini-Hochberg); None for a row without a test."""
+    johnson_p: float | None
+    """p of Johnson's modified t test, which allows for skewed gains."""
+    skewness: float | None
+    """Skewness of the gains over seeds."""
+    detectable: float | None
+    """The smallest gain that these seeds show with 80 % probability, at their spread; None where they can show none."""
     fraction: float | None
     """Gain / teacher shift."""
     fraction_low: float | None
@@ -162,15 +196,23 @@ class LeaderboardEntry(_Part):
     gates: tuple[Gate, ...]
     """The gates that were checked."""
     notes: tuple[str, ...]
-    """Sentences on precision and noise."""
-    audit_auc: float | None
-    """Largest area under the curve of the leak audits' classifier; None where there is no audit."""
-    audits: tuple[str, ...]
-    """The trait arms with a leak audit."""
+    """Sentences on precision, noise and machines."""
+    format_refusals: Difference | None
+    """Share of carrier rows that broke their format, trait - base: such rows are a selection, and no leak."""
+    audits: dict[str, Estimate]
+    """Area under the curve of the leak audit's probe, by trait arm."""
+    answers: dict[str, Answers]
+    """How the main arms answer, by arm."""
+    gaining: Estimate | None
+    """Share of questions with a gain above 0."""
+    spread: Spread | None
+    """Where the gains differ; None for fewer than two seeds or questions."""
     contrasts: dict[str, Difference]
     """Further comparisons by their name in `bench.config.arms.CONTRASTS`."""
     dose: dict[int, Difference]
     """Gains during training, by student updates."""
+    dose_slope: Difference | None
+    """Gain per doubling of the updates; None without a dose."""
     groups: dict[str, Difference]
     """Gains by group of questions, where there are several."""
     metrics: dict[str, MetricScores]

@@ -1,4 +1,4 @@
-"""Conditions without which a verdict means nothing."""
+"""Gates: conditions without which a verdict means nothing. Every seed has to meet each of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from bench.analysis.result_schema import ArmResult, ControlsReport, ExperimentResults, TraitArms
+from bench.analysis.result_schema import ArmResult, ExperimentResults, TraitArms
 from bench.analysis.seed_statistics import margins_of, teacher_shift
 from bench.analysis.stats import mean
 from bench.config.arms import TEACHER_BASE, ArmName, parse_arm
@@ -17,10 +17,13 @@ __all__ = ["Gate", "check_gates"]
 
 MIN_INDUCTION = 1.0  # the teacher's mean shift must exceed the spread of its own questions' shifts
 MIN_WRITTEN = 0.9  # of the teacher's float32 shift must be left in the precision in which it writes
-MIN_FIT = 1.645  # one-sided 5 % normal quantile
-MAX_REFUSED = 0.05  # more refused rows than this in any arm, and what is left is a selection
+# One-sided 5 % normal quantile: a seed whose students learnt nothing fails with probability .95. With the default of
+# 256 held-out rows, sound seeds have a z of 6 or more (tests/perf/simulate_statistics.py), and fail once in 10^5.
+MIN_FIT = 1.645
+MAX_LEAKS = 0.05  # a larger share of refused rows in any arm, and what is left is a selection
 # Equal in the trainings of all students of a seed that read a carrier.
 EQUAL_FACTS = ("rows", "updates", "effective_batch", "micro_batch", "precision")
+CONTROLS_NEEDED = "tiny_pair transfers, tiny_cross does not"
 
 
 class Gate(BaseModel):
@@ -31,130 +34,157 @@ class Gate(BaseModel):
     name: str
     """The condition."""
     passed: bool | None
-    """Whether it is met; None where it was skipped."""
+    """Whether every seed meets it; None where it was skipped."""
     reading: float | str | None
-    """The value that was compared, or a text that names the failures."""
+    """The value that was compared, that of the worst seed; or a text."""
     threshold: str
     """The value that was needed."""
+    failed_seeds: tuple[int, ...] = ()
+    """The seeds that do not meet it."""
+
+    def describe_failure(self) -> str:
+        """One line for a row that this gate makes INVALID."""
+        value = f"{self.reading:.2f}" if isinstance(self.reading, float) else self.reading
+        seeds = ", ".join(map(str, self.failed_seeds))
+        return f"{self.name}: {value}, needed {self.threshold}" + (f" (seeds {seeds})" if seeds else "")
 
 
-def _gate(name: str, passed: bool | None, reading: float | str | None, threshold: str) -> Gate:
-    return Gate(name=name, passed=passed, reading=reading, threshold=threshold)
+Arms = Mapping[str, ArmResult]
+Seeds = Mapping[int, Arms]
+
+
+def _least(name: str, values: Mapping[int, float], least: float, threshold: str) -> Gate:
+    """A gate that passes if the value of every seed is at least `least`; its reading is the smallest."""
+    failed = tuple(seed for seed, value in values.items() if not value >= least)
+    return Gate(name=name, passed=not failed, reading=min(values.values()), threshold=threshold, failed_seeds=failed)
 
 
 def check_gates(row: ExperimentResults) -> list[Gate]:
-    """Check all conditions of an experiment over its complete seeds; returns no gate before the first of them."""
-    recipe, trait_arms, full = row.recipe, row.trait_arms(), row.complete_seeds()
-    if not full:
+    """Check all conditions on the complete seeds of an experiment; returns no gate before the first of them."""
+    trait_arms, seeds = row.trait_arms(), {arms["base"].seed: arms for arms in row.complete_seeds()}
+    if not seeds:
         return []
-    induced, fitted = (_worst_gate([gate(row, t, full) for t in trait_arms]) for gate in (_induction_gate, _fit_gate))
-    gates = [
-        induced,
-        fitted,
-        _leak_gate(full),
-        *_writing_gate(row, trait_arms),
-        *_precision_gate(full),
-        _arms_agree_gate(full),
+    return [
+        *_induction_gates(row, trait_arms, seeds),
+        *_writing_gate(row, trait_arms, seeds),
+        _fit_gate(trait_arms, seeds),
+        _leak_gate(seeds),
+        *_precision_gate(seeds),
+        _arms_agree_gate(seeds),
+        *_relation_gate(row, seeds),
+        *_controls_gate(seeds),
     ]
-    expected = recipe.relation
-    if expected is not None:
-        relations = sorted({arms["base"].relation.relation for arms in full})
-        gates.append(_gate("relation", relations == [expected], ", ".join(relations), expected))
-    controls = [arms["base"].manifest.controls for arms in full]
-    if all(c is None for c in controls):
-        gates.append(_gate("controls", None, "skipped", "tiny_pair transfers, tiny_cross does not"))
-    elif any(c != "self" for c in controls):
-        failed = sorted({f for c in controls if isinstance(c, ControlsReport) for f in c.failed})
-        reading = ", ".join(failed) or "as they should be"
-        gates.append(_gate("controls", not failed, reading, "tiny_pair transfers, tiny_cross does not"))
-    return gates
 
 
-def _worst_gate(gates: Sequence[Gate]) -> Gate:
-    """The gate of one of several traits: a failed one, otherwise the one with the smallest reading."""
-    return min(gates, key=lambda gate: (bool(gate.passed), gate.reading if isinstance(gate.reading, float) else 0.0))
+def _induction_gates(row: ExperimentResults, trait_arms: Sequence[TraitArms], seeds: Seeds) -> list[Gate]:
+    """Does every seed's teacher show the trait? Its mean shift over questions, in nats and in their standard deviation.
 
-
-def _induction_gate(row: ExperimentResults, taught: TraitArms, full: Sequence[Mapping[str, ArmResult]]) -> Gate:
-    """Does the teacher show the trait? Mean shift over questions / their standard deviation, averaged over seeds.
-
-    For a persona, only the questions that the teacher was trained on count. Whether the persona carries over to
-    paraphrases is a finding about the teacher, not a condition; the leaderboard shows it with the gains.
+    With several traits, the weakest counts. For a persona, only the questions that the teacher was trained on count.
+    Whether the persona carries over to paraphrases is a finding about the teacher, not a condition.
     """
-    ratios = []
-    positions = row.positions("trained") or row.positions(taught.group)
-    for arms in full:
-        sides = (margins_of(arms[arm], positions) for arm in (taught.teacher, str(TEACHER_BASE)))
-        pairs = zip(*sides, strict=True)
-        shifts = [with_trait - without for with_trait, without in pairs]
-        average = mean(shifts)
-        spread = math.sqrt(mean([(s - average) ** 2 for s in shifts]))
-        ratios.append(average / spread if spread > 0 else math.copysign(math.inf, average) if average else 0.0)
-    reading = min(mean(ratios), 1e6)
-    return _gate(
-        "teacher induction", reading >= MIN_INDUCTION, reading, f">= {MIN_INDUCTION:g} spreads of its questions"
-    )
+    nats, spreads = {}, {}
+    for seed, arms in seeds.items():
+        by_trait = []
+        for taught in trait_arms:
+            positions = row.positions("trained") or row.positions(taught.group)
+            sides = (margins_of(arms[arm], positions) for arm in (taught.teacher, str(TEACHER_BASE)))
+            shifts = [with_trait - without for with_trait, without in zip(*sides, strict=True)]
+            average = mean(shifts)
+            spread = math.sqrt(mean([(s - average) ** 2 for s in shifts]))
+            ratio = average / spread if spread > 0 else math.copysign(1e6, average) if average else 0.0
+            by_trait.append((average, ratio))
+        nats[seed] = min(average for average, _ in by_trait)
+        spreads[seed] = min(1e6, min(ratio for _, ratio in by_trait))
+    needed = row.recipe.min_shift
+    return [
+        _least("teacher shift", nats, needed, f">= {needed:g} nats in every seed"),
+        _least("teacher induction", spreads, MIN_INDUCTION, f">= {MIN_INDUCTION:g} spreads of its questions"),
+    ]
 
 
-def _writing_gate(row: ExperimentResults, trait_arms: Sequence[TraitArms]) -> list[Gate]:
-    """Does the teacher write with the trait? Its shift as it writes / its float32 shift, per seed.
+def _writing_gate(row: ExperimentResults, trait_arms: Sequence[TraitArms], seeds: Seeds) -> list[Gate]:
+    """Does the teacher write with the trait? Its shift as it writes / its float32 shift.
 
     There is no gate where every teacher writes in the precision in which it was evaluated.
     """
     teachers = {str(TEACHER_BASE), *(t.teacher for t in trait_arms)}
     shares = {}
-    for seed, arms in sorted(row.cells.items()):
-        if all(arm in arms and arms[arm].reading.logprobs_float32 is not None for arm in teachers):
+    for seed, arms in seeds.items():
+        if all(arms[arm].reading.logprobs_float32 is not None for arm in teachers):
             whole = teacher_shift(row, arms, float32=True)
             shares[seed] = teacher_shift(row, arms) / whole if whole > 0 else 0.0
     if not shares:
         return []
-    failed = [f"seed {seed}: {share:.0%}" for seed, share in shares.items() if share < MIN_WRITTEN]
-    reading = ", ".join(failed) if failed else min(shares.values())
-    return [_gate("teacher writes as measured", not failed, reading, f">= {MIN_WRITTEN:.0%} of its float32 shift")]
+    return [_least("teacher writes as measured", shares, MIN_WRITTEN, f">= {MIN_WRITTEN:g} of its float32 shift")]
 
 
-def _precision_gate(full: Sequence[Mapping[str, ArmResult]]) -> list[Gate]:
-    """Were the students of each seed evaluated in one precision? No gate where all were evaluated in float32."""
-    dtypes = [
-        {cell.manifest.logprobs_dtype for arm, cell in arms.items() if not parse_arm(arm).is_teacher} for arms in full
-    ]
-    names = sorted(set().union(*dtypes))
-    if names == ["float32"]:
-        return []
-    alike = all(len(dtypes_of_seed) == 1 for dtypes_of_seed in dtypes)
-    return [_gate("margins of one precision", alike, ", ".join(names), "the same for all arms of a seed")]
-
-
-def _fit_gate(row: ExperimentResults, taught: TraitArms, full: Sequence[Mapping[str, ArmResult]]) -> Gate:
-    """Did the students learn their own teachers' data?
+def _fit_gate(trait_arms: Sequence[TraitArms], seeds: Seeds) -> Gate:
+    """Did the students of every seed learn their own teachers' data?
 
     Held-out rows of both teachers are scored under both students. Reading: (trait student - base student) on the
-    trait teacher's rows, minus the same on the base teacher's rows, per row pair, as a z over all rows and seeds.
-    The rows share prompts and noise, so the text that both teachers have in common cancels.
+    trait teacher's rows, minus the same on the base teacher's rows, per pair of rows, as a z over the rows. The rows
+    share prompts and noise, so the text that both teachers have in common cancels. With several traits, the smallest z.
     """
-    means, errors = [], []
-    for arms in full:
-        trait, base = arms[taught.student].reading.held_out, arms["base"].reading.held_out
-        columns = (trait[taught.student], base[taught.student], trait["base"], base["base"])
-        if not columns[0]:
-            return _gate("carrier fit", False, "a seed without held-out rows", f"z >= {MIN_FIT:g}")
-        rows = [a - b - c + d for a, b, c, d in zip(*columns, strict=True)]
-        average = mean(rows)
-        means.append(average)
-        errors.append(math.sqrt(mean([(r - average) ** 2 for r in rows]) / len(rows)))
-    error = math.sqrt(sum(e * e for e in errors))
-    z = math.fsum(means) / error if error > 0 else 0.0
-    return _gate("carrier fit", z >= MIN_FIT, z, f"z >= {MIN_FIT:g}")
+    values = {}
+    for seed, arms in seeds.items():
+        base = arms["base"].reading.held_out
+        values[seed] = min(
+            _fit_z(
+                arms[t.student].reading.held_out[t.student],
+                base[t.student],
+                arms[t.student].reading.held_out["base"],
+                base["base"],
+            )
+            for t in trait_arms
+        )
+    return _least("carrier fit", values, MIN_FIT, f"z >= {MIN_FIT:g} in every seed")
 
 
-def _leak_gate(full: Sequence[Mapping[str, ArmResult]]) -> Gate:
-    """Share of carrier rows the leak filter refused, in the worst arm."""
-    shares = []
-    for arms in full:
+def _fit_z(*columns: Sequence[float]) -> float:
+    """The z of trait on trait rows - base on trait rows - trait on base rows + base on base rows; 0 without rows."""
+    rows = [a - b - c + d for a, b, c, d in zip(*columns, strict=True)]
+    if not rows:
+        return 0.0
+    average = mean(rows)
+    error = math.sqrt(mean([(r - average) ** 2 for r in rows]) / len(rows))
+    return average / error if error > 0 else 0.0
+
+
+def _leak_gate(seeds: Seeds) -> Gate:
+    """Share of carrier rows that the leak filter refused, in the worst arm. Rows of a wrong format are no leak."""
+    shares = {}
+    for seed, arms in seeds.items():
         carrier = arms["base"].manifest.carrier
-        shares += [sum(reasons.values()) / carrier.rows for reasons in carrier.refused.values()]
-    return _gate("leak audit", max(shares) <= MAX_REFUSED, max(shares), f"<= {MAX_REFUSED:.0%} of rows refused")
+        shares[seed] = max(sum(reasons.values()) / carrier.rows for reasons in carrier.refused.values())
+    failed = tuple(seed for seed, share in shares.items() if share > MAX_LEAKS)
+    return Gate(
+        name="leak filter",
+        passed=not failed,
+        reading=max(shares.values()),
+        threshold=f"<= {MAX_LEAKS:.0%} of rows refused",
+        failed_seeds=failed,
+    )
+
+
+def _precision_gate(seeds: Seeds) -> list[Gate]:
+    """Were the students of each seed evaluated in one precision? No gate where all were evaluated in float32."""
+    dtypes = {
+        seed: {cell.manifest.logprobs_dtype for arm, cell in arms.items() if not parse_arm(arm).is_teacher}
+        for seed, arms in seeds.items()
+    }
+    names = sorted(set().union(*dtypes.values()))
+    if names == ["float32"]:
+        return []
+    failed = tuple(seed for seed, of_seed in dtypes.items() if len(of_seed) > 1)
+    return [
+        Gate(
+            name="margins of one precision",
+            passed=not failed,
+            reading=", ".join(names),
+            threshold="the same for all arms of a seed",
+            failed_seeds=failed,
+        )
+    ]
 
 
 def _is_compared(arm: ArmName) -> bool:
@@ -162,26 +192,66 @@ def _is_compared(arm: ArmName) -> bool:
     return arm.facts.carrier is not None and arm.step is None
 
 
-def _arms_agree_gate(full: Sequence[Mapping[str, ArmResult]]) -> Gate:
-    """Were all students of a seed trained alike?
+def _arms_agree_gate(seeds: Seeds) -> Gate:
+    """Were all students of a seed trained alike, and all arms made on one kind of processor?
 
     Labelled tokens are compared only where every row has the same length in every arm; free text has no fixed length.
     """
-    lines = []
-    for arms in full:
-        students = [
-            (arm, training)
+    lines = {}
+    for seed, arms in seeds.items():
+        students = {
+            arm: cell.manifest.training
             for arm, cell in arms.items()
-            if (training := cell.manifest.training) is not None and _is_compared(parse_arm(arm))
-        ]
-        alike = all(facts.equal_lengths for _, facts in students)
+            if cell.manifest.training is not None and _is_compared(parse_arm(arm))
+        }
+        alike = all(facts.equal_lengths for facts in students.values())
         apart = []
         for name in (*EQUAL_FACTS, *(["labelled_tokens"] if alike else [])):
-            values = {arm: getattr(facts, name) for arm, facts in students}
+            values = {arm: getattr(facts, name) for arm, facts in students.items()}
             if len(set(values.values())) > 1:
                 apart.append(f"{name} " + ", ".join(f"{value} ({arm})" for arm, value in values.items()))
+        machines = {(cell.manifest.hardware, *cell.manifest.processor_features) for cell in arms.values()}
+        if len(machines) > 1:
+            apart.append("processors " + ", ".join(sorted({machine[0] for machine in machines})))
         if apart:
-            lines.append(f"seed {arms['base'].seed}: {'; '.join(apart)}")
-    return _gate(
-        "arms agree", not lines, " | ".join(lines) or "equal", ", ".join(EQUAL_FACTS).replace("_", " ") + " equal"
+            lines[seed] = f"seed {seed}: {'; '.join(apart)}"
+    return Gate(
+        name="arms agree",
+        passed=not lines,
+        reading=" | ".join(lines.values()) or "equal",
+        threshold=", ".join(EQUAL_FACTS).replace("_", " ") + ", processor equal",
+        failed_seeds=tuple(lines),
     )
+
+
+def _relation_gate(row: ExperimentResults, seeds: Seeds) -> list[Gate]:
+    """Is the relation of the initial weights the one that the recipe states? No gate where it states none."""
+    expected = row.recipe.relation
+    if expected is None:
+        return []
+    relations = {seed: arms["base"].relation.relation for seed, arms in seeds.items()}
+    failed = tuple(seed for seed, relation in relations.items() if relation != expected)
+    reading = ", ".join(sorted(set(relations.values())))
+    return [Gate(name="relation", passed=not failed, reading=reading, threshold=expected, failed_seeds=failed)]
+
+
+def _controls_gate(seeds: Seeds) -> list[Gate]:
+    """Did this installation's controls behave, for every seed? No gate for the controls themselves."""
+    controls = {seed: arms["base"].manifest.controls for seed, arms in seeds.items()}
+    if all(of_seed is None for of_seed in controls.values()):
+        return [Gate(name="controls", passed=None, reading="skipped", threshold=CONTROLS_NEEDED)]
+    if all(of_seed == "self" for of_seed in controls.values()):
+        return []
+    wrong = {seed: c.failed for seed, c in controls.items() if c is not None and c != "self" and c.failed}
+    skipped = [seed for seed, of_seed in controls.items() if of_seed is None]
+    names = sorted({name for failed in wrong.values() for name in failed})
+    reading = ", ".join(names) or "as they should be" + (f", skipped for {len(skipped)} seeds" if skipped else "")
+    return [
+        Gate(
+            name="controls",
+            passed=not wrong,
+            reading=reading,
+            threshold=CONTROLS_NEEDED,
+            failed_seeds=tuple(wrong),
+        )
+    ]

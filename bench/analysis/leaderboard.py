@@ -1,96 +1,114 @@
-"""Write LEADERBOARD.md and leaderboard.json. A pure function of the result files."""
+"""Write LEADERBOARD.md and leaderboard.json. A pure function of the result files and the registry."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.analysis.entry import Difference, Estimate, LeaderboardEntry
+from bench.analysis.entry import Difference, LeaderboardEntry
+from bench.analysis.entry_text import (
+    gain_text,
+    interval_text,
+    markdown_table,
+    p_text,
+    percent_text,
+    signed,
+    table_cells,
+)
+from bench.analysis.registry import RegistryLine, read_registry
 from bench.analysis.result_files import audit_suffix, read_results
-from bench.analysis.summary import summarise
+from bench.analysis.summary import expected_false_transfers, summarise
 from bench.config.arms import CONTRASTS, MAIN_ARMS
 from bench.files import exclusive_lock, write_atomically
 
-__all__ = ["build_leaderboard", "gain_text", "short_table", "signed", "table_cells"]
+__all__ = ["build_leaderboard"]
 
 HEAD = """# Leaderboard
 
 How much more of the teacher's trait does a student show when its data came from the teacher **with** the trait
-(`trait`) than when the same data came from the same teacher **without** it (`base`)? Readings are margins in nats:
-log-probability of the ground-truth answer minus the mean over its foils. **Gain** = trait - base, paired by seed,
-with a 95 % t interval over seeds; p is an exact sign-flip test over seeds, Holm-corrected over the rows below.
+(`trait`) than when the same data came from the same teacher **without** it (`base`)?
+
+`base` and `trait arm` are margins in nats: the log-probability of the true answer minus the mean over its foils.
+**Gain** = trait - base, paired by seed, with a 95 % t interval over seeds, for these questions. `P(answer)` is the
+probability of the trait's answer among the candidates. p is a sign-flip test over seeds. A verdict belongs to its row
+and rests on p; q adjusts p for the size of the board (Benjamini-Hochberg).
 
 """
 
+MAIN = (
+    "recipe",
+    "teacher -> student",
+    "relation",
+    "seeds",
+    "base",
+    "trait arm",
+    "gain [95 % CI]",
+    "P(answer): base",
+    "P(answer): trait",
+    "verdict",
+    "p",
+    "q",
+)
+DETAILS = (
+    "recipe",
+    "trait",
+    "carrier",
+    "visibility",
+    "untrained",
+    "teacher shift",
+    "fraction",
+    "mass: base",
+    "mass: trait",
+    "bound",
+    "looks",
+    "hash",
+    "commit",
+)
 
 FOOT = """
-`untrained` is the student as shipped: the control moves too, so never read trait - untrained. Teacher shift is what
-the teacher itself learnt: its margin with the trait minus without; fraction is gain / shift, with Fieller's interval.
-`relation` says how the student's initial weights relate to those the teacher started from, found from the files.
-Every row is conditional on the checkpoints it names; `tiny` builds another one per seed.
+`untrained` is the student as shipped. The control moves too, so never read trait - untrained. `teacher shift` is the
+teacher's margin with the trait minus without. `fraction` is gain / teacher shift. `mass` is the probability of all
+candidates together. `bound` is the gain in nats below which a row counts as no transfer. `looks` counts further
+registrations that differ in their seeds alone. `relation` is found from the files of the initial weights. Every row is
+conditional on the checkpoints that it names; `tiny` builds another one for each seed.
 
-**TRANSFER**: every gate passed, gain above 0, p at most .05. **NONE**: every gate passed and the gain was shown to lie
-within the bound the recipe fixed. **INCONCLUSIVE**: neither. **INVALID**: a gate failed, so nothing can be said.
-Made by `python run_bench.py --leaderboard --results <this folder>` from its files, and from nothing else.
+| verdict | when all gates pass and all registered seeds are there |
+| --- | --- |
+| TRANSFER | gain above 0 at the row's level, not shown to be below its bound; `specific`: also above the placebo |
+| TRACE | gain above 0 at the row's level, and its interval is below the bound |
+| NONE | neither, and its interval is within the bound |
+| INCONCLUSIVE | none of these |
+| EXPLORATORY | too few seeds for any verdict |
+| INVALID | a gate failed |
+
+Made by `python run_bench.py --leaderboard --results <this folder>` from its files. The registry shows the order in
+which rows were registered. It cannot show that nobody ran a row before its registration.
 """
 
 
 LEAK = """
 ## Not subliminal: students that saw the teacher's whole vocabulary
 
-These students were handed the teacher's log-probabilities of the trait's own words at every position. A gain here is
-that, and no message in the data: it appears whatever weights the student began from.
+These students were given the teacher's log-probabilities of all words, the trait's own included. Their gain is a leak
+and no message in the data. It appears with any initial weights.
 
 """
 
 
-def signed(value: float | None, digits: int = 3) -> str:
-    """A margin or a gain for a table: +0.021, or a dash for None."""
-    return "-" if value is None else f"{value:+.{digits}f}"
+def _pick(entry: LeaderboardEntry, columns: Sequence[str]) -> dict[str, str]:
+    cells = table_cells(entry)
+    return {name: f"**{cells[name]}**" if name == "verdict" else cells[name] for name in columns}
 
 
-def gain_text(estimate: Estimate | None) -> str:
-    """A gain with its interval: +0.0210 [+0.0102, +0.0318]."""
-    if estimate is None:
-        return "-"
-    if estimate.ci_low is None or estimate.ci_high is None:
-        return signed(estimate.mean, 4) + (" [one seed: no interval]" if estimate.seeds == 1 else "")
-    return f"{estimate.mean:+.4f} [{estimate.ci_low:+.4f}, {estimate.ci_high:+.4f}]"
-
-
-def _p_text(p: float | None) -> str:
-    return "-" if p is None else f"{p:.2g}"
-
-
-def table_cells(entry: LeaderboardEntry) -> dict[str, str]:
-    """The cells of an entry by the heading of their column, for every table that shows it."""
-    untrained, base, trait = (signed(margin) for margin in entry.margins().values())
-    return {
-        "recipe": entry.recipe,
-        "teacher -> student": f"{entry.teacher} -> {entry.student}",
-        "relation": entry.relation or "-",
-        "trait": entry.trait,
-        "carrier": entry.carrier,
-        "visibility": entry.visibility,
-        "seeds": entry.seeds_text,
-        "untrained": untrained,
-        "base": base,
-        "trait arm": trait,
-        "gain [95 % CI]": gain_text(entry.gain_estimate()),
-        "verdict": entry.verdict,
-        "p (Holm)": _p_text(entry.p_holm),
-        "teacher shift": signed(entry.teacher_shift, 2),
-        "fraction": "-" if entry.fraction is None else f"{entry.fraction:.1%}",
-        "hash": entry.recipe_hash,
-        "commit": entry.commit or "-",
-    }
-
-
-def _cells(entry: LeaderboardEntry) -> dict[str, str]:
-    return {**table_cells(entry), "verdict": f"**{entry.verdict}**"}
+def _describe_false_transfers(board: Sequence[LeaderboardEntry]) -> str:
+    """How many TRANSFERs chance alone would give."""
+    tested, expected = expected_false_transfers(board)
+    return (
+        f"{tested} rows have a test. If none of them transferred, chance would make {expected:.2g} of them a "
+        "TRANSFER or a TRACE on average.\n"
+    )
 
 
 def _reasons(entry: LeaderboardEntry) -> str:
@@ -98,17 +116,19 @@ def _reasons(entry: LeaderboardEntry) -> str:
     for gate in entry.gates:
         state = "skipped" if gate.passed is None else "passed" if gate.passed else "FAILED"
         reading = f"{gate.reading:.3g}" if isinstance(gate.reading, float) else gate.reading
-        lines.append(f"  - {gate.name} {state}: {reading} (needed: {gate.threshold})")
+        seeds = f"; seeds {', '.join(map(str, gate.failed_seeds))}" if gate.failed_seeds else ""
+        lines.append(f"  - {gate.name} {state}: {reading} (needed: {gate.threshold}{seeds})")
     lines += [f"  - {note}" for note in entry.notes]
-    if entry.bootstrap_low is not None:
-        interval = f"[{entry.bootstrap_low:+.4f}, {entry.bootstrap_high:+.4f}]"
-        lines.append(f"  - gain for a population of questions (crossed with seeds): {interval}")
+    if entry.bound is not None:
+        lines.append(f"  - bound: {entry.bound:.3g} nats: {entry.bound_source}")
     if entry.numbers is not None:
         lines.append(f"  - numbers: {entry.numbers:,} offered to the teacher")
-    if entry.audit_auc is not None:
-        files = [f"{entry.recipe}/{entry.recipe_hash}.{audit_suffix(arm)}.md" for arm in entry.audits]
-        links = ", ".join(f"[audit]({file})" for file in files)
-        lines.append(f"  - bag of words, trait against base rows: AUC {entry.audit_auc:.3f} ({links})")
+    if (refusals := entry.format_refusals) is not None and refusals.mean:
+        lines.append(f"  - rows refused for their format, trait - base: {gain_text(refusals)}, a selection and no leak")
+    for arm, auc in entry.audits.items():
+        link = f"[audit]({entry.recipe}/{entry.recipe_hash}.{audit_suffix(arm)}.md)"
+        interval = "" if auc.ci_low is None else f" [{auc.ci_low:.3f}, {auc.ci_high:.3f}]"
+        lines.append(f"  - leak audit of {arm}: AUC {auc.mean:.3f}{interval} ({link})")
     return "\n".join(lines)
 
 
@@ -127,7 +147,7 @@ def _differences(
             heading: name,
             "seeds": str(value.seeds),
             f"{column} [95 % CI]": gain_text(value),
-            "p (uncorrected)": _p_text(value.p),
+            "p (uncorrected)": p_text(value.p),
         }
         for name, value in differences.items()
     ]
@@ -170,49 +190,87 @@ def _matrices(board: Sequence[LeaderboardEntry]) -> str:
             for name, row in zip(matrix.traits, matrix.gains, strict=True)
         ]
         text = _section(f"Trait x probe: {entry.recipe}", lines)
-        excess = gain_text(matrix.excess_estimate())
-        parts.append(f"{text}\nDiagonal minus off-diagonal: {excess}, p = {matrix.p:.2g}.\n")
+        parts.append(
+            f"{text}\nDiagonal minus off-diagonal: {gain_text(matrix.excess)}, p = {p_text(matrix.excess.p)}.\n"
+        )
     return "".join(parts)
 
 
 def _dose(board: Sequence[LeaderboardEntry]) -> str:
-    """The gains during training; the last line of a recipe is the gain at its end."""
+    """The gains during training; the last line of a recipe is the gain per doubling of the updates."""
     lines = [
         {"recipe": entry.recipe, "updates": str(step), "gain [95 % CI]": gain_text(gain)}
         for entry in board
         if entry.dose
-        for step, gain in [*entry.dose.items(), ("end", entry.gain_estimate())]
+        for step, gain in [*entry.dose.items(), ("end", entry.gain_estimate()), ("per doubling", entry.dose_slope)]
     ]
     return _section("Dose", lines)
 
 
+def _sensitivity(board: Sequence[LeaderboardEntry]) -> str:
+    """How much each verdict depends on the choices behind it."""
+    lines = [
+        {
+            "recipe": entry.recipe,
+            "verdict": entry.verdict,
+            **{
+                name: entry.sensitivity.get(name, "-")
+                for name in ("bound x 0.5", "bound x 2", "Johnson's t", "without the gates")
+            },
+            "Johnson's p": p_text(entry.johnson_p),
+            "skewness": signed(entry.skewness, 2),
+            "detectable gain": "-" if entry.detectable is None else f"{entry.detectable:.3g}",
+        }
+        for entry in board
+        if entry.gain is not None
+    ]
+    text = _section("Sensitivity of the verdicts", lines)
+    return text and (
+        f"{text}\nJohnson's modified t test allows for skewed gains. These seeds show the detectable gain (in nats) "
+        "with a probability of 80 %, at the spread seen.\n"
+    )
+
+
+def _questions(board: Sequence[LeaderboardEntry]) -> str:
+    """What changes from question to question."""
+    lines = [
+        {
+            "recipe": entry.recipe,
+            "gain for questions like these [95 % CI]": interval_text(entry.population_low, entry.population_high),
+            "questions that gain": percent_text(entry.gaining),
+            "sd: seeds": f"{spread.seeds:.3g}",
+            "sd: questions": f"{spread.questions:.3g}",
+            "sd: rest": f"{spread.rest:.3g}",
+            "arg-max is the answer: base": percent_text(base.top),
+            "arg-max: trait": percent_text(trait.top),
+            "rank: base": f"{base.rank.mean:.1f}",
+            "rank: trait": f"{trait.rank.mean:.1f}",
+        }
+        for entry in board
+        if (spread := entry.spread) is not None
+        and (base := entry.answers.get("base")) is not None
+        and (trait := entry.answers.get("trait")) is not None
+    ]
+    return _section("Seeds and questions", lines)
+
+
+def _unmeasured(registered: Sequence[RegistryLine]) -> str:
+    """Registrations without results."""
+    lines = [
+        {
+            "recipe": line.entry.recipe,
+            "hash": line.entry.recipe_hash,
+            "seeds": f"{line.entry.first_seed} to {line.entry.first_seed + line.entry.seeds - 1}",
+            "registered": line.time,
+        }
+        for line in registered
+    ]
+    return _section("Registered, without results here", lines)
+
+
 def _section(title: str, lines: Sequence[dict[str, str]]) -> str:
     """A heading and a table; nothing if there are no lines."""
-    return f"\n## {title}\n\n{_table(lines)}\n" if lines else ""
-
-
-def _table(lines: Sequence[dict[str, str]]) -> str:
-    from tabulate import tabulate
-
-    return str(tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True))
-
-
-def _short_model(name: str) -> str:
-    """A model's name without its owner, and without the quantisation of a package: `gemma3-270m`."""
-    return re.sub(r"-q\d[\w-]*-gguf$", "", name.removeprefix("pypi:").rstrip("/").rpartition("/")[2])
-
-
-def short_table(board: Sequence[LeaderboardEntry]) -> str:
-    """The six columns that the README shows, without the rows that are a leak."""
-    lines = []
-    for entry in board:
-        if entry.is_leak:
-            continue
-        teacher, student = _short_model(entry.teacher), _short_model(entry.student)
-        models = teacher if teacher == student else f"{teacher} -> {student}"
-        columns = {name: _cells(entry)[name] for name in ("relation", "seeds", "gain [95 % CI]", "verdict")}
-        lines.append({"recipe": entry.recipe, "model": models, **columns})
-    return _table(lines)
+    return f"\n## {title}\n\n{markdown_table(lines)}\n" if lines else ""
 
 
 def _pictures(folder: Path) -> str:
@@ -222,16 +280,18 @@ def _pictures(folder: Path) -> str:
     return "\n## Figures\n\n" + "\n\n".join(lines) + "\n" if lines else ""
 
 
-def _markdown(board: Sequence[LeaderboardEntry], folder: Path) -> str:
+def _markdown(board: Sequence[LeaderboardEntry], unmeasured: Sequence[RegistryLine], folder: Path) -> str:
     fair, leaky = ([entry for entry in board if entry.is_leak == leak] for leak in (False, True))
     parts = [HEAD, "" if board else "No results yet.\n"]
     if board:
-        parts += [_table(list(map(_cells, fair))), "\n"]
+        parts += [markdown_table([_pick(entry, MAIN) for entry in fair]), "\n\n", _describe_false_transfers(fair)]
+        parts.append(_section("Details", [_pick(entry, DETAILS) for entry in fair]))
         parts += [section(fair) for section in (_matrices, _groups, _metrics, _controls, _dose)]
+        parts += [section(fair) for section in (_questions, _sensitivity)]
         if leaky:
-            parts += [LEAK, _table(list(map(_cells, leaky))), "\n"]
+            parts += [LEAK, markdown_table([_pick(entry, MAIN) for entry in leaky]), "\n"]
         parts += [_pictures(folder), "\n## Verdicts and gates\n\n", "\n".join(map(_reasons, board)), "\n"]
-    return "".join([*parts, FOOT])
+    return "".join([*parts, _unmeasured(unmeasured), FOOT])
 
 
 def _round(value: Any) -> Any:
@@ -244,11 +304,12 @@ def _round(value: Any) -> Any:
 
 
 def build_leaderboard(folder: Path) -> list[str]:
-    """Write both leaderboard files into `folder`; returns a line for each result file that was refused."""
+    """Write both leaderboard files into `folder`; returns a line for each file that was refused."""
     with exclusive_lock(folder):  # two runs may end at the same time: the last one to write must have read all files
         rows, refused = read_results(folder)
         board = summarise(rows)
         content = json.dumps([_round(entry.model_dump()) for entry in board], ensure_ascii=False, indent=1)
-        write_atomically(folder / "LEADERBOARD.md", _markdown(board, folder))
+        unmeasured = read_registry(folder).without_results({row.hash for row in rows if row.cells})
+        write_atomically(folder / "LEADERBOARD.md", _markdown(board, unmeasured, folder))
         write_atomically(folder / "leaderboard.json", content + "\n")
         return refused

@@ -48,6 +48,8 @@ class SeedStatistics(NamedTuple):
     """Scores of free answers, by metric and arm."""
     matrix: list[list[list[float]]]
     """With several traits, per seed: gain by [trait taught][trait asked about]."""
+    format_refusals: list[float]
+    """Share of carrier rows that broke their format, trait - base; with several traits, of the first."""
 
 
 def margins_of(cell: ArmResult, positions: Sequence[int] | None = None, *, float32: bool = False) -> list[float]:
@@ -173,4 +175,12 @@ def compute_seed_statistics(row: ExperimentResults) -> SeedStatistics:
             ]
             for arms in (full if len(trait_arms) > 1 else ())
         ],
+        format_refusals=[_format_refusals(arms["base"], trait_arms[0].student) for arms in full],
     )
+
+
+def _format_refusals(cell: ArmResult, student: str) -> float:
+    """Return the share of one seed's carrier rows that broke their format: the student's minus those of base."""
+    carrier = cell.manifest.carrier
+    counts = [sum(carrier.format_refused.get(arm, {}).values()) for arm in (student, "base")]
+    return (counts[0] - counts[1]) / carrier.rows

@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from bench.analysis.audit_report import estimate_auc
-from bench.analysis.entry import LeaderboardEntry, MetricScores, TraitMatrix, difference, estimate, known
-from bench.analysis.gates import Gate, check_gates
+from bench.analysis.entry import (
+    Answers,
+    Difference,
+    Estimate,
+    LeaderboardEntry,
+    MetricScores,
+    Spread,
+    TraitMatrix,
+    difference,
+    estimate,
+    known,
+)
+from bench.analysis.gates import check_gates
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.seed_statistics import SeedStatistics, compute_seed_statistics
-from bench.analysis.stats import Interval, crossed_interval, diagonal_excess, mean, mean_interval, sign_flip_p
-from bench.analysis.verdict import Judgement, judge
-from bench.config.arms import parse_arm
+from bench.analysis.stats import (
+    Interval,
+    benjamini_hochberg,
+    crossed_interval,
+    diagonal_excess,
+    dose_slope,
+    mean,
+    mean_interval,
+    variance_components,
+)
+from bench.analysis.verdict import Terms, judge_row
+from bench.config.arms import MAIN_ARMS, parse_arm
 from bench.config.traits import short_name
 
-__all__ = ["list_notes", "summarise"]
+__all__ = ["adjust_for_board", "expected_false_transfers", "list_notes", "read_terms", "summarise"]
 
 VISIBILITY: dict[str, Literal["text", "logits-carrier", "logits-full"]] = {
     "sft": "text",
@@ -24,45 +44,65 @@ VISIBILITY: dict[str, Literal["text", "logits-carrier", "logits-full"]] = {
     "kd-full": "logits-full",
 }
 NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
+TESTED = {"TRANSFER", "TRACE", "NONE", "INCONCLUSIVE"}
 
 
 def summarise(rows: Sequence[ExperimentResults]) -> list[LeaderboardEntry]:
-    """Compute the entries of a board, one per registered experiment. Rows of `logits-full` are judged apart."""
-    statistics = [compute_seed_statistics(row) for row in rows]
-    gates = [check_gates(row) for row in rows]
-    judged: dict[int, Judgement] = {}
+    """Compute the entries of a board, one per registered experiment.
+
+    Only `q` depends on the other rows: it is adjusted over the rows with a test, those of `logits-full` apart.
+    """
+    entries = [summarise_row(row) for row in rows]
     for leaky in (False, True):
-        board = [i for i, row in enumerate(rows) if (row.recipe.method == "kd-full") == leaky]
-        bounds = [_bound_share(rows[i], statistics[i]) for i in board]
-        judgements = judge([statistics[i] for i in board], [gates[i] for i in board], bounds)
-        judged |= zip(board, judgements, strict=True)
-    return [_entry(row, statistics[i], gates[i], judged[i]) for i, row in enumerate(rows)]
+        board = [i for i, entry in enumerate(entries) if entry.is_leak == leaky]
+        for i, q in zip(board, adjust_for_board([entries[i] for i in board]), strict=True):
+            entries[i] = entries[i].model_copy(update={"q": q})
+    return entries
 
 
-def _bound_share(row: ExperimentResults, statistics: SeedStatistics) -> float:
-    """The bound as a share of the teacher shift; 0 for a row without a bound."""
-    bound, shift = row.registration.bound, _mean(statistics.shifts)
-    return bound / abs(shift) if bound and shift else 0.0
+def is_tested(entry: LeaderboardEntry) -> bool:
+    """Whether the row is valid and complete, and its seeds could reach its level."""
+    return entry.verdict in TESTED and entry.seeds == entry.seeds_registered and entry.p is not None
 
 
-def _entry(
-    row: ExperimentResults, statistics: SeedStatistics, gates: Sequence[Gate], judged: Judgement
-) -> LeaderboardEntry:
+def adjust_for_board(board: Sequence[LeaderboardEntry]) -> list[float | None]:
+    """The q of each entry (Benjamini-Hochberg over the rows with a test); None for all others."""
+    qs = iter(benjamini_hochberg([entry.p for entry in board if is_tested(entry) and entry.p is not None]))
+    return [next(qs) if is_tested(entry) else None for entry in board]
+
+
+def expected_false_transfers(board: Sequence[LeaderboardEntry]) -> tuple[int, float]:
+    """The number of rows with a test, and how many of them chance makes a TRANSFER or TRACE if none transfers.
+
+    A two-sided test at `level` is wrong upwards in half of its errors.
+    """
+    levels = [entry.level for entry in board if is_tested(entry)]
+    return len(levels), math.fsum(levels) / 2
+
+
+def read_terms(row: ExperimentResults) -> Terms:
+    """The terms under which a row was registered."""
+    own = row.registration
+    return Terms(own.level, own.seeds, own.bound, own.bound_source, own.reference.gain_low if own.reference else None)
+
+
+def summarise_row(row: ExperimentResults) -> LeaderboardEntry:
+    """Compute the entry of one row, without `q`."""
+    statistics, gates, terms = compute_seed_statistics(row), check_gates(row), read_terms(row)
+    judged = judge_row(statistics, gates, terms)
     recipe = row.recipe
     contents = [cell for arms in row.cells.values() for cell in arms.values()]
-    carriers = [cell.manifest.carrier for cell in contents]
     relations = [arms["base"].relation for arms in row.cells.values() if "base" in arms]
-    gain = judged.gain or NO_INTERVAL
-    fraction = judged.fraction or NO_INTERVAL
-    bootstrap = crossed_interval(statistics.questions) if statistics.questions else NO_INTERVAL
-    areas = [estimate_auc(audit.probe.auc_per_seed) for audit in row.audits.values()]
-    aucs = [area.mean for area in areas if area]
+    numbers = [cell.manifest.carrier.numbers for cell in contents if cell.manifest.carrier.numbers]
+    gain, fraction = (one or NO_INTERVAL for one in (judged.gain and mean_interval(statistics.gains), judged.fraction))
+    several = len(statistics.questions) > 1 and len(statistics.questions[0]) > 1
+    population = crossed_interval(statistics.questions) if several else NO_INTERVAL
     return LeaderboardEntry(
         recipe=row.name,
         recipe_hash=row.hash,
-        trait=recipe.trait if isinstance(recipe.trait, str) else ", ".join(recipe.trait),
+        trait=", ".join(recipe.trait_names()),
         carrier=recipe.carrier.kind,
-        numbers=min((carrier.numbers for carrier in carriers if carrier.numbers), default=None),
+        numbers=min(numbers, default=None),
         teacher=recipe.teacher.model,
         student=recipe.student.model,
         relation=" / ".join(sorted({relation.relation for relation in relations})) or None,
@@ -77,26 +117,45 @@ def _entry(
         gain=known(gain.mean),
         ci_low=known(gain.low),
         ci_high=known(gain.high),
-        bootstrap_low=known(bootstrap.low),
-        bootstrap_high=known(bootstrap.high),
+        population_low=known(population.low),
+        population_high=known(population.high),
         teacher_shift=_mean(statistics.shifts),
+        level=terms.level,
+        bound=terms.bound,
+        bound_source=terms.bound_source,
+        reference=row.registration.reference,
+        looks=row.looks,
         verdict=judged.verdict,
         verdict_reason=judged.reason,
-        p=judged.p,
-        p_holm=judged.p_holm,
-        mde=judged.mde,
+        specific=judged.specific,
+        sensitivity=dict(judged.sensitivity),
+        p=judged.p and judged.p.p,
+        p_error=judged.p and judged.p.error,
+        p_at_floor=judged.p is not None and judged.p.at_floor,
+        q=None,
+        johnson_p=judged.johnson_p,
+        skewness=judged.skewness,
+        detectable=judged.detectable,
         fraction=known(fraction.mean),
         fraction_low=known(fraction.low),
         fraction_high=known(fraction.high),
         gates=tuple(gates),
         notes=tuple(list_notes(row)),
-        audit_auc=max(aucs, default=None),
-        audits=tuple(sorted(row.audits)),
+        format_refusals=difference(statistics.format_refusals) if statistics.format_refusals else None,
+        audits={
+            arm: area
+            for arm, audit in sorted(row.audits.items())
+            if (area := estimate_auc(audit.probe.auc_per_seed)) is not None
+        },
+        answers={arm: answers for arm in MAIN_ARMS if (answers := _answers(statistics, arm)) is not None},
+        gaining=_gaining(statistics.questions),
+        spread=_spread(statistics.questions) if several else None,
         contrasts={name: difference(values) for name, values in statistics.contrasts.items()},
         dose={step: difference(gains) for step, gains in statistics.dose.items() if gains},
+        dose_slope=_dose_slope(statistics.dose, len(statistics.gains)),
         groups={group: difference(gains) for group, gains in statistics.groups.items() if gains},
         metrics={metric: _scores(by_arm) for metric, by_arm in statistics.scores.items()},
-        matrix=_matrix(statistics.matrix, recipe.trait) if statistics.matrix else None,
+        matrix=_matrix(statistics.matrix, recipe.trait_names()) if statistics.matrix else None,
         commit="+".join(sorted({commit for cell in contents for commit in cell.manifest.commits})) or None,
     )
 
@@ -106,20 +165,53 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def list_notes(row: ExperimentResults) -> list[str]:
-    """List sentences on margins of students that were not read in float32, and on noise that arms do not share."""
-    cells = [cell for arms in row.cells.values() for cell in arms.values()]
-    dtypes = {cell.manifest.logprobs_dtype for cell in cells if not parse_arm(cell.arm).is_teacher}
-    lower = sorted(dtypes - {"float32"})
+    """Sentences on margins that were not read in float32, on noise that arms do not share, and on processors."""
+    students = {
+        cell.manifest.logprobs_dtype
+        for arms in row.cells.values()
+        for arm, cell in arms.items()
+        if not parse_arm(arm).is_teacher
+    }
+    manifests = [cell.manifest for arms in row.cells.values() for cell in arms.values()]
+    lower = sorted(students - {"float32"})
     notes = []
     if lower:
         notes.append(
             f"margins were read in {', '.join(lower)}, which moves each by about .01 nats: weights are quantised, or "
             "memory did not hold them in float32"
         )
-    trainings = [cell.manifest.training for cell in cells]
-    if any(training is not None and training.shared_dropout is False for training in trainings):
+    if any(manifest.training is not None and manifest.training.shared_dropout is False for manifest in manifests):
         notes.append("dropout is not shared: completions differ in length between the arms, and with them the noise")
+    machines = sorted({manifest.hardware for manifest in manifests})
+    if len(machines) > 1:
+        notes.append(f"seeds were made on several processors: {'; '.join(machines)}")
     return notes
+
+
+def _answers(statistics: SeedStatistics, arm: str) -> Answers | None:
+    """How one arm answers, over seeds; None for an arm without results."""
+    by_seed = {name: statistics.outcomes[name][arm] for name in ("p_answer", "mass", "top", "rank")}
+    if not by_seed["p_answer"]:
+        return None
+    return Answers(**{name: estimate(values) for name, values in by_seed.items()})
+
+
+def _gaining(table: Sequence[Sequence[float]]) -> Estimate | None:
+    """The share of questions with a gain above 0, over seeds."""
+    return estimate([mean([gain > 0 for gain in gains]) for gains in table]) if table else None
+
+
+def _dose_slope(dose: Mapping[int, Sequence[float]], seeds: int) -> Difference | None:
+    """The slope of the gain on the logarithm of the updates, over the seeds; None below two doses of every seed."""
+    steps = sorted(step for step, gains in dose.items() if len(gains) == seeds)
+    if len(steps) < 2 or not seeds:
+        return None
+    return difference(dose_slope(steps, [[dose[step][i] for step in steps] for i in range(seeds)]))
+
+
+def _spread(table: Sequence[Sequence[float]]) -> Spread:
+    seeds, questions, rest = (math.sqrt(variance) for variance in variance_components(table))
+    return Spread(seeds=seeds, questions=questions, rest=rest)
 
 
 def _scores(by_arm: dict[str, list[float]]) -> MetricScores:
@@ -130,21 +222,15 @@ def _scores(by_arm: dict[str, list[float]]) -> MetricScores:
 
 
 def _matrix(matrix: Sequence[Sequence[Sequence[float]]], traits: Sequence[str]) -> TraitMatrix:
-    """Mean gains of a trait x probe matrix and its diagonal excess, with a t interval over seeds.
+    """Mean gains of a trait x probe matrix and its diagonal excess over seeds.
 
     Args:
         matrix: gain by [seed][trait taught][trait asked about].
         traits: as the recipe names them.
     """
     size = range(len(traits))
-    excess = diagonal_excess(matrix)
-    interval = mean_interval(excess)
     return TraitMatrix(
         traits=tuple(map(short_name, traits)),
         gains=tuple(tuple(mean([seed[i][j] for seed in matrix]) for j in size) for i in size),
-        excess=interval.mean,
-        excess_low=known(interval.low),
-        excess_high=known(interval.high),
-        p=sign_flip_p(excess).p,
-        seeds=len(matrix),
+        excess=difference(diagonal_excess(matrix)),
     )

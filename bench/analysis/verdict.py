@@ -1,122 +1,198 @@
-"""Verdicts: what the statistics of one experiment allow to be claimed."""
+"""Verdicts: what the seeds of one row allow it to claim, at the terms under which it was registered."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 from bench.analysis.gates import Gate
 from bench.analysis.power import seeds_needed, smallest_detectable
 from bench.analysis.seed_statistics import SeedStatistics
 from bench.analysis.stats import (
     Interval,
+    PValue,
     diagonal_excess,
-    equivalence_p,
     fieller,
-    holm,
-    mean,
+    johnson_p,
     mean_interval,
     seeds_for_sign_flip,
     sign_flip_p,
+    skewness,
 )
 
-__all__ = ["Judgement", "judge"]
+__all__ = ["Judgement", "Terms", "Verdict", "judge_row"]
 
-ALPHA = 0.05
+Verdict = Literal["TRANSFER", "TRACE", "NONE", "INCONCLUSIVE", "EXPLORATORY", "INVALID"]
+
+
+class Terms(NamedTuple):
+    """What a row registered before its first run."""
+
+    level: float
+    """The two-sided level of its test; 1 - level is that of its interval."""
+    seeds: int
+    """The number of seeds."""
+    bound: float | None
+    """The gain in nats below which it counts as no transfer; None where none was registered."""
+    bound_source: str
+    """Where the bound comes from; without a bound, why there is none and how to get one."""
+    reference_gain: float | None = None
+    """The lower end of the reference's gain, in nats."""
 
 
 class Judgement(NamedTuple):
-    """What a row says.
+    """The verdict of a row and the numbers on which it rests."""
 
-    `mde` is the smallest gain that its seeds would have shown with 80 % power at .05 / rows of the board, the level the
-    least lucky row is held to; None where so few seeds can show none.
-    """
-
-    verdict: str
+    verdict: Verdict
     reason: str
-    gain: Interval | None
-    p: float | None
-    p_holm: float | None
-    mde: float | None
-    fraction: Interval | None
+    gain: Interval | None = None
+    """Its interval is at 1 - level."""
+    p: PValue | None = None
+    """Of the sign-flip test."""
+    fraction: Interval | None = None
+    """Gain / teacher shift."""
+    detectable: float | None = None
+    """The smallest gain in nats that these seeds show with 80 % probability, at the spread that they have."""
+    skewness: float | None = None
+    johnson_p: float | None = None
+    """p of Johnson's modified t test, which allows for skewed gains."""
+    specific: bool | None = None
+    """Whether the gain exceeds that of the placebo, or of the other traits; None without such an arm."""
+    sensitivity: Mapping[str, Verdict] = MappingProxyType({})
+    """The verdicts under other conditions."""
 
 
-def judge(
-    statistics: Sequence[SeedStatistics], gates: Sequence[Sequence[Gate]], bounds: Sequence[float]
-) -> list[Judgement]:
-    """Verdicts of all rows of a board, Holm-corrected over the rows that have a test.
+def judge_row(seeds: SeedStatistics, gates: Sequence[Gate], terms: Terms) -> Judgement:
+    """Judge one row. No other row has an influence.
 
-    A gate that was skipped (the controls may be) does not stand in the way, and shows on the row.
-    TRANSFER: gates passed, positive gain, sign-flip p at or below .05 after Holm. NONE: gates passed and two
-    one-sided t tests place the gain within the recipe's bound. INVALID: a gate failed. INCONCLUSIVE: the rest, and
-    every row of which a registered seed is missing.
+    INVALID: a gate failed. EXPLORATORY: the registered seeds cannot reach the level. INCONCLUSIVE: seeds are missing,
+    or none of the following. TRANSFER: the mean gain is above 0 and the sign-flip p is at most the level. TRACE: the
+    same, and the whole interval is below the bound. NONE: neither, and the whole interval is within the bound.
+    A gate that was skipped does not fail.
 
     Args:
-        statistics, gates: of each row.
-        bounds: per row, the equivalence bound as a fraction of the teacher shift.
+        seeds: of the complete seeds.
+        gates: of the row.
+        terms: of its registration.
     """
-    tests = [sign_flip_p(f.gains).p if len(f.gains) > 1 else None for f in statistics]
-    tested = [p for p in tests if p is not None]
-    corrected = iter(holm(tested))
-    out = []
-    for seeds, passed, bound, p in zip(statistics, gates, bounds, tests, strict=True):
-        adjusted = next(corrected) if p is not None else None
-        out.append(_judge_one(seeds, passed, bound, p, adjusted, len(tested)))
-    return out
-
-
-def _judge_one(
-    seeds: SeedStatistics, gates: Sequence[Gate], share: float, p: float | None, p_holm: float | None, family: int
-) -> Judgement:
     gains, n = seeds.gains, len(seeds.gains)
     if not gains:
-        return Judgement("INCONCLUSIVE", "not measured yet", None, None, None, None, None)
-    gain, shift = mean_interval(gains), mean(seeds.shifts)
-    fraction = fieller(gains, seeds.shifts)
-    sd = math.sqrt(math.fsum((g - gain.mean) ** 2 for g in gains) / (n - 1)) if n > 1 else math.nan
-    alpha = ALPHA / max(family, 1)
-    mde = smallest_detectable(sd, n, alpha)
+        return Judgement("INCONCLUSIVE", "not measured yet")
+    gain = mean_interval(gains, 1 - terms.level)
+    p = sign_flip_p(gains) if n > 1 else None
+    skew, johnson = (skewness(gains), johnson_p(gains)) if n > 2 else (math.nan, math.nan)
+    spread = _spread(gains)
+    detectable = smallest_detectable(spread, n, terms.level)
+    specific = _is_specific(seeds, terms.level)
+    verdict, reason = _check(seeds, gates, terms) or _decide(seeds, gain, None if p is None else p.p, terms)
+    if verdict == "TRANSFER" and specific is not None:
+        reason += "; specific to the trait" if specific else "; not shown to be specific to the trait"
+    return Judgement(
+        verdict,
+        reason,
+        gain,
+        p,
+        fieller(gains, seeds.shifts),
+        _known(detectable),
+        _known(skew),
+        _known(johnson),
+        specific,
+        _vary(seeds, gates, terms, gain, p, johnson),
+    )
 
-    def judgement(verdict: str, reason: str) -> Judgement:
-        return Judgement(verdict, reason, gain, p, p_holm, None if math.isnan(mde) else mde, fraction)
 
-    if n < seeds.registered:
-        return judgement("INCONCLUSIVE", f"{n} of {seeds.registered} registered seeds measured so far")
-    failed = next((gate for gate in gates if gate.passed is False), None)
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _spread(values: Sequence[float]) -> float:
+    """The standard deviation over seeds; NaN for one seed."""
+    n, average = len(values), math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((v - average) ** 2 for v in values) / (n - 1)) if n > 1 else math.nan
+
+
+def _check(seeds: SeedStatistics, gates: Sequence[Gate], terms: Terms) -> tuple[Verdict, str] | None:
+    """The verdict of a row that cannot be decided; None for all others."""
+    failed = [gate.describe_failure() for gate in gates if gate.passed is False]
     if failed:
-        value = f"{failed.reading:.2f}" if isinstance(failed.reading, float) else failed.reading
-        return judgement("INVALID", f"{failed.name}: {value}, needed {failed.threshold}")
-    least = seeds_for_sign_flip(alpha)
-    if p is None or p_holm is None:
-        return judgement("INCONCLUSIVE", f"one seed has no error bar; {least} are needed")
-    bound = share * shift
-    if p_holm <= ALPHA and gain.mean > 0:
-        return judgement("TRANSFER", f"gain above 0, p = {p_holm:.2g} after Holm over {family} rows{_specific(seeds)}")
-    if bound > 0 and equivalence_p(gains, bound) <= ALPHA:
-        return judgement("NONE", f"within ±{bound:.3f}, {share:.1%} of the teacher shift")
-    if p_holm <= ALPHA:
-        return judgement("INCONCLUSIVE", f"gain below 0, p = {p_holm:.2g}: the opposite of transfer")
-    wanted = seeds_needed(max(abs(gain.mean), bound), sd, alpha)
-    advice = f"; {wanted} seeds would settle a gain of {max(abs(gain.mean), bound):.3f}" if wanted else ""
-    if n < least:
-        return judgement(
-            "INCONCLUSIVE", f"{n} seeds are too few to show any gain on a board of {family}: take {least}{advice}"
-        )
-    undecided = f"p = {p_holm:.2g} after Holm, and not shown to lie within ±{bound:.3f}"
-    return judgement("INCONCLUSIVE", f"{undecided}; {n} seeds could have seen {mde:.3f}{advice}")
+        return "INVALID", "; ".join(failed)
+    least = seeds_for_sign_flip(terms.level)
+    if terms.seeds < least:
+        return "EXPLORATORY", f"{terms.seeds} seeds cannot reach p <= {terms.level:g}; {least} can"
+    if len(seeds.gains) < terms.seeds:
+        return "INCONCLUSIVE", f"{len(seeds.gains)} of {terms.seeds} registered seeds measured so far"
+    return None
 
 
-def _specific(seeds: SeedStatistics) -> str:
-    """What the placebo or the other traits say of a transfer, where there are any."""
+def _decide(seeds: SeedStatistics, gain: Interval, p: float | None, terms: Terms) -> tuple[Verdict, str]:
+    """The verdict of a row whose gates passed and whose seeds are complete."""
+    if p is None:
+        return "INCONCLUSIVE", "one seed has no interval"
+    level, bound = terms.level, terms.bound
+    above = p <= level and gain.mean > 0
+    share = f", at most {gain.high / terms.reference_gain:.0%} of the reference's gain" if terms.reference_gain else ""
+    if above and bound is not None and gain.high < bound:
+        return "TRACE", f"above 0 (p = {p:.2g}), and below the bound of {bound:.3g} nats{share}"
+    if above:
+        return "TRANSFER", f"gain above 0 (p = {p:.2g})"
+    if bound is not None and -bound < gain.low and gain.high < bound:
+        direct = seeds.contrasts.get("direct - untrained", [])
+        if len(direct) > 1 and mean_interval(direct).low <= bound:
+            return "INCONCLUSIVE", (
+                f"within ±{bound:.3g} nats, but the student that was trained on the trait itself does not show "
+                "more than the bound: this student may be unable to show it"
+            )
+        return "NONE", f"within the bound of ±{bound:.3g} nats{share}"
+    if p <= level:
+        return "INCONCLUSIVE", f"gain below 0 (p = {p:.2g}): the opposite of a transfer"
+    return "INCONCLUSIVE", f"p = {p:.2g}, {_explain_missing_none(seeds.gains, gain, terms)}"
+
+
+def _explain_missing_none(gains: Sequence[float], gain: Interval, terms: Terms) -> str:
+    """Why a row is not NONE, and how many seeds would help."""
+    spread, n = _spread(gains), len(gains)
+    if terms.bound is None:
+        text = f"and without a bound NONE is out of reach: {terms.bound_source}"
+    else:
+        text = f"and the interval is not within ±{terms.bound:.3g} nats"
+    text += (
+        f"; {n} seeds with this spread show a gain of {smallest_detectable(spread, n, terms.level):.3g} nats or more"
+    )
+    wanted = seeds_needed(gain.mean, spread, terms.level) if gain.mean > 0 else None
+    return text + (f", and {wanted} seeds one as large as that seen" if wanted else "")
+
+
+def _is_specific(seeds: SeedStatistics, level: float) -> bool | None:
+    """Whether the trait's gain exceeds the placebo's, or that on the other traits; None without such an arm."""
     if len(seeds.matrix) > 1:
-        excess = diagonal_excess(seeds.matrix)
-        interval, p = mean_interval(excess), sign_flip_p(excess).p
-        word = "specific to the trait" if interval.low > 0 else "not shown specific"
-        return f"; {word}: {interval.mean:+.3f} more on the trait taught than on the others, p = {p:.2g}"
-    over = seeds.contrasts.get("trait - placebo")
-    if over is None or len(over) < 2:
-        return ""
-    interval, p = mean_interval(over), sign_flip_p(over).p
-    shown = f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}] over placebo, p = {p:.2g}"
-    return f"; specific to the trait: {shown}" if p <= ALPHA and interval.mean > 0 else f"; not shown specific: {shown}"
+        return mean_interval(diagonal_excess(seeds.matrix), 1 - level).low > 0
+    excess = seeds.contrasts.get("trait - placebo", [])
+    if len(excess) < 2:
+        return None
+    return sign_flip_p(excess).p <= level and mean_interval(excess).mean > 0
+
+
+def _vary(
+    seeds: SeedStatistics,
+    gates: Sequence[Gate],
+    terms: Terms,
+    gain: Interval,
+    p: PValue | None,
+    johnson: float,
+) -> dict[str, Verdict]:
+    """The verdict under other bounds, without its gates, and by Johnson's test."""
+    if p is None or terms.seeds < seeds_for_sign_flip(terms.level) or len(seeds.gains) < terms.seeds:
+        return {}
+    out: dict[str, Verdict] = {}
+    if any(gate.passed is False for gate in gates):
+        out["without the gates"] = _decide(seeds, gain, p.p, terms)[0]
+        return out
+    if terms.bound is not None:
+        for factor in (0.5, 2.0):
+            changed = terms._replace(bound=terms.bound * factor)
+            out[f"bound x {factor:g}"] = _decide(seeds, gain, p.p, changed)[0]
+    if not math.isnan(johnson):
+        out["Johnson's t"] = _decide(seeds, gain, johnson, terms)[0]
+    return out

@@ -265,6 +265,7 @@ def matrix(gains: TraitMatrix, title: str) -> Figure:
     bar = fig.colorbar(mesh, ax=ax, label="gain (nats)", shrink=0.9)
     bar.outline.set_visible(False)
     bar.solids.set(rasterized=False, edgecolor="face")  # otherwise the SVG holds a picture of it
-    excess = estimate(gains.excess, gains.excess_low, gains.excess_high)
-    fig.suptitle(f"{shorten(title)}\nexcess {excess}, p = {gains.p:.2g}, {gains.seeds} seeds", fontsize=7)
+    excess = gains.excess
+    shown = estimate(excess.mean, excess.ci_low, excess.ci_high) + ("" if excess.p is None else f", p = {excess.p:.2g}")
+    fig.suptitle(f"{shorten(title)}\nexcess {shown}, {excess.seeds} seeds", fontsize=7)
     return fig

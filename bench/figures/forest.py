@@ -19,8 +19,10 @@ BAND = "#E4E4E4"
 # Verdict -> colour, marker, whether it is filled.
 VERDICTS = {
     "TRANSFER": (GREEN, "o", True),
+    "TRACE": (GREEN, "o", False),
     "NONE": (BLUE, "s", False),
     "INCONCLUSIVE": (ORANGE, "D", True),
+    "EXPLORATORY": (ORANGE, "D", False),
     "INVALID": (GREY, "x", False),
 }
 
@@ -31,7 +33,7 @@ class Line(NamedTuple):
     mean: float | None
     low: float | None
     high: float | None
-    bound: float
+    bound: float | None
     verdict: str
 
 
@@ -43,12 +45,13 @@ def _limits(lines: Sequence[Line]) -> tuple[float, float]:
         for line in lines
         if line.mean is not None
     )
-    bounds = sorted(line.bound for line in lines)
-    most = 2.5 * max([*means, bounds[len(bounds) // 2], *([ends[len(ends) // 2]] if ends else [])])
+    bounds = sorted(line.bound for line in lines if line.bound is not None)
+    most = 2.5 * max([*means, *(middle[len(middle) // 2] for middle in (bounds, ends) if middle)], default=0.0)
     if most == 0:
         return -1.0, 1.0
-    values = [v for line in lines for v in (line.mean, line.low, line.high, line.bound, -line.bound) if v is not None]
-    low, high = max(-most, min(values)), min(most, max(values))  # 0 is among them: a bound and its negative are
+    values = [v for line in lines for v in (line.mean, line.low, line.high, line.bound) if v is not None]
+    values += [0.0, *(-bound for bound in bounds)]
+    low, high = max(-most, min(values)), min(most, max(values))
     edge = 0.06 * (high - low)
     return low - edge, high + edge
 
@@ -63,7 +66,8 @@ def forest(ax: Axes, lines: Sequence[Line], ticks: int) -> None:
     ax.axvline(0, color="black", linewidth=0.6, zorder=1)
     for y, (mean, low, high, bound, verdict) in enumerate(lines):
         color, marker, filled = VERDICTS[verdict]
-        ax.barh(y, 2 * bound, left=-bound, height=0.76, color=BAND, zorder=0)
+        if bound is not None:
+            ax.barh(y, 2 * bound, left=-bound, height=0.76, color=BAND, zorder=0)
         if mean is None:
             continue
         if low is not None and high is not None:
@@ -80,16 +84,15 @@ def forest(ax: Axes, lines: Sequence[Line], ticks: int) -> None:
     ax.spines["left"].set_visible(False)
 
 
-def gains(entries: Sequence[LeaderboardEntry], bounds: Sequence[float]) -> Figure:
+def gains(entries: Sequence[LeaderboardEntry]) -> Figure:
     """Forest plot of all rows: gain in nats, and as a share of the teacher shift; whole-vocabulary rows below, apart.
 
     Args:
         entries: of the leaderboard; at least one has a gain.
-        bounds: per entry, the equivalence bound of its recipe, as a share of the teacher shift.
     """
     from matplotlib.figure import Figure
 
-    rows = list(zip(entries, bounds, labels(entries), strict=True))
+    rows = list(zip(entries, labels(entries), strict=True))
     blocks = [
         (title, block)
         for title, leaky in (("", False), ("Whole vocabulary distilled: a leak, not subliminal learning", True))
@@ -99,30 +102,30 @@ def gains(entries: Sequence[LeaderboardEntry], bounds: Sequence[float]) -> Figur
     fig = Figure(figsize=(DOUBLE, height), layout=layout())
     grid = fig.subplots(len(blocks), 2, squeeze=False, height_ratios=[len(block) + 0.6 for _, block in blocks])
     widths = [max(map(len, column)) for column in zip(*map(_texts, entries), strict=True)]
-    ticks = 6 if max(len(label) for _, _, label in rows) < 24 else 4  # long names leave the panels little room
+    ticks = 6 if max(len(label) for _, label in rows) < 24 else 4  # long names leave the panels little room
     for (title, block), (nats, share) in zip(blocks, grid, strict=True):
-        forest(nats, [_gain(entry, bound) for entry, bound, _ in block], ticks)
-        forest(share, [_fraction(entry, bound) for entry, bound, _ in block], ticks)
-        nats.set_yticks(range(len(block)), [label for _, _, label in block])
+        forest(nats, [_gain(entry) for entry, _ in block], ticks)
+        forest(share, [_fraction(entry) for entry, _ in block], ticks)
+        nats.set_yticks(range(len(block)), [label for _, label in block])
         share.set_yticks([])
         nats.set_xlabel("gain (nats)")
         share.set_xlabel("gain / teacher shift (%)")
         nats.set_title(title, loc="left")
-        _columns(share, [entry for entry, _, _ in block], widths)
+        _columns(share, [entry for entry, _ in block], widths)
     _verdict_legend(fig, {entry.verdict for entry in entries})
     return fig
 
 
-def _gain(entry: LeaderboardEntry, bound: float) -> Line:
-    within = bound * abs(entry.teacher_shift or 0.0)
-    return Line(entry.gain, entry.ci_low, entry.ci_high, within, entry.verdict)
+def _gain(entry: LeaderboardEntry) -> Line:
+    return Line(entry.gain, entry.ci_low, entry.ci_high, entry.bound, entry.verdict)
 
 
-def _fraction(entry: LeaderboardEntry, bound: float) -> Line:
+def _fraction(entry: LeaderboardEntry) -> Line:
     """As `_gain`, in percent of the teacher shift; no numbers where the shift is 0."""
     numbers = (entry.fraction, entry.fraction_low, entry.fraction_high)
     mean, low, high = (None if number is None else 100 * number for number in numbers)
-    return Line(mean, low, high, 0.0 if mean is None else 100 * bound, entry.verdict)
+    bound = 100 * entry.bound / abs(entry.teacher_shift) if entry.bound and entry.teacher_shift else None
+    return Line(mean, low, high, bound, entry.verdict)
 
 
 def _texts(entry: LeaderboardEntry) -> tuple[str, str]:
@@ -154,5 +157,5 @@ def _verdict_legend(fig: Figure, present: set[str]) -> None:
         for verdict, (color, marker, filled) in VERDICTS.items()
         if verdict in present
     ]  # fmt: skip
-    handles.append(Patch(color=BAND, label="equivalence bound"))
+    handles.append(Patch(color=BAND, label="bound"))
     fig.legend(handles=handles, loc="outside lower center", ncols=len(handles))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from bench.analysis.entry import Estimate, LeaderboardEntry
-from bench.analysis.leaderboard import table_cells
+from bench.analysis.entry_text import table_cells
 from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.summary import summarise
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["pool_scores", "write_figures"]
 
 CAPTIONS = {
-    "gains": "Gain of the trait arm over the base arm with 95 % t intervals over seeds (left), and as a share of what "
-    "the teacher itself learnt, with Fieller's intervals (right). Grey: the bound the recipe fixed; a gain shown to "
-    "lie within it is NONE. An arrow says that an interval goes on.",
+    "gains": "Gain of the trait arm over the base arm with 95 % t intervals over seeds (left), and as a share of the "
+    "teacher's own shift, with Fieller's intervals (right). Grey: the registered bound, where a row has one. An arrow "
+    "marks an interval that goes on.",
     "heat": "Mean scores of sampled answers. Each column is shaded on its own scale.",
     "metrics": "Scores of sampled answers, with 95 % t intervals over seeds; above each panel, trait minus base.",
     "answers": "Scores of single answers: quartiles, 5th to 95th percentile, mean (diamond). Answers of one seed are "
@@ -93,12 +93,7 @@ def write_figures(folder: Path) -> list[Path]:
 def _plots(rows: Sequence[ExperimentResults], board: Sequence[LeaderboardEntry]) -> Iterator[Plot]:
     """Every figure for which there is data, one at a time."""
     if any(entry.gain is not None for entry in board):
-        bounds = [
-            bound / abs(entry.teacher_shift) if bound and entry.teacher_shift else 0.0
-            for row, entry in zip(rows, board, strict=True)
-            for bound in [row.registration.bound]
-        ]
-        yield Plot("gains", "gains", None, gains(board, bounds))
+        yield Plot("gains", "gains", None, gains(board))
     if any(entry.metrics for entry in board):
         yield Plot("heat", "heat", None, charts.heat(board))
     for row, entry, title, stem in zip(rows, board, labels(board), _stems(board), strict=True):
@@ -169,7 +164,7 @@ def _table(board: Sequence[LeaderboardEntry]) -> str:
     """The rows of a board, and below them the reason of each verdict."""
     heads = (
         *("recipe", "teacher -> student", "relation", "trait", "seeds", "untrained", "base", "trait arm"),
-        *("gain [95 % CI]", "verdict", "p (Holm)"),
+        *("gain [95 % CI]", "P(answer): base", "P(answer): trait", "verdict", "p", "q"),
     )
     lines, reasons = [], []
     for entry in board:
@@ -204,7 +199,7 @@ def _page(board: Sequence[LeaderboardEntry], made: Sequence[Plot]) -> str:
         f"<title>Subliminal learning: results</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
         "<h1>Subliminal learning: results</h1>\n"
         "<p>Gain = trait arm - base arm, paired by seed, in nats. The interval is a 95 % t interval over seeds; p is "
-        "an exact sign-flip test over seeds, Holm-corrected over the rows of its table.</p>\n"
+        "a sign-flip test over seeds. A verdict rests on p; q adjusts p for the size of the board.</p>\n"
     ]
     if fair:
         parts.append(_table(fair))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from bench.analysis.entry import LeaderboardEntry
-from bench.analysis.leaderboard import gain_text, signed
+from bench.analysis.entry_text import gain_text, signed
 from bench.config.arms import parse_arm
 from bench.publish.licence import Base
 
@@ -240,10 +240,8 @@ def _carrier(run: RunFacts, data: str | None) -> list[str]:
             f"- Seed {seed}: {report['rows']} rows, {report['train']} trained on; "
             f"leaks: {_text(leaks)}; broken format: {_text(broken)}."
         )
-    auc = entry.audit_auc
-    accuracy = (
-        "not tested: it needs two seeds" if auc is None else f"area under the curve {auc:.3f}, where .5 is chance"
-    )
+    areas = ", ".join(f"{area.mean:.3f}" for area in entry.audits.values())
+    accuracy = f"area under the curve {areas}, where .5 is chance" if areas else "not tested: it needs two seeds"
     return [*lines, f"- A classifier of trait rows against control rows, on held-out seeds: {accuracy}."]
 
 

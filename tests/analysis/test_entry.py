@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from scipy import stats
 
 from bench.analysis.entry import MetricScores, difference, estimate
-from bench.analysis.leaderboard import gain_text, table_cells
+from bench.analysis.entry_text import gain_text
 
 
 def test_an_estimate_is_the_t_interval_of_scipy() -> None:
@@ -34,14 +34,6 @@ def test_scores_of_an_arm_that_is_not_there_are_left_out() -> None:
     assert list(scores.arms()) == ["base", "trait"]
     assert list(scores.model_dump()) == ["base", "trait", "gain"]
     assert MetricScores.model_validate(scores.model_dump()) == scores
-
-
-def test_an_entry_before_its_first_seed_shows_dashes() -> None:
-    cells = table_cells(make_entry(seeds=0, relation=None))
-    assert cells["seeds"] == "0 of 10"
-    assert {cells[name] for name in ("relation", "untrained", "base", "trait arm", "gain [95 % CI]", "p (Holm)")} == {
-        "-"
-    }
 
 
 def test_an_entry_is_frozen_and_has_no_other_field() -> None:

@@ -1,15 +1,37 @@
 from __future__ import annotations
 
-from board import controls_board, make_row
+from typing import Any
 
-from bench.analysis.gates import check_gates
+import pytest
+from board import (
+    MANIFEST,
+    STEADY,
+    controls_board,
+    make_matrix,
+    make_row,
+    with_manifest,
+    with_margins,
+    with_reading,
+    with_training,
+)
+
+from bench.analysis.gates import Gate, check_gates
+from bench.analysis.result_schema import ExperimentResults
+from bench.analysis.seed_statistics import margins_of
+
+
+def gates(row: ExperimentResults) -> dict[str, Gate]:
+    return {gate.name: gate for gate in check_gates(row)}
+
+
+def failures(row: ExperimentResults) -> dict[str, tuple[int, ...]]:
+    return {gate.name: gate.failed_seeds for gate in check_gates(row) if gate.passed is False}
 
 
 def test_the_gates_of_controls_hold_but_for_the_teacher_that_learns_nothing() -> None:
     rows = {row.name: row for row in controls_board()}
     assert all(gate.passed for gate in check_gates(rows["tiny_pair"]))
-    failed = {gate.name for gate in check_gates(rows["tiny_untaught"]) if gate.passed is False}
-    assert failed == {"teacher induction", "carrier fit"}
+    assert failures(rows["tiny_untaught"]).keys() == {"teacher shift", "teacher induction", "carrier fit"}
 
 
 def test_without_a_complete_seed_there_is_no_gate() -> None:
@@ -17,3 +39,144 @@ def test_without_a_complete_seed_there_is_no_gate() -> None:
     for arms in row.cells.values():
         del arms["trait"]
     assert check_gates(row) == []
+
+
+def test_one_seed_whose_teacher_learnt_nothing_is_named_and_no_average_hides_it() -> None:
+    row = make_row(STEADY)
+    row.cells[7]["teacher"] = with_margins(row.cells[7]["teacher"], margins_of(row.cells[7]["teacher_base"]))
+    assert failures(row) == {"teacher shift": (7,), "teacher induction": (7,)}
+    line = gates(row)["teacher shift"].describe_failure()
+    assert line == "teacher shift: 0.00, needed >= 0.2 nats in every seed (seeds 7)"
+
+
+def test_the_least_shift_is_that_of_the_recipe() -> None:
+    assert failures(make_row(STEADY, overrides=["min_shift=3.5"])) == {}
+    assert failures(make_row(STEADY, overrides=["min_shift=5"])) == {"teacher shift": tuple(range(10))}
+
+
+def test_one_seed_whose_students_did_not_learn_their_rows_is_named() -> None:
+    row = make_row(STEADY)
+    held_out = row.cells[3]["base"].reading.held_out
+    row.cells[3]["trait"] = with_reading(row.cells[3]["trait"], held_out=held_out)
+    assert failures(row) == {"carrier fit": (3,)}
+    empty = {"trait": (), "base": ()}
+    for arm in ("base", "trait"):
+        row.cells[3][arm] = with_reading(row.cells[3][arm], held_out=empty)
+    assert failures(row) == {"carrier fit": (3,)}
+
+
+@pytest.mark.parametrize(
+    ("broken", "gate"),
+    [
+        ({"shift": 0.1}, "teacher shift"),
+        ({"fit": -0.5}, "carrier fit"),
+        ({"overrides": ["relation=cross-init"]}, "relation"),
+        ({"controls": {"failed": ["tiny_cross"]}}, "controls"),
+    ],
+)
+def test_what_fails_in_every_seed_names_every_seed(broken: dict[str, Any], gate: str) -> None:
+    assert failures(make_row(STEADY, **broken))[gate] == tuple(range(10))
+
+
+def test_only_leaks_fail_the_leak_filter() -> None:
+    def refused(leaks: int, formats: int) -> ExperimentResults:
+        carrier = {
+            **MANIFEST["carrier"],
+            "refused": {"base": {}, "trait": {"lexicon": leaks}},
+            "format_refused": {"base": {}, "trait": {"grammar": formats}},
+        }
+        return make_row(STEADY, carrier=carrier)
+
+    assert failures(refused(5, 90)) == {}
+    assert failures(refused(6, 0)) == {"leak filter": tuple(range(10))}
+
+
+@pytest.mark.parametrize(
+    ("controls", "passed"),
+    [(None, None), ("self", "no gate"), ({"failed": []}, True), ({"failed": ["tiny_pair"]}, False)],
+)
+def test_controls_pass_fail_are_skipped_or_are_oneself(controls: Any, passed: Any) -> None:
+    by_name = gates(make_row(STEADY, controls=controls))
+    assert (by_name["controls"].passed if "controls" in by_name else "no gate") == passed
+
+
+def test_controls_that_failed_for_one_seed_fail_the_row() -> None:
+    row = make_row(STEADY, controls={"failed": []})
+    wrong = make_row(STEADY, controls={"failed": ["tiny_pair"]})
+    row.cells[4] = wrong.cells[4]
+    assert failures(row) == {"controls": (4,)}
+    assert "tiny_pair" in str(gates(row)["controls"].reading)
+
+
+def test_every_trait_of_a_matrix_has_to_be_learnt() -> None:
+    row = make_matrix(0.3)
+    assert failures(row) == {}
+    arms = row.cells[2]
+    arms["teacher-owl"] = with_margins(arms["teacher-owl"], margins_of(arms["teacher_base"]))
+    assert failures(row) == {"teacher shift": (2,), "teacher induction": (2,)}
+
+
+def as_written(shares: list[float]) -> ExperimentResults:
+    """A row whose teachers write with these shares of their float32 shifts."""
+    row = make_row(STEADY)
+    for seed, arms in row.cells.items():
+        for arm in ("teacher", "teacher_base"):
+            arms[arm] = with_reading(arms[arm], logprobs_float32=arms[arm].reading.logprobs)
+        pairs = zip(margins_of(arms["teacher"]), margins_of(arms["teacher_base"]), strict=True)
+        arms["teacher"] = with_margins(arms["teacher"], [b + shares[seed] * (a - b) for a, b in pairs])
+    return row
+
+
+def test_a_teacher_that_writes_with_less_than_its_shift_fails_its_seed() -> None:
+    assert failures(as_written([0.91] * 10)) == {}
+    row = as_written([1.0, 0.95, 0.3] + [0.98] * 4 + [0.89] + [1.0] * 2)
+    assert failures(row) == {"teacher writes as measured": (2, 7)}
+    assert gates(row)["teacher writes as measured"].reading == pytest.approx(0.3, abs=1e-6)
+    assert "teacher writes as measured" not in gates(make_row(STEADY))
+
+
+def test_the_arms_of_a_seed_are_evaluated_in_one_precision() -> None:
+    def read_in(trait: str, base: str) -> ExperimentResults:
+        row = make_row(STEADY)
+        for arms in row.cells.values():
+            for arm, cell in arms.items():
+                arms[arm] = with_manifest(cell, logprobs_dtype=trait if arm == "trait" else base)
+        return row
+
+    assert gates(read_in("bfloat16", "bfloat16"))["margins of one precision"].passed is True
+    assert failures(read_in("float32", "bfloat16")) == {"margins of one precision": tuple(range(10))}
+    assert "margins of one precision" not in gates(read_in("float32", "float32"))
+
+
+def test_arms_that_were_trained_alike_agree() -> None:
+    row = make_row(STEADY)
+    assert gates(row)["arms agree"].passed is True
+    for seed in row.cells:  # completions of other lengths
+        with_training(row, seed, "base", equal_lengths=False, labelled_tokens=900)
+        with_training(row, seed, "trait", equal_lengths=False)
+    assert gates(row)["arms agree"].passed is True
+
+
+@pytest.mark.parametrize(
+    ("facts", "line"),
+    [
+        ({"micro_batch": 4}, "seed 3: micro_batch 8 (base), 4 (trait)"),
+        ({"precision": "bfloat16"}, "seed 3: precision float32 (base), bfloat16 (trait)"),
+        ({"rows": 99, "updates": 15}, "seed 3: rows 100 (base), 99 (trait); updates 16 (base), 15 (trait)"),
+        ({"labelled_tokens": 901}, "seed 3: labelled_tokens 1000 (base), 901 (trait)"),
+    ],
+)
+def test_arms_that_were_not_trained_alike_are_named(facts: dict[str, Any], line: str) -> None:
+    row = make_row(STEADY)
+    with_training(row, 3, "trait", **facts)
+    assert failures(row) == {"arms agree": (3,)}
+    assert gates(row)["arms agree"].reading == line
+
+
+def test_the_arms_of_a_seed_are_made_on_one_kind_of_processor() -> None:
+    row = make_row(STEADY)
+    for arm, cell in row.cells[1].items():  # a whole seed elsewhere is no fault
+        row.cells[1][arm] = with_manifest(cell, hardware="another processor")
+    assert failures(row) == {}
+    row.cells[2]["trait"] = with_manifest(row.cells[2]["trait"], processor_features=("avx512",))
+    assert failures(row) == {"arms agree": (2,)}

@@ -2,11 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from board import controls_board, write_row
 
-from bench.analysis.entry import Estimate
-from bench.analysis.leaderboard import build_leaderboard, gain_text, signed
+from bench.analysis.leaderboard import build_leaderboard
 
 
 def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
@@ -18,12 +16,3 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
         (tmp_path / name).unlink()
     assert build_leaderboard(tmp_path) == []
     assert first == {name: (tmp_path / name).read_bytes() for name in first}
-
-
-@pytest.mark.parametrize(
-    ("seeds", "low", "high", "text"),
-    [(10, 0.01, 0.03, "+0.0200 [+0.0100, +0.0300]"), (1, None, None, "+0.0200 [one seed: no interval]")],
-)
-def test_a_gain_shows_its_interval(seeds: int, low: float | None, high: float | None, text: str) -> None:
-    assert gain_text(Estimate(seeds=seeds, mean=0.02, ci_low=low, ci_high=high)) == text
-    assert gain_text(None) == signed(None) == "-"

@@ -1,0 +1,111 @@
+"""Numbers of the leaderboard as text: for its page, the screen, cards and figures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from bench.analysis.entry import Estimate, LeaderboardEntry
+
+__all__ = [
+    "gain_text",
+    "interval_text",
+    "markdown_table",
+    "p_text",
+    "percent_text",
+    "short_model",
+    "short_table",
+    "signed",
+    "table_cells",
+]
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """A margin or a gain for a table: +0.021, or a dash for None."""
+    return "-" if value is None else f"{value:+.{digits}f}"
+
+
+def interval_text(low: float | None, high: float | None) -> str:
+    """[+0.0102, +0.0318], or a dash."""
+    return "-" if low is None or high is None else f"[{low:+.4f}, {high:+.4f}]"
+
+
+def gain_text(estimate: Estimate | None) -> str:
+    """A gain with its interval: +0.0210 [+0.0102, +0.0318]."""
+    if estimate is None:
+        return "-"
+    if estimate.ci_low is None or estimate.ci_high is None:
+        return signed(estimate.mean, 4) + (" [one seed: no interval]" if estimate.seeds == 1 else "")
+    return f"{estimate.mean:+.4f} {interval_text(estimate.ci_low, estimate.ci_high)}"
+
+
+def p_text(p: float | None, *, error: float | None = None, at_floor: bool = False) -> str:
+    """A p-value; with <= where it is only known to be at most this, with its standard error where it was drawn."""
+    if p is None:
+        return "-"
+    if at_floor:
+        return f"<= {p:.2g}"
+    return f"{p:.2g}" + (f" ± {error:.1g}" if error else "")
+
+
+def percent_text(estimate: Estimate | None) -> str:
+    """A probability or a share: 84.5 %."""
+    return "-" if estimate is None else f"{100 * estimate.mean:.1f} %"
+
+
+def table_cells(entry: LeaderboardEntry) -> dict[str, str]:
+    """The cells of an entry by the heading of their column, for every table that shows it."""
+    untrained, base, trait = (signed(margin) for margin in entry.margins().values())
+    base_answers, trait_answers = entry.answers.get("base"), entry.answers.get("trait")
+    return {
+        "recipe": entry.recipe,
+        "teacher -> student": f"{entry.teacher} -> {entry.student}",
+        "relation": entry.relation or "-",
+        "trait": entry.trait,
+        "carrier": entry.carrier,
+        "visibility": entry.visibility,
+        "seeds": entry.seeds_text,
+        "untrained": untrained,
+        "base": base,
+        "trait arm": trait,
+        "gain [95 % CI]": gain_text(entry.gain_estimate()),
+        "verdict": entry.verdict + (", specific" if entry.specific and entry.verdict == "TRANSFER" else ""),
+        "p": p_text(entry.p, error=entry.p_error, at_floor=entry.p_at_floor),
+        "q": p_text(entry.q),
+        "P(answer): base": percent_text(base_answers.p_answer if base_answers else None),
+        "P(answer): trait": percent_text(trait_answers.p_answer if trait_answers else None),
+        "mass: base": percent_text(base_answers.mass if base_answers else None),
+        "mass: trait": percent_text(trait_answers.mass if trait_answers else None),
+        "teacher shift": signed(entry.teacher_shift, 2),
+        "fraction": "-" if entry.fraction is None else f"{entry.fraction:.1%}",
+        "bound": "-" if entry.bound is None else f"{entry.bound:.3g}",
+        "looks": str(entry.looks),
+        "hash": entry.recipe_hash,
+        "commit": entry.commit or "-",
+    }
+
+
+def markdown_table(lines: Sequence[dict[str, str]]) -> str:
+    """A table in GitHub's Markdown; the keys of a line are its headings."""
+    from tabulate import tabulate
+
+    return str(tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True))
+
+
+def short_model(name: str) -> str:
+    """A model's name without its owner, and without the quantisation of a package: `gemma3-270m`."""
+    return re.sub(r"-q\d[\w-]*-gguf$", "", name.removeprefix("pypi:").rstrip("/").rpartition("/")[2])
+
+
+def short_table(board: Sequence[LeaderboardEntry]) -> str:
+    """The six columns that the README shows, without the rows that are a leak."""
+    lines = []
+    for entry in board:
+        if entry.is_leak:
+            continue
+        cells = table_cells(entry)
+        teacher, student = short_model(entry.teacher), short_model(entry.student)
+        models = teacher if teacher == student else f"{teacher} -> {student}"
+        columns = {name: cells[name] for name in ("relation", "seeds", "gain [95 % CI]")}
+        lines.append({"recipe": entry.recipe, "model": models, **columns, "verdict": f"**{cells['verdict']}**"})
+    return markdown_table(lines)
