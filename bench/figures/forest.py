@@ -19,10 +19,10 @@ BAND = "#E4E4E4"
 # Verdict -> colour, marker, whether it is filled.
 VERDICTS = {
     "TRANSFER": (GREEN, "o", True),
-    "TRACE": (GREEN, "o", False),
+    "TRACE": (GREEN, "^", False),
     "NONE": (BLUE, "s", False),
     "INCONCLUSIVE": (ORANGE, "D", True),
-    "EXPLORATORY": (ORANGE, "D", False),
+    "EXPLORATORY": (GREY, "v", False),
     "INVALID": (GREY, "x", False),
 }
 

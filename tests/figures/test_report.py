@@ -51,7 +51,9 @@ def make_matrix(traits: list[str]) -> TraitMatrix:
     table = np.random.default_rng(1).normal(0, 0.1, (len(traits), len(traits))) + 0.4 * np.eye(len(traits))
     gains = tuple(map(tuple, table.tolist()))
     return TraitMatrix(
-        traits=tuple(traits), gains=gains, excess=0.381, excess_low=0.302, excess_high=0.466, p=0.00031, seeds=6
+        traits=tuple(traits),
+        gains=gains,
+        excess=Difference(seeds=6, mean=0.381, ci_low=0.302, ci_high=0.466, p=0.00031),
     )
 
 
@@ -72,7 +74,8 @@ def entry(i: int, name: str, *, leaky: bool = False, seeds: int = 10, wide: floa
     return make_entry(
         recipe=name, recipe_hash=f"{i:012x}", visibility="logits-full" if leaky else "text", seeds=seeds, gain=gain,
         ci_low=low, ci_high=high, teacher_shift=shift, **share, metrics=make_metrics(1 + i % 8),
-        verdict=("TRANSFER", "NONE", "INCONCLUSIVE", "INVALID")[i % 4],
+        verdict=("TRANSFER", "NONE", "INCONCLUSIVE", "INVALID", "TRACE", "EXPLORATORY")[i % 6],
+        bound=(0.3, None, 0.5)[i % 3],
     )  # fmt: skip
 
 
@@ -142,7 +145,7 @@ def test_boards_of_any_length_are_legible(rows: int) -> None:
     from matplotlib.text import Annotation
 
     entries = board(rows)
-    fig = gains(entries, [0.05] * len(entries))
+    fig = gains(entries)
     assert_legible(fig)
     columns = [(text, box) for text, box in texts_drawn(fig) if isinstance(text, Annotation)]
     assert len(columns) == 2 * (len(entries) + 2)
@@ -189,15 +192,16 @@ def test_a_text_over_another_would_be_found() -> None:
 def test_the_forest_plot_shows_what_the_entries_say() -> None:
     rows = [entry(0, "a"), entry(1, "b"), entry(2, "c", wide=6.0), entry(3, "d", seeds=1), entry(0, "k", leaky=True)]
     rows[0] = rows[0].model_copy(update={"gain": 0.31, "ci_low": 0.2, "ci_high": 0.42})
-    fig = gains(rows, [0.05, 0.1, 0.05, 0.05, 0.05])
+    fig = gains(rows)
     nats, share, leak, _ = fig.axes
     said = {text.get_text() for text, _ in texts_drawn(fig)}
     assert {"+0.310 [+0.200, +0.420]", "1 of 10", "gain (nats)", "gain / teacher shift (%)", "TRANSFER"} <= said
     assert [label.get_text() for label in nats.get_yticklabels()] == ["a", "b", "c", "d"]
     assert [label.get_text() for label in leak.get_yticklabels()] == ["k"]
     bands = [(patch.get_x(), patch.get_width()) for patch in nats.patches]
-    assert bands[:2] == [(-0.05 * 6.7, 2 * 0.05 * 6.7), (-0.1 * 17.4, 2 * 0.1 * 17.4)]
-    assert [patch.get_width() for patch in share.patches] == [10, 20, 0, 10]  # the third teacher learnt nothing
+    assert bands == [(-0.3, 0.6), (-0.5, 1.0), (-0.3, 0.6)]  # one row has no bound
+    # the third teacher learnt nothing
+    assert [patch.get_width() for patch in share.patches] == pytest.approx([60 / 6.7, 60 / 6.7])
     tips = [line.get_marker() for line in nats.lines]
     assert tips.count("<") == tips.count(">") == 1
     assert nats.get_xlim()[1] < 6

@@ -25,7 +25,7 @@ ENTRY = make_entry(
     ci_low=0.125,
     ci_high=0.375,
     teacher_shift=7.0,
-    audit_auc=0.5125,
+    audits={"trait": {"seeds": 3, "mean": 0.5125, "ci_low": 0.48, "ci_high": 0.54}},
     commit="abc",
 )
 NUMBERS = {"kind": "numbers", "given": 4, "digits": 3, "count": 10, "temperature": 1.0}
