@@ -33,8 +33,8 @@ __all__ = [
     "with_manifest",
     "with_margins",
     "with_reading",
-    "write_cells",
     "with_training",
+    "write_cells",
     "write_row",
 ]
 
