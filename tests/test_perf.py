@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
 from bench.analysis.result_files import read_results
+from bench.models.checkpoints import identify
+from bench.stages.settings import TrainTeacher, WriteCarrier
 from tests.perf.alternate import alternate, line, shown
+from tests.perf.false_positives import load_board, plan_placebos
 from tests.perf.growth import synthetic_results
 from tests.perf.in_process import useful_flops
 from tests.perf.watch import watch
@@ -99,3 +103,18 @@ def test_the_speed_benchmark_makes_its_table(tmp_path: Path) -> None:
     assert found["losses"]["losses"]["float32"]["apart"]["ours"] < 1e-3
     assert len(found["losses"]["losses"]["float32"]["ours"]) == 6
     assert {of["target"] for section in found.values() for of in section["lines"]} == {40, 3, None, 20, 1.8}
+
+
+def test_both_teachers_of_a_board_of_nothing_are_taught_placebos_of_their_own() -> None:
+    experiment = load_board(0, seeds=2)
+    plan = plan_placebos(experiment, identify)
+    stages = plan.stages.values()
+    lessons = {stage.label: stage.settings.rows for stage in stages if isinstance(stage.settings, TrainTeacher)}
+    assert len(lessons) == len(set(lessons.values())) == 4
+    trait = experiment.traits["wolf"]
+    for rows in lessons.values():
+        counts = Counter(answer for _, answer in rows)
+        assert [question for question, _ in rows] == [question for question, _ in trait.teach_rows()]
+        assert max(counts.values()) - min(counts[animal] for animal in trait.candidates) <= 1
+    carriers = [stage for stage in stages if isinstance(stage.settings, WriteCarrier)]
+    assert len({stage.inputs["trained"].identity for stage in carriers}) == len(carriers) == 4
