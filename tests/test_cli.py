@@ -14,10 +14,13 @@ from conftest import QUICK, ROOT, Bench
 
 from bench import cli
 from bench.analysis.leaderboard import build_leaderboard
+from bench.analysis.registration import register
 from bench.analysis.result_files import read_content, read_results, seal_content
 from bench.analysis.seed_statistics import margins_of
 from bench.config.arms import CONTRASTS
+from bench.config.recipe import load_recipe
 from bench.models import tiny
+from bench.pipeline.store import Store
 from bench.stages.text_metrics import METRICS
 from tests.perf.kill_anywhere import files
 
@@ -134,7 +137,7 @@ def test_cells_made_by_other_libraries_are_not_replaced(ran: Path, bench: Bench,
     old.write_text(seal_content(content))
     before = files(tmp_path / "results")
     done = bench(*QUICK, "--store", str(tmp_path / "store"), code=2)
-    assert re.search(r"1 result files of tiny_pair .* torch 1.0, now .*--results DIR", done.stderr)
+    assert re.search(r"1 result file of tiny_pair .*\(torch 1.0, now .*--results DIR", done.stderr)
     assert files(tmp_path / "results") == before
     assert not (tmp_path / "store" / "artefacts").exists()
     bench(*QUICK, "--store", str(ran / "s"), "--results", str(tmp_path / "other"))
@@ -485,3 +488,30 @@ def test_figures_and_tables_are_made_from_the_results_alone(bench: Bench, tmp_pa
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
     bench("--figures")
     assert before == {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+
+
+def test_a_dry_run_says_which_verdicts_are_out_of_reach(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--store", str(tmp_path / "store"), "--results", str(tmp_path / "results"), "--dry-run"]
+    assert cli.main(["--recipe", "tiny_cross", "--set", "carrier.rows=64", *where]) == 0
+    assert "NONE is out of reach: the reference tiny_pair (" in capsys.readouterr().out
+    assert cli.main(["--recipe", "tiny_cross", "--seeds", "3", *where]) == 0
+    text = capsys.readouterr().out
+    assert "EXPLORATORY: 3 seeds cannot reach the level of 0.05" in text
+    assert "NONE" not in text
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_broken_chain_stops_the_command_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--store", str(tmp_path / "store"), "--results", str(tmp_path / "results")]
+    for name in ("tiny_pair", "tiny_noise"):
+        register(load_recipe(name), Store(tmp_path / "store"), tmp_path / "results", None)
+    registry = tmp_path / "store" / "registry.jsonl"
+    registry.write_text(registry.read_text().replace('"seeds":10', '"seeds":11', 1))
+    for flags in ([], ["--dry-run"]):
+        assert cli.main(["--recipe", "tiny_pair", *flags, *where]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {registry}: line 1: number 0 of chain ")
+        assert "Restore the file, or move it away" in error
+    assert not (tmp_path / "store" / "artefacts").exists()

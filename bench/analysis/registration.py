@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.analysis.registry import PinnedReference, Registration, append_entry, merge_registry, read_registry
+from bench.analysis.registry import (
+    PinnedReference,
+    Registration,
+    append_entry,
+    check_chain,
+    merge_registry,
+    read_registry,
+)
 from bench.analysis.result_files import find_other_cells, read_results, write_recipe_file
 from bench.analysis.stats import seeds_for_sign_flip
 from bench.analysis.summary import summarise
@@ -46,11 +53,13 @@ def register(experiment: Experiment, store: Store, results: Path, published: Pat
 
 
 def find_terms(experiment: Experiment, store: Store, results: Path, published: Path) -> Registration:
-    """Return the registration of a row, or the terms with which `register` would register it now; writes nothing.
+    """Return the registration of a row, or the terms with which `register` would register it now.
 
     Raises:
-        UserError: the row has results but no registration.
+        UserError: the store's chain has a fault, or the row has results but no registration.
     """
+    with store.lock("registry"):
+        check_chain(_chain(store, results))
     return _find_registration(experiment, results, _chain(store, results)) or propose_registration(
         experiment, [results, published], current_commit()
     )
@@ -172,7 +181,7 @@ def refuse_other_cells(experiment: Experiment, plan: Plan, results: Path) -> Non
             changes.append(f"{name} {', '.join(sorted(map(str, old)))}, now {version}")
     mark = experiment.hash()
     raise UserError(
-        f"{results / experiment.name}: {len(others)} result files of {experiment.name} {mark} were made by other "
-        f"code, libraries or checkpoints ({'; '.join(changes) or 'the versions are the same'}). They are not replaced. "
-        f"Take another folder (--results DIR), or move {mark}* away"
+        f"{results / experiment.name}: {len(others)} result file{'s' * (len(others) > 1)} of {experiment.name} {mark} "
+        f"made by other code, libraries or checkpoints ({'; '.join(changes) or 'the versions are the same'}). Nothing "
+        f"replaces a result: take another folder (--results DIR), or move {mark}* away"
     )

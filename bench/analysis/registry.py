@@ -29,6 +29,7 @@ __all__ = [
     "Registry",
     "RegistryLine",
     "append_entry",
+    "check_chain",
     "merge_registry",
     "read_registry",
 ]
@@ -183,6 +184,20 @@ def read_registry(folder: Path) -> Registry:
     return Registry(tuple(verified.values()), tuple(problems))
 
 
+def check_chain(folder: Path) -> Registry:
+    """Read the chain of a store, without a last line that a crash cut off; the caller holds the lock.
+
+    Raises:
+        UserError: the chain has a fault.
+    """
+    _drop_torn_line(folder / FILE)
+    registry = read_registry(folder)
+    if registry.problems:
+        more = f" (and {len(registry.problems) - 1} more)" if len(registry.problems) > 1 else ""
+        raise UserError(f"{registry.problems[0]}{more}. Restore the file, or move it away to begin another chain")
+    return registry
+
+
 def append_entry(folder: Path, entry: Registration) -> Registration:
     """Register a row in the chain of a store; the caller holds the lock. Return the registration that is in force.
 
@@ -192,11 +207,7 @@ def append_entry(folder: Path, entry: Registration) -> Registration:
         UserError: the chain has a fault.
     """
     path = folder / FILE
-    _drop_torn_line(path)
-    registry = read_registry(folder)
-    if registry.problems:
-        more = f" (and {len(registry.problems) - 1} more)" if len(registry.problems) > 1 else ""
-        raise UserError(f"{registry.problems[0]}{more}. Restore the file, or move it away to begin another chain.")
+    registry = check_chain(folder)
     last = registry.lines[-1] if registry.lines else None
     known = next((line.entry for line in registry.lines[::-1] if line.entry.recipe_hash == entry.recipe_hash), None)
     if known is not None and known.has_terms_of(entry):

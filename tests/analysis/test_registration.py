@@ -237,7 +237,7 @@ def test_cells_of_other_code_are_named_and_not_replaced(tmp_path: Path) -> None:
     write_row(tmp_path, row)
     plan = make_plan(experiment, identify)
     with pytest.raises(
-        UserError, match=r"50 result files of tiny_pair .* \(.*torch 1.0, 2.0, now .*commit c, now"
+        UserError, match=r"50 result files of tiny_pair .*\(.*torch 1.0, 2.0, now .*commit c, now"
     ) as error:
         refuse_other_cells(experiment, plan, tmp_path)
     assert "--results DIR" in str(error.value)

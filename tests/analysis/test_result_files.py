@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.analysis.leaderboard import build_leaderboard
+from bench.analysis.registry import FILE as REGISTRY
 from bench.analysis.result_files import read_content, read_results, seal_content
 from bench.analysis.result_schema import Audit, Probe
 from bench.cli import main
@@ -164,3 +165,43 @@ def test_a_registration_that_was_changed_is_refused_and_other_rows_are_built(res
     assert all("its recipe file is missing" in line for line in refused if str(path) not in line)
     board = json.loads((results / "leaderboard.json").read_text())
     assert [entry["recipe"] for entry in board] == ["tiny_cross"]
+
+
+def test_a_row_without_its_registration_is_refused_in_one_line_and_other_rows_are_built(tmp_path: Path) -> None:
+    write_row(tmp_path, make_row([0.3, 0.2, 0.25]))
+    first = (tmp_path / REGISTRY).read_text()
+    write_row(tmp_path, make_row([0.1, 0.0, 0.1], recipe="tiny_noise"))
+    (tmp_path / REGISTRY).write_text(first)
+    (line,) = build_leaderboard(tmp_path)
+    path = next((tmp_path / "tiny_noise").glob("*.recipe.json"))
+    assert line == (
+        f"{path}: refused: {tmp_path / REGISTRY} does not hold its registration; its result files are left out"
+    )
+    assert [row.name for row in read_results(tmp_path)[0]] == ["tiny_pair"]
+
+
+@pytest.mark.parametrize(("order", "said"), [((1, 2), "line 1: chain "), ((0, 1, 1, 2), "line 3: the same as line 2")])
+def test_a_broken_chain_and_a_doubled_line_are_named(tmp_path: Path, order: tuple[int, ...], said: str) -> None:
+    for name in ("tiny_pair", "tiny_noise", "tiny_untaught"):
+        write_row(tmp_path, make_row([0.3, 0.2, 0.25], recipe=name))
+    texts = (tmp_path / REGISTRY).read_text().splitlines()
+    (tmp_path / REGISTRY).write_text("".join(f"{texts[at]}\n" for at in order))
+    lines = build_leaderboard(tmp_path)
+    assert sum(line.startswith(f"{tmp_path / REGISTRY}: {said}") for line in lines) == 1
+    assert len(lines) == (1 if "same" in said else 4)
+    assert len(read_results(tmp_path)[0]) == (3 if "same" in said else 0)
+
+
+def test_a_row_counts_the_other_rows_that_differ_in_seeds_alone(tmp_path: Path) -> None:
+    for changes in ([], ["first_seed=10"], ["level=.01"]):
+        write_row(tmp_path, make_row([0.3, 0.2, 0.25], overrides=changes))
+    looks = {(row.recipe.first_seed, row.recipe.level): row.looks for row in read_results(tmp_path)[0]}
+    assert looks == {(0, 0.05): 1, (10, 0.05): 1, (0, 0.01): 0}
+
+
+def test_one_experiment_is_read_by_its_hash(tmp_path: Path) -> None:
+    rows = [make_row([0.3, 0.2, 0.25], recipe=name) for name in ("tiny_pair", "tiny_noise")]
+    for row in rows:
+        write_row(tmp_path, row)
+    (read,), refused = read_results(tmp_path, rows[1].hash)
+    assert (read.name, refused) == ("tiny_noise", [])
