@@ -100,8 +100,6 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
     from bench.analysis.agreement import compare_with_published
     from bench.analysis.leaderboard import build_leaderboard
     from bench.analysis.registration import describe_registration, find_terms, refuse_other_cells
-    from bench.analysis.result_files import read_results
-    from bench.analysis.summary import summarise
     from bench.experiment import CONTROLS, is_control, run_experiment, run_installation_controls
     from bench.models.checkpoints import identify
     from bench.pipeline.planner import make_plan
@@ -136,14 +134,13 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
         if own is None and controls is None and not (args.smoke or args.skip_controls):
             controls = run_installation_controls(pool, screen, partial(print_line, console))
         try:
-            run_experiment(experiment, pool, results, own or controls, screen, None if args.smoke else PUBLISHED)
+            run_experiment(experiment, plan, pool, results, own or controls, screen, None if args.smoke else PUBLISHED)
         finally:
-            refused = build_leaderboard(results)
-        for line in refused:
+            board = build_leaderboard(results)
+        for line in board.problems:
             print_line(console, line)
-        rows = read_results(results)[0]
-        row = next((row for row in rows if (row.name, row.hash) == (experiment.name, experiment.hash())), None)
-        if row is None:  # the lines above say why
+        measured = board.find(experiment.name, experiment.hash())
+        if measured is None:  # the lines above say why
             raise StageError(f"{experiment.name} {experiment.hash()}: its result files were refused, see {results}")
         if args.smoke:
             print_line(
@@ -152,7 +149,7 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
                 f"({time.monotonic() - begun:.0f} s). No verdict is meant: leave --smoke out to measure.\n",
             )
             continue
-        entry = summarise(rows)[rows.index(row)]
+        row, entry = measured
         print_summary(entry, console)
         if results.resolve() != PUBLISHED:
             for line in compare_with_published(row, PUBLISHED):
@@ -175,7 +172,7 @@ def _tables(args: argparse.Namespace, console: Console) -> None:
         from bench.figures.report import write_figures
 
         made += write_figures(args.results)  # first: the leaderboard links to those that are there
-    for line in build_leaderboard(args.results):
+    for line in build_leaderboard(args.results).problems:
         print_line(console, line)
     made.append(args.results / "LEADERBOARD.md")
     if args.export:

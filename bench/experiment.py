@@ -15,6 +15,7 @@ from bench.config.recipe import Experiment, load_recipe
 from bench.files import digest
 from bench.models.checkpoints import identify
 from bench.pipeline.local_workers import Pool
+from bench.pipeline.plan import Plan
 from bench.pipeline.planner import make_plan
 from bench.pipeline.scheduler import ProgressListener, run_stages
 
@@ -29,6 +30,7 @@ DisplayFactory = Callable[[Experiment, int, int], AbstractContextManager[Progres
 
 def run_experiment(
     experiment: Experiment,
+    plan: Plan,
     pool: Pool,
     results: Path,
     controls: Any,
@@ -39,6 +41,7 @@ def run_experiment(
 
     Args:
         experiment: the experiment.
+        plan: its plan.
         pool: runs the stages.
         results: folder of the result files.
         controls: goes into the result files: see `bench.analysis.result_files.write_results`.
@@ -48,7 +51,6 @@ def run_experiment(
     Raises:
         UserError: it cannot be registered.
     """
-    plan = make_plan(experiment, identify)
     done = sum(pool.store.is_done(key) for key in plan.stages)
     with screen(experiment, len(plan.stages), done) as listener:
         registration = register(experiment, pool.store, results, published)
@@ -93,8 +95,8 @@ def run_installation_controls(pool: Pool, screen: DisplayFactory, notice: Callab
             f"{max(1, round(seconds / 60))} min. They show that a transfer can be seen here, and that none is seen "
             "where there is none. (--skip-controls leaves them out, and the row shows it.)"
         )
-        for experiment in experiments:
-            run_experiment(experiment, pool, folder, "self", screen)
+        for experiment, plan in zip(experiments, plans, strict=True):
+            run_experiment(experiment, plan, pool, folder, "self", screen)
         board = summarise_controls()
     verdicts = {name: board[name].verdict for name in CONTROLS}
     return {**verdicts, "failed": [name for name, wanted in CONTROLS.items() if verdicts[name] not in wanted]}

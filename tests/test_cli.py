@@ -93,7 +93,7 @@ def test_a_tampered_result_is_refused_by_name_and_the_rest_is_built(ran: Path, t
     path = next(folder.glob("tiny_pair/*-1000-trait.json"))
     path.write_text(path.read_text().replace('"arm": "trait"', '"arm": "base"'))
     next(folder.glob("tiny_pair/*-1001-base.json")).write_text("{")
-    refused = build_leaderboard(folder)
+    refused = build_leaderboard(folder).problems
     assert len(refused) == 2
     assert any(str(path) in line for line in refused)
     assert json.loads((folder / "leaderboard.json").read_text())[0]["seeds"] == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.analysis.entry import Difference, LeaderboardEntry
 from bench.analysis.entry_text import (
@@ -19,11 +19,12 @@ from bench.analysis.entry_text import (
 )
 from bench.analysis.registry import RegistryLine, read_registry
 from bench.analysis.result_files import audit_suffix, read_results
+from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.summary import expected_false_transfers, summarise
 from bench.config.arms import CONTRASTS, MAIN_ARMS
 from bench.files import exclusive_lock, write_atomically
 
-__all__ = ["build_leaderboard"]
+__all__ = ["Board", "build_leaderboard"]
 
 HEAD = """# Leaderboard
 
@@ -303,8 +304,24 @@ def _round(value: Any) -> Any:
     return [_round(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def build_leaderboard(folder: Path) -> list[str]:
-    """Write both leaderboard files into `folder`; returns a line for each file that was refused."""
+class Board(NamedTuple):
+    """A leaderboard and the results from which it was made."""
+
+    rows: list[ExperimentResults]
+    """The registered experiments."""
+    entries: list[LeaderboardEntry]
+    """Their entries, in the same order."""
+    problems: list[str]
+    """One line for each file that was refused."""
+
+    def find(self, name: str, recipe_hash: str) -> tuple[ExperimentResults, LeaderboardEntry] | None:
+        """Return a row and its entry; None where its files were refused."""
+        pairs = zip(self.rows, self.entries, strict=True)
+        return next((pair for pair in pairs if (pair[0].name, pair[0].hash) == (name, recipe_hash)), None)
+
+
+def build_leaderboard(folder: Path) -> Board:
+    """Write both leaderboard files into `folder`."""
     with exclusive_lock(folder):  # two runs may end at the same time: the last one to write must have read all files
         rows, refused = read_results(folder)
         board = summarise(rows)
@@ -312,4 +329,4 @@ def build_leaderboard(folder: Path) -> list[str]:
         unmeasured = read_registry(folder).without_results({row.hash for row in rows if row.cells})
         write_atomically(folder / "LEADERBOARD.md", _markdown(board, unmeasured, folder))
         write_atomically(folder / "leaderboard.json", content + "\n")
-        return refused
+        return Board(rows, board, refused)

@@ -77,12 +77,12 @@ def test_a_run_without_a_published_row_is_told_so_in_one_line(row: ExperimentRes
 def test_own_results_below_the_published_ones_are_no_part_of_them(published: Path) -> None:
     shutil.copytree(published / "tiny_pair", published / "local" / "tiny_pair")
     shutil.copy(published / "registry.jsonl", published / "local")
-    assert build_leaderboard(published / "local") == []
+    assert build_leaderboard(published / "local").problems == []
     build_leaderboard(published)
     before = (published / "leaderboard.json").read_bytes()
     shutil.rmtree(published / "local")
-    assert build_leaderboard(published) == []
+    assert build_leaderboard(published).problems == []
     assert (published / "leaderboard.json").read_bytes() == before
     shutil.copytree(published / "tiny_pair", published / "local" / "tiny_pair")
     build_leaderboard(published / "local")
-    assert build_leaderboard(published) == []
+    assert build_leaderboard(published).problems == []

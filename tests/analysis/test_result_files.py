@@ -138,7 +138,7 @@ TAMPERED: dict[str, Callable[[dict[str, Any]], Any]] = {
 def test_the_leaderboard_refuses_a_malformed_cell_by_name(results: Path, what: str) -> None:
     path = next((results / "tiny_pair").glob("*-0001-trait.json"))
     resealed(path, **TAMPERED[what](read_content(path)))
-    (line,) = build_leaderboard(results)
+    (line,) = build_leaderboard(results).problems
     assert line.startswith(f"{path}: refused: ")
     assert len(line) < len(str(path)) + 250
     assert json.loads((results / "leaderboard.json").read_text())[0]["seeds"] == 2
@@ -151,7 +151,7 @@ def test_the_leaderboard_refuses_what_is_no_result_by_name(results: Path, text: 
     for pattern in ("*-0001-trait.json", "*.audit.json", "*.recipe.json"):
         path = next((results / "tiny_pair").glob(pattern))
         path.write_text(text, encoding="latin-1")
-        assert any(line.startswith(f"{path}: refused: ") for line in build_leaderboard(results))
+        assert any(line.startswith(f"{path}: refused: ") for line in build_leaderboard(results).problems)
     assert main(["--leaderboard", "--results", str(results)]) == 0
 
 
@@ -160,7 +160,7 @@ def test_a_registration_that_was_changed_is_refused_and_other_rows_are_built(res
     path = next((results / "tiny_pair").glob("*.recipe.json"))
     experiment = read_content(path)["experiment"]
     resealed(path, experiment={**experiment, "recipe": {**experiment["recipe"], "level": 0.01}})
-    refused = build_leaderboard(results)
+    refused = build_leaderboard(results).problems
     assert f"{path}: refused: the experiment it holds has another hash" in refused
     assert all("its recipe file is missing" in line for line in refused if str(path) not in line)
     board = json.loads((results / "leaderboard.json").read_text())
