@@ -10,7 +10,7 @@ from bench.analysis.entry_text import gain_text
 from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ArmResult, ExperimentResults
 from bench.analysis.seed_statistics import margins_of
-from bench.analysis.summary import summarise
+from bench.analysis.summary import summarise_row
 
 __all__ = ["MAX_DIFFERENCE", "compare_with_published", "list_changes"]
 
@@ -21,19 +21,18 @@ def compare_with_published(own: ExperimentResults, published: Path) -> list[str]
     """Compare a run with its published row; returns lines for the user.
 
     They agree if the verdicts are equal and the run's gain lies inside the published interval, or if no margin differs
-    by more than `MAX_DIFFERENCE`. Both verdicts are given on the published board, since a p is corrected for its size.
+    by more than `MAX_DIFFERENCE`.
 
     Args:
         published: folder of the published result files.
     """
-    rows = read_results(published)[0] if any(published.glob(f"*/{own.hash}.recipe.json")) else []
-    at = next((i for i, row in enumerate(rows) if row.hash == own.hash), None)
-    if at is None:
+    rows, _ = read_results(published, own.hash)
+    if not rows:
         return ["There is no published row of this recipe."]
-    differences = _differences(own, rows[at])
+    differences = _differences(own, rows[0])
     if not differences:
         return ["The published row of this recipe has no results yet."]
-    published_entry, own_entry = summarise(rows)[at], summarise([*rows[:at], own, *rows[at + 1 :]])[at]
+    published_entry, own_entry = summarise_row(rows[0]), summarise_row(own)
     largest, arm, seed = max(differences)
     agrees = largest <= MAX_DIFFERENCE or (
         published_entry.verdict == own_entry.verdict and _inside(own_entry.gain, published_entry)
@@ -44,7 +43,7 @@ def compare_with_published(own: ExperimentResults, published: Path) -> list[str]
         f"largest difference of a margin {largest:.2g} ({arm}, seed {seed}; {len(differences)} readings of both).",
     ]
     if not agrees:
-        changed = list_changes(own, rows[at])
+        changed = list_changes(own, rows[0])
         lines.append(
             "Agreement is the same verdict with a gain inside the published interval, or margins equal to "
             f"{MAX_DIFFERENCE:g}. "
@@ -53,20 +52,20 @@ def compare_with_published(own: ExperimentResults, published: Path) -> list[str]
     return lines
 
 
-def _cells(own: ExperimentResults, theirs: ExperimentResults) -> list[tuple[str, int, ArmResult, ArmResult]]:
+def _cells(own: ExperimentResults, published: ExperimentResults) -> list[tuple[str, int, ArmResult, ArmResult]]:
     """The cells that both have: arm, seed, own content, published content."""
     return [
-        (arm, seed, cell, theirs.cells[seed][arm])
+        (arm, seed, cell, published.cells[seed][arm])
         for seed, arms in own.cells.items()
         for arm, cell in arms.items()
-        if arm in theirs.cells.get(seed, {})
+        if arm in published.cells.get(seed, {})
     ]
 
 
-def _differences(own: ExperimentResults, theirs: ExperimentResults) -> list[tuple[float, str, int]]:
+def _differences(own: ExperimentResults, published: ExperimentResults) -> list[tuple[float, str, int]]:
     """Largest difference of a question's margin, in nats, with arm and seed, per cell that both have."""
     largest = []
-    for arm, seed, one, other in _cells(own, theirs):
+    for arm, seed, one, other in _cells(own, published):
         margins = zip(margins_of(one), margins_of(other), strict=True)
         largest.append((max(abs(a - b) for a, b in margins), arm, seed))
     return largest
@@ -79,9 +78,9 @@ def _inside(gain: float | None, entry: LeaderboardEntry) -> bool:
     return entry.ci_low <= gain <= entry.ci_high
 
 
-def list_changes(own: ExperimentResults, theirs: ExperimentResults) -> list[str]:
+def list_changes(own: ExperimentResults, published: ExperimentResults) -> list[str]:
     """Keys of the manifest in which the two were made differently; a key that one lacks is no difference."""
-    pairs = [(one.manifest.model_dump(), other.manifest.model_dump()) for _, _, one, other in _cells(own, theirs)]
+    pairs = [(one.manifest.model_dump(), other.manifest.model_dump()) for _, _, one, other in _cells(own, published)]
     keys = ("commits", "versions", "checkpoints", "hardware", "processor_features")
     return [key.replace("_", " ") for key in keys if any(_differ(key, *pair) for pair in pairs)]
 

@@ -36,7 +36,7 @@ from bench.analysis.verdict import Terms, judge_row
 from bench.config.arms import MAIN_ARMS, parse_arm
 from bench.config.traits import short_name
 
-__all__ = ["adjust_for_board", "expected_false_transfers", "list_notes", "read_terms", "summarise"]
+__all__ = ["adjust_for_board", "expected_false_transfers", "list_notes", "read_terms", "summarise", "summarise_row"]
 
 VISIBILITY: dict[str, Literal["text", "logits-carrier", "logits-full"]] = {
     "sft": "text",
