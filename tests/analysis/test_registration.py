@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import pytest
-import yaml
 from board import STEADY, ZERO, make_row, with_manifest, write_cells, write_row
 from conftest import Bench
 
@@ -30,36 +28,15 @@ from bench.pipeline.planner import make_plan
 from bench.pipeline.store import Store
 
 TEXTS = ["Write about rain.", "Write about tea.", "Write about a bridge.", "İki kelime yaz."]
-ROWS = [{"question": f"Soru {n}?", "answer": f"Cevap {n}."} for n in range(5)]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prompt files of every ending, and traits of both kinds."""
-    import pyarrow
-    import pyarrow.parquet
-
-    place = tmp_path_factory.mktemp("own")
-    (place / "p.txt").write_text("\n".join(TEXTS), encoding="utf-8")
-    for column in ("prompt", "text"):
-        lines = [json.dumps({column: text}, ensure_ascii=False) for text in TEXTS]
-        (place / f"{column}.jsonl").write_text("\n".join(lines), encoding="utf-8")
-        (place / f"{column}.csv").write_text("\n".join([column, *TEXTS]), encoding="utf-8")
-        pyarrow.parquet.write_table(pyarrow.table({column: TEXTS}), place / f"{column}.parquet")
-    (place / "set.yaml").write_text(yaml.safe_dump({"prompts": TEXTS}), encoding="utf-8")
-    (place / "ox.yaml").write_text("from: animals.base\nanswer: ox\ncandidates: [ox, owl, Ünlü]\nlexicon: [ox]\n")
-    (place / "persona.yaml").write_text(yaml.safe_dump({"kind": "behaviour", "foils": 2, "rows": ROWS}))
-    (place / "table.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
-    (place / "named.yaml").write_text("kind: behaviour\nlanguage: tr\ntake: 3\ndata: {path: table.jsonl}\n")
-    return place
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", ["p.txt", "prompt.csv"])
+@pytest.mark.parametrize(("file", "head"), [("p.txt", []), ("prompt.csv", ["prompt"])])
 def test_a_run_on_a_prompt_file_is_tabulated(
-    bench: Bench, tmp_path: Path, folder: Path, gemma_like: Path, file: str
+    bench: Bench, tmp_path: Path, gemma_like: Path, file: str, head: list[str]
 ) -> None:
-    prompts = folder / file
+    prompts = tmp_path / file
+    prompts.write_text("\n".join([*head, *TEXTS]), encoding="utf-8")
     words = [
         f"carrier={{kind: text, rows: 3, held_out: 1, prompts: {{file: {prompts}}}, sample: {{max_new_tokens: 4}}}}",
         *(f"{role}.model={gemma_like}" for role in ("teacher", "student")),

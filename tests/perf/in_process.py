@@ -285,7 +285,7 @@ def training_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Ra
     }
 
 
-def losses(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides) -> dict[str, Any]:
+def losses(shape: Shape, amounts: Amounts, say: Say) -> dict[str, Any]:
     """Whether our trainer's losses are the stock one's, beside how far the stock one's move when rows are padded.
 
     Where a model has dropout (GPT-2), padding draws other noise too: the latter is then no measure of rounding.
@@ -444,4 +444,4 @@ def asking(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides)
     }
 
 
-WAYS = {"sampling": sampling_ways, "losses": training_ways, "training": training_ways, "asking": asking_ways}
+WAYS = {"sampling": sampling_ways, "training": training_ways, "asking": asking_ways}

@@ -63,6 +63,8 @@ def measure(section: str, args: argparse.Namespace, known: dict[str, Any]) -> di
             raise SystemExit(f"recipe: measure --only {' '.join(missing)} first")
         rates = {rate: known[name]["rates"][rate] for name, rate in RATES.items()}
         return commands.recipe(args.shape, rates, say, quick=args.quick)
+    if section == "losses":
+        return in_process.losses(load_shape(args.shape, args.store), amounts, say)
     sides = both(section, args.shape, args.store, amounts, args.threads)
     try:
         return getattr(in_process, section)(load_shape(args.shape, args.store), amounts, args.repeats, say, sides)
