@@ -171,8 +171,8 @@ Made by `python -m tests.perf.leak_filter --english FILE... --turkish FILE...` a
 
 `tests/planted.py` plants {len(attempts):,} leaks of {len(KINDS)} kinds of disguise and {len(TRAITS)} traits. Every
 second kind and every second trait, in alphabetical order, was put aside in the commit before the filter was written:
-the filter was developed on the others, and the half put aside was searched once, when it was finished. The same author
-wrote both, and knew the list of kinds; the letter codes of number rows were written before the planted set.
+the filter was developed on the others, and the half put aside was searched when it was finished; it has not changed
+since. One author wrote both and knew the list of kinds, and the letter codes are older than the planted set.
 
 {tabulate(halves, ["traits", "kinds of disguise", "planted", "refused"], **table)}
 
