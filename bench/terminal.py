@@ -180,15 +180,15 @@ def _mean_seconds(store: Store) -> dict[tuple[str, str], float]:
 
 
 def print_summary(entry: LeaderboardEntry, console: Console) -> None:
-    """Print one entry of the leaderboard: its margins, one a line, its contrasts and its verdict."""
-    from bench.analysis.entry_text import gain_text, signed
+    """Print one entry of the leaderboard: margin and P(answer) of each arm, contrasts and verdict."""
+    from bench.analysis.entry_text import gain_text, percent_text, signed
 
     pair = f"{entry.teacher} -> {entry.student}"
     facts = (entry.trait, pair, entry.relation or "-", entry.visibility, f"seeds: {entry.seeds}")
     print_line(console, f"\n{entry.recipe}: {', '.join(facts)}")
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table = Table("", "margin (nats)", "P(answer)", box=None, padding=(0, 2, 0, 0))
     for arm, margin in entry.margins().items():
-        table.add_row(arm, signed(margin))
+        table.add_row(arm, signed(margin), percent_text(entry.answers[arm].p_answer if arm in entry.answers else None))
     table.add_row("gain [95 % CI]", escape(gain_text(entry.gain_estimate())))
     table.add_row("teacher shift", signed(entry.teacher_shift, 2))
     console.print(table, highlight=False)
