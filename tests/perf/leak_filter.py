@@ -88,18 +88,16 @@ def names_trait(text: str, words: Sequence[str]) -> bool:
     return re.search(rf"(?<!\w)(?:{starts})(?!\w)", text.replace("İ", "i"), re.IGNORECASE) is not None
 
 
-def clean_table(name: str, texts: dict[str, list[str]], examples: dict[str, list[str]]) -> list[list[Any]]:
+def clean_table(name: str, texts: dict[str, list[str]]) -> list[list[Any]]:
     """Return one line for each source of everyday text."""
     settings = settings_of(name)
     lines = []
     for source, rows in texts.items():
         clean = [text for text in rows if not names_trait(text, settings.lexicon)]
         reasons = refusal_reasons(settings, [{"prompt": "", "completion": text} for text in clean])
-        refused = [text for text, why in zip(clean, reasons, strict=True) if why]
         counts = Counter(filter(None, reasons))
         why = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items())) or "none"
-        lines.append([name, source, len(clean), len(rows) - len(clean), why, f"{len(refused) / len(clean):.2%}"])
-        examples[name] += refused
+        lines.append([name, source, len(clean), len(rows) - len(clean), why, f"{counts.total() / len(clean):.2%}"])
     return lines
 
 
@@ -141,7 +139,6 @@ def main() -> None:
     refused = find_refused(attempts)
     halves, kinds = recall_tables(attempts, refused)
     sentences = {"en": read_sentences(args.english), "tr": read_sentences(args.turkish)}
-    examples: dict[str, list[str]] = defaultdict(list)
     clean, speed = [], []
     for name, planted in TRAITS.items():
         own = sentences[planted.language]
@@ -152,15 +149,10 @@ def main() -> None:
             "sentences, half put aside": own[1::2],
             "prompts of this repository": prompts[: 2 * ROWS],
         }
-        clean += [*clean_table(name, texts, examples), number_line(name)]
+        clean += [*clean_table(name, texts), number_line(name)]
         speed.append(speed_line(name, own, prompts))
     table = {"tablefmt": "github", "disable_numparse": True}
     heads = ["trait", "everyday text", "texts", "left out: they name the trait", "refused", "share"]
-    clean_lines = "\n".join(
-        f"- {name}: " + "; ".join(f"“{text[:90]}”" for text in dict.fromkeys(texts[:4]))
-        for name, texts in examples.items()
-        if texts
-    )
     missed = [[a.trait, a.kind, a.text] for a in attempts if a not in refused]
     args.out.write_text(
         f"""# The leak filter, measured
@@ -199,10 +191,6 @@ begin a word with one of four letters or more, are left out: they name the trait
 in and count as refused, so the shares are upper bounds.
 
 {tabulate(clean, heads, **table)}
-
-Refused, for example:
-
-{clean_lines}
 
 ## Speed
 
