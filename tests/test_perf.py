@@ -118,3 +118,17 @@ def test_both_teachers_of_a_board_of_nothing_are_taught_placebos_of_their_own() 
         assert max(counts.values()) - min(counts[animal] for animal in trait.candidates) <= 1
     carriers = [stage for stage in stages if isinstance(stage.settings, WriteCarrier)]
     assert len({stage.inputs["trained"].identity for stage in carriers}) == len(carriers) == 4
+
+
+@pytest.mark.slow
+def test_the_simulation_of_statistics_writes_its_page(tmp_path: Path) -> None:
+    page = tmp_path / "statistics.md"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.perf.simulate_statistics", "--scale", "0.003", "--out", str(page)],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = page.read_text(encoding="utf-8")
+    assert text.count("\n## ") == 10
+    assert "with 1,000 others" in text
+    assert "DIFFERENT" not in text
