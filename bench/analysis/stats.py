@@ -23,9 +23,7 @@ __all__ = [
     "crossed_interval",
     "diagonal_excess",
     "dose_slope",
-    "equivalence_p",
     "fieller",
-    "holm",
     "johnson_p",
     "mean",
     "mean_interval",
@@ -193,33 +191,6 @@ def sign_flip_p(values: Sequence[float], seed: int = 0) -> PValue:
 def seeds_for_sign_flip(alpha: float) -> int:
     """The fewest seeds at which a sign-flip test can reach `alpha` at all."""
     return math.ceil(math.log2(2 / alpha))
-
-
-def equivalence_p(values: Sequence[float], bound: float) -> float:
-    """Two one-sided t tests: p of the null that the mean lies at or beyond -bound or +bound (Schuirmann 1987).
-
-    Below .05 exactly when the 90 % t interval lies within the bounds. NaN for a single value.
-    """
-    if bound <= 0:
-        raise ValueError("the bound must be above 0")
-    data = _array(values)
-    n = len(data)
-    if n < 2:
-        return math.nan
-    mean, error = float(data.mean()), float(data.std(ddof=1) / math.sqrt(n))
-    if error == 0:
-        return 0.0 if abs(mean) < bound else 1.0
-    return float(max(stdtr(n - 1, (mean - bound) / error), stdtr(n - 1, (-bound - mean) / error)))
-
-
-def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values, in the order given: reject those at or below alpha, family-wise."""
-    order = sorted(range(len(ps)), key=lambda i: ps[i])
-    out, running = [0.0] * len(ps), 0.0
-    for rank, i in enumerate(order):
-        running = max(running, min(1.0, (len(ps) - rank) * ps[i]))
-        out[i] = running
-    return out
 
 
 def benjamini_hochberg(ps: Sequence[float]) -> list[float]:

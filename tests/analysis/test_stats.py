@@ -15,9 +15,7 @@ from bench.analysis.stats import (
     crossed_interval,
     diagonal_excess,
     dose_slope,
-    equivalence_p,
     fieller,
-    holm,
     johnson_p,
     mean_interval,
     seeds_for_sign_flip,
@@ -84,22 +82,6 @@ def test_the_sign_flip_test_counts_its_own_pattern_whatever_the_rounding() -> No
     assert sign_flip_p([0.1, 0.2, 0.3, 0.7, 0.1, 0.3]).p == 2 / 2**6
     assert sign_flip_p([0.0, 0.0, 0.0]).p == 1.0
     assert (seeds_for_sign_flip(0.05), seeds_for_sign_flip(0.05 / 8)) == (6, 9)
-
-
-@pytest.mark.parametrize("values", SAMPLES)
-def test_equivalence_is_two_one_sided_t_tests(values: list[float]) -> None:
-    upper = scipy_stats.ttest_1samp(values, 1.0, alternative="less").pvalue
-    lower = scipy_stats.ttest_1samp(values, -1.0, alternative="greater").pvalue
-    assert equivalence_p(values, 1.0) == pytest.approx(max(upper, lower))
-    low, high = mean_interval(values, 0.90)[1:]
-    assert (equivalence_p(values, 1.0) < 0.05) == (low > -1 and high < 1)
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_holm_is_at_least_p_at_most_bonferroni_and_keeps_the_order(ps: list[float]) -> None:
-    adjusted = holm(ps)
-    assert all(p <= a <= min(1, p * len(ps)) + 1e-12 for p, a in zip(ps, adjusted, strict=True))
-    assert [adjusted[i] for i in np.argsort(ps, kind="stable")] == sorted(adjusted)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
