@@ -123,11 +123,11 @@ def invalid_by_mistake(rows: int) -> Table:
     table = Table(
         "Sound rows that are INVALID by mistake",
         f"""Through `check_gates`. z is the true carrier fit of a seed over its held-out rows. With 128 rows, the seeds
-        of published tiny rows have a mean z of 5.4 to 7.6, those of SmolLM2 4.9. 256 rows, the default, make it 1.4
-        times that, 6.9 and more. `tiny_controls` varies most: 5.7 with an sd of 1.6, which gives 8.0 ± 1.7 beyond
-        noise. Teacher shifts are drawn again on 56 questions for each seed. Published ones are 12 sd of their questions
-        and more, and hardly differ between seeds. {rows:,} rows of 10 seeds, half as many of 20. Expected: by the
-        normal distribution of z.""",
+        of a tiny row had a mean z of 5.4 to 7.6, those of `smollm2_self` 4.9 (measured in 2026-11). 256 rows, the
+        default, make it 1.4 times that, 6.9 and more. `tiny_controls` varied most: 5.7 with an sd of 1.6, which gives
+        8.0 ± 1.7 beyond noise. Teacher shifts are drawn again on 56 questions for each seed. Those of these rows were
+        12 sd of their questions and more, and hardly differed between seeds. {rows:,} rows of 10 seeds, half as many
+        of 20. Expected: by the normal distribution of z.""",
         ["z", "teacher shift in sd", "seeds", "carrier fit failed", "expected", "any gate failed"],
     )
     for z, z_spread, shift in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -40,7 +41,8 @@ class Table:
 
     def render(self) -> str:
         body = tabulate(self.rows, headers=self.headers, tablefmt="github", disable_numparse=True)
-        return f"## {self.title}\n\n{' '.join(self.text.split())}\n\n{body}\n"
+        text = textwrap.fill(" ".join(self.text.split()), 118, break_on_hyphens=False)
+        return f"## {self.title}\n\n{text}\n\n{body}\n"
 
 
 def judge(gains: Array, bound: float | None = None) -> list[Judgement]:
