@@ -42,13 +42,14 @@ def register(experiment: Experiment, store: Store, results: Path, published: Pat
     """
     chain = _chain(store, results)
     with store.lock("registry"), exclusive_lock(results):
-        registration = _find_registration(experiment, results, chain)
+        registration = known = _find_registration(experiment, results, chain)
         if registration is None:
             folders = [results] if published is None else [results, published]
             registration = append_entry(chain, propose_registration(experiment, folders, current_commit()))
         if chain != results:
             merge_registry(chain, results)
-        write_recipe_file(experiment, registration, results)
+        if known is None:  # the recipe file of a row with results stays; `write_results` repairs a damaged one
+            write_recipe_file(experiment, registration, results)
         return registration
 
 
