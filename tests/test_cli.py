@@ -332,9 +332,6 @@ def test_a_first_run_leaves_a_clone_clean(tmp_path: Path) -> None:
     for name in tracked.splitlines():
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, clone / name)
-    # published rows of an earlier schema are refused until they are measured again: the board without them
-    rebuild = [sys.executable, "run_bench.py", "--leaderboard", "--results", "results"]
-    subprocess.run(rebuild, cwd=clone, check=True)
     git("init", "--quiet")
     git("add", ".")
     git("-c", "user.name=a", "-c", "user.email=b", "commit", "--quiet", "-m", "as it is")
@@ -345,7 +342,7 @@ def test_a_first_run_leaves_a_clone_clean(tmp_path: Path) -> None:
     (entry,) = json.loads((clone / "results" / "local" / "leaderboard.json").read_text())
     assert entry["recipe"] == "tiny_pair"
     board = (clone / "results" / "leaderboard.json").read_bytes()
-    subprocess.run(rebuild, cwd=clone, check=True)
+    subprocess.run([sys.executable, "run_bench.py", "--leaderboard", "--results", "results"], cwd=clone, check=True)
     assert (clone / "results" / "leaderboard.json").read_bytes() == board
 
 

@@ -172,7 +172,7 @@ def test_a_row_without_its_registration_is_refused_in_one_line_and_other_rows_ar
     first = (tmp_path / REGISTRY).read_text()
     write_row(tmp_path, make_row([0.1, 0.0, 0.1], recipe="tiny_noise"))
     (tmp_path / REGISTRY).write_text(first)
-    (line,) = build_leaderboard(tmp_path)
+    (line,) = build_leaderboard(tmp_path).problems
     path = next((tmp_path / "tiny_noise").glob("*.recipe.json"))
     assert line == (
         f"{path}: refused: {tmp_path / REGISTRY} does not hold its registration; its result files are left out"
@@ -186,7 +186,7 @@ def test_a_broken_chain_and_a_doubled_line_are_named(tmp_path: Path, order: tupl
         write_row(tmp_path, make_row([0.3, 0.2, 0.25], recipe=name))
     texts = (tmp_path / REGISTRY).read_text().splitlines()
     (tmp_path / REGISTRY).write_text("".join(f"{texts[at]}\n" for at in order))
-    lines = build_leaderboard(tmp_path)
+    lines = build_leaderboard(tmp_path).problems
     assert sum(line.startswith(f"{tmp_path / REGISTRY}: {said}") for line in lines) == 1
     assert len(lines) == (1 if "same" in said else 4)
     assert len(read_results(tmp_path)[0]) == (3 if "same" in said else 0)
