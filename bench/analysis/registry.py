@@ -13,9 +13,11 @@ import json
 import os
 import uuid
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
@@ -115,7 +117,8 @@ class RegistryLine(_Part):
         return sha256_of(self.model_dump(mode="json", exclude={"sha256"}))
 
 
-class Registry(NamedTuple):
+@dataclass(frozen=True)
+class Registry:
     """The verified lines of a registry, and a sentence for each fault."""
 
     lines: tuple[RegistryLine, ...]
@@ -135,8 +138,15 @@ class Registry(NamedTuple):
 
     def looks(self, recipe_hash: str) -> int:
         """Count the other registered rows that differ from this one in `seeds` and `first_seed` alone."""
-        entry = self.find(recipe_hash)
-        return 0 if entry is None else len({e.recipe_hash for e in self.entries if e.family == entry.family}) - 1
+        return len(self._families.get(recipe_hash, (recipe_hash,))) - 1
+
+    @cached_property
+    def _families(self) -> dict[str, set[str]]:
+        """The hashes of each row's family, by the row's hash."""
+        rows: dict[str, set[str]] = {}
+        for entry in self.entries:
+            rows.setdefault(entry.family, set()).add(entry.recipe_hash)
+        return {entry.recipe_hash: rows[entry.family] for entry in self.entries}
 
     def without_results(self, measured: Collection[str]) -> list[RegistryLine]:
         """Return the last line of each registered row whose hash is not in `measured`, by time."""
