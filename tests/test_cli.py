@@ -256,7 +256,7 @@ def test_several_traits_make_a_matrix(bench: Bench, tmp_path: Path) -> None:
     assert entry["matrix"]["traits"] == ["wolf", "owl"]
     gains = entry["matrix"]["gains"]
     assert entry["gain"] == pytest.approx((gains[0][0] + gains[1][1]) / 2)
-    assert entry["matrix"]["excess"] == pytest.approx(entry["gain"] - (gains[0][1] + gains[1][0]) / 2)
+    assert entry["matrix"]["excess"]["mean"] == pytest.approx(entry["gain"] - (gains[0][1] + gains[1][0]) / 2)
     assert "## Trait x probe: tiny_pair" in (tmp_path / "results" / "LEADERBOARD.md").read_text()
     refused = bench(*QUICK, "--set", "trait=[wolf, owl]", "--set", "arms=[base, trait, placebo]", code=2)
     assert "several traits allow only" in refused.stderr
