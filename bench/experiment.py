@@ -9,7 +9,8 @@ from typing import Any
 
 from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.registration import register
-from bench.analysis.result_files import read_results, write_results
+from bench.analysis.result_files import read_results
+from bench.analysis.result_writer import write_results
 from bench.analysis.summary import summarise
 from bench.config.recipe import Experiment, load_recipe
 from bench.files import digest
@@ -44,7 +45,7 @@ def run_experiment(
         plan: its plan.
         pool: runs the stages.
         results: folder of the result files.
-        controls: goes into the result files: see `bench.analysis.result_files.write_results`.
+        controls: goes into the result files: see `bench.analysis.result_writer.write_results`.
         screen: (experiment, stages, stages done) -> the listener of the run.
         published: a further folder that may hold the experiment's reference.
 

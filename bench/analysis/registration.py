@@ -13,7 +13,8 @@ from bench.analysis.registry import (
     merge_registry,
     read_registry,
 )
-from bench.analysis.result_files import find_other_cells, read_results, write_recipe_file
+from bench.analysis.result_files import read_results
+from bench.analysis.result_writer import find_other_cells, write_recipe_file
 from bench.analysis.stats import seeds_for_sign_flip
 from bench.analysis.summary import summarise
 from bench.config.recipe import Experiment

@@ -17,7 +17,8 @@ from bench.analysis.registration import (
     register,
 )
 from bench.analysis.registry import read_registry
-from bench.analysis.result_files import read_results, write_recipe_file, write_results
+from bench.analysis.result_files import read_results
+from bench.analysis.result_writer import write_recipe_file, write_results
 from bench.analysis.stats import mean_interval
 from bench.cli import main
 from bench.config.recipe import Experiment, load_recipe

@@ -11,7 +11,8 @@ import pytest
 from conftest import CHAT, THINKING, Bench, with_template
 
 from bench.analysis.registration import register
-from bench.analysis.result_files import read_results, write_results
+from bench.analysis.result_files import read_results
+from bench.analysis.result_writer import write_results
 from bench.config.model_settings import Model
 from bench.config.recipe import Experiment, load_recipe
 from bench.errors import UserError

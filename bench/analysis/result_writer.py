@@ -1,0 +1,171 @@
+"""Write the result files of a run. Nothing replaces a sound cell of other artefacts or with other readings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from bench.analysis.audit_report import render_audit
+from bench.analysis.registry import Registration
+from bench.analysis.result_files import audit_suffix, describe_error, read_as, read_content, read_sealed, seal_content
+from bench.analysis.result_schema import ArmResult
+from bench.config.recipe import SCHEMA, Experiment
+from bench.files import write_atomically
+from bench.pipeline.plan import Plan, ResultSpec
+from bench.pipeline.store import Store
+
+__all__ = ["find_other_cells", "is_other_cell", "write_recipe_file", "write_results"]
+
+Makers = set[tuple[str, str]]  # ("commit", commit) and (library, version)
+
+
+def _makers(plan: Plan, store: Store, key: str, known: dict[str, Makers]) -> Makers:
+    """The code that made `key` and everything it was made from; none if one of them is not there."""
+    if key not in known:
+        made = [_makers(plan, store, ref.identity, known) for ref in plan.stages[key].inputs.values() if not ref.folder]
+        known[key] = set()
+        if store.is_done(key) and all(made):
+            record = store.record(key)
+            own = {("commit", record["commit"]), *record.get("versions", {}).items()}  # earlier code recorded none
+            known[key] = own.union(*made)
+    return known[key]
+
+
+def _by_name(makers: Makers) -> dict[str, list[str]]:
+    names = {name for name, _ in makers}
+    return {name: sorted(version for other, version in makers if other == name) for name in sorted(names)}
+
+
+def _manifest(store: Store, cell: ResultSpec, makers: Makers) -> dict[str, Any]:
+    asked = store.record(cell.evaluation)
+    selected = store.record(cell.filtering)["did"]
+    trained = store.record(cell.training)["did"] if cell.training else None
+    made_with = _by_name(makers)
+    return {
+        "commits": made_with.pop("commit"),
+        "versions": {name: ", ".join(versions) for name, versions in made_with.items()},
+        "checkpoints": cell.checkpoints,
+        "hardware": asked["hardware"],
+        "processor_features": asked["processor_features"],
+        "threads": asked["threads"],
+        "format": asked["did"]["format"],
+        "logprobs_dtype": asked["did"]["logprobs_dtype"],
+        "training": trained,
+        "carrier": selected,
+        "artefacts": {"asked": cell.evaluation, "trained": cell.training},
+    }
+
+
+def write_recipe_file(experiment: Experiment, registration: Registration, folder: Path) -> Path:
+    """Write `<hash>.recipe.json` into its folder of a results folder; returns its path."""
+    content = {
+        "schema": SCHEMA,
+        "recipe": experiment.name,
+        "recipe_hash": experiment.hash(),
+        "experiment": experiment.resolved(),
+        "registration": registration.model_dump(mode="json"),
+    }
+    path = folder / experiment.name / f"{experiment.hash()}.recipe.json"
+    write_atomically(path, seal_content(content))
+    return path
+
+
+def write_results(
+    experiment: Experiment,
+    registration: Registration,
+    plan: Plan,
+    store: Store,
+    folder: Path,
+    controls: dict[str, Any] | str | None,
+    notice: Callable[[str], None] = print,
+) -> list[Path]:
+    """Write the result file of every cell whose stages are done; returns the paths, in the plan's order.
+
+    A cell with other readings, or of other artefacts, is not replaced: it is another measurement.
+
+    Args:
+        registration: the terms that are in force; written where the recipe file is missing or damaged.
+        controls: the verdicts of the controls on this installation, `self` for a control, None where they were skipped.
+        notice: takes a line for each damaged result file, which is written again, and about cells that are kept.
+    """
+    name, mark = experiment.name, experiment.hash()
+    row_folder = folder / name
+    for path in sorted(row_folder.glob(f"{mark}*.json")):
+        try:
+            read_sealed(path)
+        except (OSError, ValueError) as error:
+            notice(f"damaged: {path}: {describe_error(error)}; made again")
+            path.unlink(missing_ok=True)
+    recipe_file = row_folder / f"{mark}.recipe.json"
+    if not recipe_file.is_file():
+        write_recipe_file(experiment, registration, folder)
+    paths, texts, kept = [recipe_file], [recipe_file.read_text(encoding="utf-8")], []
+    known: dict[str, Makers] = {}
+    for cell in plan.results:
+        needed = [key for key in (cell.evaluation, cell.scores, cell.filtering, cell.relation, cell.training) if key]
+        chains = [_makers(plan, store, key, known) for key in needed]
+        if not all(chains):
+            continue
+        makers = set().union(*chains)
+        content = {
+            "schema": SCHEMA,
+            "recipe": name,
+            "recipe_hash": mark,
+            "seed": cell.seed,
+            "arm": cell.arm,
+            "reading": json.loads((store.path(cell.evaluation) / "reading.json").read_text(encoding="utf-8")),
+            "relation": json.loads((store.path(cell.relation) / "relation.json").read_text(encoding="utf-8")),
+            "manifest": {**_manifest(store, cell, makers), "controls": controls},
+        }
+        if cell.scores:
+            content["scores"] = json.loads((store.path(cell.scores) / "scores.json").read_text(encoding="utf-8"))
+        path = row_folder / f"{mark}-{cell.seed:04d}-{cell.arm}.json"
+        if is_other_cell(path, content):
+            kept.append(path)
+            continue
+        paths.append(path)
+        texts.append(seal_content(content))
+    for arm, key in plan.audits.items():
+        if not store.is_done(key):
+            continue
+        audit = json.loads((store.path(key) / "audit.json").read_text(encoding="utf-8"))
+        content = {"schema": SCHEMA, "recipe": name, "recipe_hash": mark, "audit": audit}
+        carriers = {cell.seed: store.record(cell.filtering)["did"] for cell in plan.results}
+        file = f"{mark}.{audit_suffix(arm)}"
+        paths += [row_folder / f"{file}.json", row_folder / f"{file}.md"]
+        texts += [seal_content(content), render_audit(name, mark, audit, carriers)]
+    if kept:
+        notice(
+            f"{kept[0]} and {len(kept) - 1} more: kept; this run's readings differ from them. To keep both, take "
+            "another --results folder"
+        )
+    for path, text in zip(paths, texts, strict=True):
+        write_atomically(path, text)
+    return paths
+
+
+def find_other_cells(experiment: Experiment, plan: Plan, folder: Path) -> list[ArmResult]:
+    """List the cells of a row that other libraries, weights or code made. Damaged files are left out."""
+    asked = {(cell.seed, cell.arm): cell.evaluation for cell in plan.results}
+    others = []
+    for path in sorted((folder / experiment.name).glob(f"{experiment.hash()}-*.json")):
+        with suppress(OSError, ValueError):
+            cell = read_as(ArmResult, path)
+            if cell.manifest.artefacts["asked"] != asked.get((cell.seed, cell.arm)):
+                others.append(cell)
+    return others
+
+
+def is_other_cell(path: Path, content: dict[str, Any]) -> bool:
+    """Whether `path` is a sound cell with other readings than `content`, or of other artefacts."""
+    try:
+        read_as(ArmResult, path)
+        old = read_content(path)
+    except (OSError, ValueError):
+        return False
+    return any(old.get(key) != content.get(key) for key in ("reading", "relation", "scores")) or (
+        old["manifest"]["artefacts"] != content["manifest"]["artefacts"]
+    )
