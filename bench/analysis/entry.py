@@ -164,7 +164,7 @@ class LeaderboardEntry(_Part):
     reference: PinnedReference | None
     """The row from which the bound was derived."""
     looks: int
-    """Further registrations that differ in their seeds alone."""
+    """Further registrations of the same recipe, with other seeds or under other terms."""
     verdict: Verdict
     """The verdict."""
     verdict_reason: str

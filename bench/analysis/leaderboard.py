@@ -72,8 +72,8 @@ FOOT = """
 `untrained` is the student as shipped. The control moves too, so never read trait - untrained. `teacher shift` is the
 teacher's margin with the trait minus without. `fraction` is gain / teacher shift. `mass` is the probability of all
 candidates together. `bound` is the gain in nats below which a row counts as no transfer. `looks` counts further
-registrations that differ in their seeds alone. `relation` is found from the files of the initial weights. Every row is
-conditional on the checkpoints that it names; `tiny` builds another one for each seed.
+registrations of the same recipe, with other seeds or under other terms. `relation` is found from the files of the
+initial weights. Every row is conditional on the checkpoints that it names; `tiny` builds another one for each seed.
 
 | verdict | when all gates pass and all registered seeds are there |
 | --- | --- |

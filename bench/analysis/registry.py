@@ -3,7 +3,7 @@
 A store has one chain, `<store>/registry.jsonl`. Its lines are merged into the `registry.jsonl` of each results folder,
 which is a set of lines of any number of chains, so that git may merge two copies line by line. Within a chain each line
 holds the hash of the line before. So an edited line, a line taken out of the middle and a changed order are noticed.
-The registry shows order, not honesty: lines cut off the end, a clock that is wrong, and a chain that was made anew are
+The registry shows order, not honesty: lines cut off the end, a clock that is wrong, and a new chain in the place of another are
 not noticed.
 """
 
@@ -137,21 +137,25 @@ class Registry:
         return max(lines, key=lambda line: (line.time, line.number)).entry if lines else None
 
     def looks(self, recipe_hash: str) -> int:
-        """Count the other registered rows that differ from this one in `seeds` and `first_seed` alone."""
-        return len(self._families.get(recipe_hash, (recipe_hash,))) - 1
+        """Count the further registrations of a row's family: other seeds, or the row under other terms."""
+        return len(self._families.get(recipe_hash, ("",))) - 1
 
     @cached_property
     def _families(self) -> dict[str, set[str]]:
-        """The hashes of each row's family, by the row's hash."""
-        rows: dict[str, set[str]] = {}
+        """The terms registered in each row's family, by the row's hash."""
+        terms: dict[str, set[str]] = {}
         for entry in self.entries:
-            rows.setdefault(entry.family, set()).add(entry.recipe_hash)
-        return {entry.recipe_hash: rows[entry.family] for entry in self.entries}
+            terms.setdefault(entry.family, set()).add(entry.model_dump_json(exclude={"commit"}))
+        return {entry.recipe_hash: terms[entry.family] for entry in self.entries}
 
     def without_results(self, measured: Collection[str]) -> list[RegistryLine]:
         """Return the last line of each registered row whose hash is not in `measured`, by time."""
-        missing = {line.entry.recipe_hash: line for line in self.lines if line.entry.recipe_hash not in measured}
-        return sorted(missing.values(), key=lambda line: (line.time, line.chain, line.number))
+
+        def by_time(line: RegistryLine) -> tuple[str, str, int]:
+            return line.time, line.chain, line.number
+
+        last = {line.entry.recipe_hash: line for line in sorted(self.lines, key=by_time)}
+        return sorted((line for recipe_hash, line in last.items() if recipe_hash not in measured), key=by_time)
 
 
 def read_registry(folder: Path) -> Registry:

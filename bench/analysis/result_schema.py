@@ -279,7 +279,7 @@ class ExperimentResults(NamedTuple):
     audits: dict[str, Audit]
     """The leak audit of each trait arm that has one."""
     looks: int
-    """Other registered rows that differ in `seeds` and `first_seed` alone."""
+    """Further registrations of the same recipe, with other seeds or under other terms."""
 
     @classmethod
     def of(cls, registered: RegistrationFile, looks: int = 0) -> ExperimentResults:

@@ -89,62 +89,85 @@ def write_results(
     Args:
         registration: the terms that are in force; written where the recipe file is missing or damaged.
         controls: the verdicts of the controls on this installation, `self` for a control, None where they were skipped.
-        notice: takes a line for each damaged result file, which is written again, and about cells that are kept.
+        notice: takes a line for each damaged result file, which is written again, and about cells that are not replaced.
     """
-    name, mark = experiment.name, experiment.hash()
-    row_folder = folder / name
-    for path in sorted(row_folder.glob(f"{mark}*.json")):
+    row_folder, mark = folder / experiment.name, experiment.hash()
+    damaged = _find_damaged(sorted(row_folder.glob(f"{mark}*.json")), notice)
+    recipe_file = row_folder / f"{mark}.recipe.json"
+    if recipe_file in damaged or not recipe_file.is_file():
+        write_recipe_file(experiment, registration, folder)
+    head = {"schema": SCHEMA, "recipe": experiment.name, "recipe_hash": mark}
+    texts: dict[Path, str] = {}
+    others: list[Path] = []
+    known: dict[str, Makers] = {}
+    for cell in plan.results:
+        content = _read_cell(cell, plan, store, known)
+        if content is None:
+            continue
+        content = {**head, **content, "manifest": {**content["manifest"], "controls": controls}}
+        path = row_folder / f"{mark}-{cell.seed:04d}-{cell.arm}.json"
+        if is_other_cell(path, content):
+            others.append(path)
+        else:
+            texts[path] = seal_content(content)
+    if others:
+        notice(
+            f"{others[0]} and {len(others) - 1} more stay as they are; this run's readings differ from them. To have "
+            "both, take another --results folder"
+        )
+    else:
+        texts |= _render_audits(experiment, plan, store, row_folder)
+    for path, text in texts.items():
+        write_atomically(path, text)
+    return [recipe_file, *texts]
+
+
+def _find_damaged(paths: list[Path], notice: Callable[[str], None]) -> list[Path]:
+    """List the result files whose checksum does not match. They are replaced when their content is there again."""
+    damaged = []
+    for path in paths:
         try:
             read_sealed(path)
         except (OSError, ValueError) as error:
             notice(f"damaged: {path}: {describe_error(error)}; made again")
-            path.unlink(missing_ok=True)
-    recipe_file = row_folder / f"{mark}.recipe.json"
-    if not recipe_file.is_file():
-        write_recipe_file(experiment, registration, folder)
-    paths, texts, kept = [recipe_file], [recipe_file.read_text(encoding="utf-8")], []
-    known: dict[str, Makers] = {}
-    for cell in plan.results:
-        needed = [key for key in (cell.evaluation, cell.scores, cell.filtering, cell.relation, cell.training) if key]
-        chains = [_makers(plan, store, key, known) for key in needed]
-        if not all(chains):
-            continue
-        makers = set().union(*chains)
-        content = {
-            "schema": SCHEMA,
-            "recipe": name,
-            "recipe_hash": mark,
-            "seed": cell.seed,
-            "arm": cell.arm,
-            "reading": json.loads((store.path(cell.evaluation) / "reading.json").read_text(encoding="utf-8")),
-            "relation": json.loads((store.path(cell.relation) / "relation.json").read_text(encoding="utf-8")),
-            "manifest": {**_manifest(store, cell, makers), "controls": controls},
-        }
-        if cell.scores:
-            content["scores"] = json.loads((store.path(cell.scores) / "scores.json").read_text(encoding="utf-8"))
-        path = row_folder / f"{mark}-{cell.seed:04d}-{cell.arm}.json"
-        if is_other_cell(path, content):
-            kept.append(path)
-            continue
-        paths.append(path)
-        texts.append(seal_content(content))
+            damaged.append(path)
+    return damaged
+
+
+def _read_cell(cell: ResultSpec, plan: Plan, store: Store, known: dict[str, Makers]) -> dict[str, Any] | None:
+    """Read the content of one cell from its artefacts; None where one of them is not there."""
+    needed = [key for key in (cell.evaluation, cell.scores, cell.filtering, cell.relation, cell.training) if key]
+    chains = [_makers(plan, store, key, known) for key in needed]
+    if not all(chains):
+        return None
+
+    def read(key: str, name: str) -> Any:
+        return json.loads((store.path(key) / name).read_text(encoding="utf-8"))
+
+    return {
+        "seed": cell.seed,
+        "arm": cell.arm,
+        "reading": read(cell.evaluation, "reading.json"),
+        "relation": read(cell.relation, "relation.json"),
+        "manifest": _manifest(store, cell, set().union(*chains)),
+        **({"scores": read(cell.scores, "scores.json")} if cell.scores else {}),
+    }
+
+
+def _render_audits(experiment: Experiment, plan: Plan, store: Store, row_folder: Path) -> dict[Path, str]:
+    """Render the leak audits whose stage is done, as data and to read, by path."""
+    name, mark = experiment.name, experiment.hash()
+    texts = {}
     for arm, key in plan.audits.items():
         if not store.is_done(key):
             continue
         audit = json.loads((store.path(key) / "audit.json").read_text(encoding="utf-8"))
-        content = {"schema": SCHEMA, "recipe": name, "recipe_hash": mark, "audit": audit}
         carriers = {cell.seed: store.record(cell.filtering)["did"] for cell in plan.results}
+        content = {"schema": SCHEMA, "recipe": name, "recipe_hash": mark, "audit": audit}
         file = f"{mark}.{audit_suffix(arm)}"
-        paths += [row_folder / f"{file}.json", row_folder / f"{file}.md"]
-        texts += [seal_content(content), render_audit(name, mark, audit, carriers)]
-    if kept:
-        notice(
-            f"{kept[0]} and {len(kept) - 1} more: kept; this run's readings differ from them. To keep both, take "
-            "another --results folder"
-        )
-    for path, text in zip(paths, texts, strict=True):
-        write_atomically(path, text)
-    return paths
+        texts[row_folder / f"{file}.json"] = seal_content(content)
+        texts[row_folder / f"{file}.md"] = render_audit(name, mark, audit, carriers)
+    return texts
 
 
 def find_other_cells(experiment: Experiment, plan: Plan, folder: Path) -> list[ArmResult]:

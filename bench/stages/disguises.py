@@ -38,7 +38,7 @@ def decode_base64(text: str) -> list[str]:
             decoded.append(base64.b64decode(code + "=" * (-len(code) % 4)).decode())
         except (binascii.Error, UnicodeDecodeError):
             continue
-    return [message for message in decoded if message.isprintable()]
+    return [message for message in decoded if message.strip().isprintable()]
 
 
 def decode_hex(text: str) -> list[str]:
@@ -50,7 +50,7 @@ def decode_hex(text: str) -> list[str]:
             decoded.append(bytes.fromhex("".join(pairs)).decode())
         except UnicodeDecodeError:
             continue
-    return [message for message in decoded if message.isprintable()]
+    return [message for message in decoded if message.strip().isprintable()]
 
 
 def reverse_words(plain: str) -> str:

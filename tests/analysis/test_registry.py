@@ -192,12 +192,13 @@ def test_a_missing_registry_is_empty(tmp_path: Path) -> None:
     assert read_registry(tmp_path) == Registry((), ())
 
 
-def test_looks_are_other_rows_of_the_family(tmp_path: Path) -> None:
+def test_looks_are_other_registrations_of_the_family(tmp_path: Path) -> None:
     for number, family in ((1, 7), (2, 7), (3, 7), (4, 8)):
         append_entry(tmp_path, entry(number, family=family))
     append_entry(tmp_path, entry(2, family=7, bound=0.5))
+    append_entry(tmp_path, entry(4, family=8).model_copy(update={"commit": "d"}))  # the same terms
     registry = read_registry(tmp_path)
-    assert [registry.looks(entry(number).recipe_hash) for number in (1, 2, 4, 5)] == [2, 2, 0, 0]
+    assert [registry.looks(entry(number).recipe_hash) for number in (1, 2, 4, 5)] == [3, 3, 0, 0]
 
 
 def test_registrations_without_results_are_listed_by_time(tmp_path: Path) -> None:

@@ -60,3 +60,8 @@ def test_a_blank_between_ordinary_words_splits_nothing() -> None:
     words = ("kitten", "dog", "cat")
     assert list(split_words("a kit ten, do g, c at", words, ORDINARY, ENDINGS.__contains__)) == []
     assert list(split_words("a kit-ten, d og, ca t", words, ORDINARY, ENDINGS.__contains__)) == list(words)
+
+
+def test_a_code_of_a_word_and_its_line_end_is_read() -> None:
+    assert decode_base64("see d29sZgo= there") == ["wolf\n"]
+    assert decode_hex("see 776f6c660a there") == ["wolf\n"]
