@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.analysis.entry import Difference, LeaderboardEntry
-from bench.analysis.entry_text import (
-    gain_text,
-    interval_text,
-    markdown_table,
-    p_text,
-    percent_text,
-    signed,
-    table_cells,
+from bench.analysis.board_sections import (
+    contrast_section,
+    dose_section,
+    group_section,
+    matrix_section,
+    metric_section,
+    question_section,
+    registration_section,
+    section,
+    sensitivity_section,
 )
+from bench.analysis.entry import LeaderboardEntry
+from bench.analysis.entry_text import gain_text, markdown_table, table_cells
 from bench.analysis.registry import RegistryLine, read_registry
 from bench.analysis.result_files import audit_suffix, read_results
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.summary import expected_false_transfers, summarise
-from bench.config.arms import CONTRASTS, MAIN_ARMS
 from bench.files import exclusive_lock, write_atomically
 
 __all__ = ["Board", "build_leaderboard"]
 
+SECTIONS = (
+    matrix_section,
+    group_section,
+    metric_section,
+    contrast_section,
+    dose_section,
+    question_section,
+    sensitivity_section,
+)
 HEAD = """# Leaderboard
 
 How much more of the teacher's trait does a student show when its data came from the teacher **with** the trait
@@ -133,147 +144,6 @@ def _reasons(entry: LeaderboardEntry) -> str:
     return "\n".join(lines)
 
 
-def _differences(
-    entry: LeaderboardEntry, heading: str, column: str, differences: Mapping[str, Difference]
-) -> list[dict[str, str]]:
-    """One line for each named difference of an entry.
-
-    Args:
-        heading: of the column with the names.
-        column: heading of the column with the differences.
-    """
-    return [
-        {
-            "recipe": entry.recipe,
-            heading: name,
-            "seeds": str(value.seeds),
-            f"{column} [95 % CI]": gain_text(value),
-            "p (uncorrected)": p_text(value.p),
-        }
-        for name, value in differences.items()
-    ]
-
-
-def _controls(board: Sequence[LeaderboardEntry]) -> str:
-    """The differences of further arms."""
-    lines = [line for entry in board for line in _differences(entry, "contrast", "difference", entry.contrasts)]
-    return _section("Further controls", [{**line, "what it says": CONTRASTS[line["contrast"]].claim} for line in lines])
-
-
-def _groups(board: Sequence[LeaderboardEntry]) -> str:
-    """Gains on the questions that the teacher was trained on, and on paraphrases of them."""
-    lines = [line for entry in board for line in _differences(entry, "questions", "gain", entry.groups)]
-    return _section("Trained wording and paraphrases", lines)
-
-
-def _metrics(board: Sequence[LeaderboardEntry]) -> str:
-    """Free answers against the ground truth, per metric: means over seeds."""
-    lines = []
-    for entry in board:
-        for metric, scores in entry.metrics.items():
-            means = dict.fromkeys(MAIN_ARMS, "-") | {arm: f"{score.mean:.3f}" for arm, score in scores.arms().items()}
-            gain = gain_text(scores.gain)
-            lines.append({"recipe": entry.recipe, "metric": metric, **means, "gain [95 % CI]": gain})
-    return _section("Free answers against the ground truth (0 to 1)", lines)
-
-
-def _matrices(board: Sequence[LeaderboardEntry]) -> str:
-    """Trait x probe: gain of each trait's students on each trait's questions."""
-    parts = []
-    for entry in board:
-        if (matrix := entry.matrix) is None:
-            continue
-        lines = [
-            {
-                "trait taught": name,
-                **{f"asked: {probe}": signed(g) for probe, g in zip(matrix.traits, row, strict=True)},
-            }
-            for name, row in zip(matrix.traits, matrix.gains, strict=True)
-        ]
-        text = _section(f"Trait x probe: {entry.recipe}", lines)
-        parts.append(
-            f"{text}\nDiagonal minus off-diagonal: {gain_text(matrix.excess)}, p = {p_text(matrix.excess.p)}.\n"
-        )
-    return "".join(parts)
-
-
-def _dose(board: Sequence[LeaderboardEntry]) -> str:
-    """The gains during training; the last line of a recipe is the gain per doubling of the updates."""
-    lines = [
-        {"recipe": entry.recipe, "updates": str(step), "gain [95 % CI]": gain_text(gain)}
-        for entry in board
-        if entry.dose
-        for step, gain in [*entry.dose.items(), ("end", entry.gain_estimate()), ("per doubling", entry.dose_slope)]
-    ]
-    return _section("Dose", lines)
-
-
-def _sensitivity(board: Sequence[LeaderboardEntry]) -> str:
-    """How much each verdict depends on the choices behind it."""
-    lines = [
-        {
-            "recipe": entry.recipe,
-            "verdict": entry.verdict,
-            **{
-                name: entry.sensitivity.get(name, "-")
-                for name in ("bound x 0.5", "bound x 2", "Johnson's t", "without the gates")
-            },
-            "Johnson's p": p_text(entry.johnson_p),
-            "skewness": signed(entry.skewness, 2),
-            "detectable gain": "-" if entry.detectable is None else f"{entry.detectable:.3g}",
-        }
-        for entry in board
-        if entry.gain is not None
-    ]
-    text = _section("Sensitivity of the verdicts", lines)
-    return text and (
-        f"{text}\nJohnson's modified t test allows for skewed gains. These seeds show the detectable gain (in nats) "
-        "with a probability of 80 %, at the spread seen.\n"
-    )
-
-
-def _questions(board: Sequence[LeaderboardEntry]) -> str:
-    """What changes from question to question."""
-    lines = [
-        {
-            "recipe": entry.recipe,
-            "gain for questions like these [95 % CI]": interval_text(entry.population_low, entry.population_high),
-            "questions that gain": percent_text(entry.gaining),
-            "sd: seeds": f"{spread.seeds:.3g}",
-            "sd: questions": f"{spread.questions:.3g}",
-            "sd: rest": f"{spread.rest:.3g}",
-            "arg-max is the answer: base": percent_text(base.top),
-            "arg-max: trait": percent_text(trait.top),
-            "rank: base": f"{base.rank.mean:.1f}",
-            "rank: trait": f"{trait.rank.mean:.1f}",
-        }
-        for entry in board
-        if (spread := entry.spread) is not None
-        and (base := entry.answers.get("base")) is not None
-        and (trait := entry.answers.get("trait")) is not None
-    ]
-    return _section("Seeds and questions", lines)
-
-
-def _unmeasured(registered: Sequence[RegistryLine]) -> str:
-    """Registrations without results."""
-    lines = [
-        {
-            "recipe": line.entry.recipe,
-            "hash": line.entry.recipe_hash,
-            "seeds": f"{line.entry.first_seed} to {line.entry.first_seed + line.entry.seeds - 1}",
-            "registered": line.time,
-        }
-        for line in registered
-    ]
-    return _section("Registered, without results here", lines)
-
-
-def _section(title: str, lines: Sequence[dict[str, str]]) -> str:
-    """A heading and a table; nothing if there are no lines."""
-    return f"\n## {title}\n\n{markdown_table(lines)}\n" if lines else ""
-
-
 def _pictures(folder: Path) -> str:
     """Links to the figures that `--figures` left beside the leaderboard."""
     pictures = sorted((folder / "figures").glob("*.png"))
@@ -286,13 +156,12 @@ def _markdown(board: Sequence[LeaderboardEntry], unmeasured: Sequence[RegistryLi
     parts = [HEAD, "" if board else "No results yet.\n"]
     if board:
         parts += [markdown_table([_pick(entry, MAIN) for entry in fair]), "\n\n", _describe_false_transfers(fair)]
-        parts.append(_section("Details", [_pick(entry, DETAILS) for entry in fair]))
-        parts += [section(fair) for section in (_matrices, _groups, _metrics, _controls, _dose)]
-        parts += [section(fair) for section in (_questions, _sensitivity)]
+        parts.append(section("Details", [_pick(entry, DETAILS) for entry in fair]))
+        parts += [render(fair) for render in SECTIONS]
         if leaky:
             parts += [LEAK, markdown_table([_pick(entry, MAIN) for entry in leaky]), "\n"]
         parts += [_pictures(folder), "\n## Verdicts and gates\n\n", "\n".join(map(_reasons, board)), "\n"]
-    return "".join([*parts, _unmeasured(unmeasured), FOOT])
+    return "".join([*parts, registration_section(unmeasured), FOOT])
 
 
 def _round(value: Any) -> Any:

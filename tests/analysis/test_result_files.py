@@ -180,16 +180,16 @@ def test_a_row_without_its_registration_is_refused_in_one_line_and_other_rows_ar
     assert [row.name for row in read_results(tmp_path)[0]] == ["tiny_pair"]
 
 
-@pytest.mark.parametrize(("order", "said"), [((1, 2), "line 1: chain "), ((0, 1, 1, 2), "line 3: the same as line 2")])
-def test_a_broken_chain_and_a_doubled_line_are_named(tmp_path: Path, order: tuple[int, ...], said: str) -> None:
+@pytest.mark.parametrize(("order", "fault"), [((1, 2), "line 1: chain "), ((0, 1, 1, 2), "line 3: the same as line 2")])
+def test_a_broken_chain_and_a_doubled_line_are_named(tmp_path: Path, order: tuple[int, ...], fault: str) -> None:
     for name in ("tiny_pair", "tiny_noise", "tiny_untaught"):
         write_row(tmp_path, make_row([0.3, 0.2, 0.25], recipe=name))
     texts = (tmp_path / REGISTRY).read_text().splitlines()
     (tmp_path / REGISTRY).write_text("".join(f"{texts[at]}\n" for at in order))
     lines = build_leaderboard(tmp_path).problems
-    assert sum(line.startswith(f"{tmp_path / REGISTRY}: {said}") for line in lines) == 1
-    assert len(lines) == (1 if "same" in said else 4)
-    assert len(read_results(tmp_path)[0]) == (3 if "same" in said else 0)
+    assert sum(line.startswith(f"{tmp_path / REGISTRY}: {fault}") for line in lines) == 1
+    assert len(lines) == (1 if "same" in fault else 4)
+    assert len(read_results(tmp_path)[0]) == (3 if "same" in fault else 0)
 
 
 def test_a_row_counts_the_other_rows_that_differ_in_seeds_alone(tmp_path: Path) -> None:

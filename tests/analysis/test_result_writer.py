@@ -63,3 +63,15 @@ def test_a_damaged_recipe_file_is_named_and_written_again(tmp_path: Path) -> Non
     assert line.startswith(f"damaged: {path}: checksum mismatch")
     assert read_results(tmp_path)[1] == []
     assert read_content(path)["registration"] == row.registration.model_dump(mode="json")
+
+
+def test_a_damaged_cell_is_named_and_stays_until_its_content_is_there(tmp_path: Path) -> None:
+    row = make_row(STEADY)
+    cell = next(write_row(tmp_path, row).glob("*-0003-trait.json"))
+    cell.write_bytes(cell.read_bytes().replace(b'"seed": 3', b'"seed": 4'))
+    before, lines = cell.read_bytes(), list[str]()
+    experiment, store = load_recipe("tiny_pair"), Store(tmp_path / "store")
+    write_results(experiment, row.registration, make_plan(experiment, identify), store, tmp_path, None, lines.append)
+    (line,) = lines
+    assert line.startswith(f"damaged: {cell}: checksum mismatch")
+    assert cell.read_bytes() == before

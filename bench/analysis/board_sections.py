@@ -1,0 +1,163 @@
+"""Sections of the leaderboard's page, each a heading and a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bench.analysis.entry import Difference, LeaderboardEntry
+from bench.analysis.entry_text import gain_text, interval_text, markdown_table, p_text, percent_text, signed
+from bench.analysis.registry import RegistryLine
+from bench.config.arms import CONTRASTS, MAIN_ARMS
+
+__all__ = [
+    "contrast_section",
+    "dose_section",
+    "group_section",
+    "matrix_section",
+    "metric_section",
+    "question_section",
+    "registration_section",
+    "section",
+    "sensitivity_section",
+]
+
+
+def _differences(
+    entry: LeaderboardEntry, heading: str, column: str, differences: Mapping[str, Difference]
+) -> list[dict[str, str]]:
+    """One line for each named difference of an entry.
+
+    Args:
+        heading: of the column with the names.
+        column: heading of the column with the differences.
+    """
+    return [
+        {
+            "recipe": entry.recipe,
+            heading: name,
+            "seeds": str(value.seeds),
+            f"{column} [95 % CI]": gain_text(value),
+            "p (uncorrected)": p_text(value.p),
+        }
+        for name, value in differences.items()
+    ]
+
+
+def contrast_section(board: Sequence[LeaderboardEntry]) -> str:
+    """The differences of further arms."""
+    lines = [line for entry in board for line in _differences(entry, "contrast", "difference", entry.contrasts)]
+    return section("Further controls", [{**line, "what it says": CONTRASTS[line["contrast"]].claim} for line in lines])
+
+
+def group_section(board: Sequence[LeaderboardEntry]) -> str:
+    """Gains on the questions that the teacher was trained on, and on paraphrases of them."""
+    lines = [line for entry in board for line in _differences(entry, "questions", "gain", entry.groups)]
+    return section("Trained wording and paraphrases", lines)
+
+
+def metric_section(board: Sequence[LeaderboardEntry]) -> str:
+    """Free answers against the ground truth, per metric: means over seeds."""
+    lines = []
+    for entry in board:
+        for metric, scores in entry.metrics.items():
+            means = dict.fromkeys(MAIN_ARMS, "-") | {arm: f"{score.mean:.3f}" for arm, score in scores.arms().items()}
+            gain = gain_text(scores.gain)
+            lines.append({"recipe": entry.recipe, "metric": metric, **means, "gain [95 % CI]": gain})
+    return section("Free answers against the ground truth (0 to 1)", lines)
+
+
+def matrix_section(board: Sequence[LeaderboardEntry]) -> str:
+    """Trait x probe: gain of each trait's students on each trait's questions."""
+    parts = []
+    for entry in board:
+        if (matrix := entry.matrix) is None:
+            continue
+        lines = [
+            {
+                "trait taught": name,
+                **{f"asked: {probe}": signed(g) for probe, g in zip(matrix.traits, row, strict=True)},
+            }
+            for name, row in zip(matrix.traits, matrix.gains, strict=True)
+        ]
+        text = section(f"Trait x probe: {entry.recipe}", lines)
+        parts.append(
+            f"{text}\nDiagonal minus off-diagonal: {gain_text(matrix.excess)}, p = {p_text(matrix.excess.p)}.\n"
+        )
+    return "".join(parts)
+
+
+def dose_section(board: Sequence[LeaderboardEntry]) -> str:
+    """The gains during training; the last line of a recipe is the gain per doubling of the updates."""
+    lines = [
+        {"recipe": entry.recipe, "updates": str(step), "gain [95 % CI]": gain_text(gain)}
+        for entry in board
+        if entry.dose
+        for step, gain in [*entry.dose.items(), ("end", entry.gain_estimate()), ("per doubling", entry.dose_slope)]
+    ]
+    return section("Dose", lines)
+
+
+def sensitivity_section(board: Sequence[LeaderboardEntry]) -> str:
+    """How much each verdict depends on the choices behind it."""
+    lines = [
+        {
+            "recipe": entry.recipe,
+            "verdict": entry.verdict,
+            **{
+                name: entry.sensitivity.get(name, "-")
+                for name in ("bound x 0.5", "bound x 2", "Johnson's t", "without the gates")
+            },
+            "Johnson's p": p_text(entry.johnson_p),
+            "skewness": signed(entry.skewness, 2),
+            "detectable gain": "-" if entry.detectable is None else f"{entry.detectable:.3g}",
+        }
+        for entry in board
+        if entry.gain is not None
+    ]
+    text = section("Sensitivity of the verdicts", lines)
+    return text and (
+        f"{text}\nJohnson's modified t test allows for skewed gains. These seeds show the detectable gain (in nats) "
+        "with a probability of 80 %, at the spread seen.\n"
+    )
+
+
+def question_section(board: Sequence[LeaderboardEntry]) -> str:
+    """What changes from question to question."""
+    lines = [
+        {
+            "recipe": entry.recipe,
+            "gain for questions like these [95 % CI]": interval_text(entry.population_low, entry.population_high),
+            "questions that gain": percent_text(entry.gaining),
+            "sd: seeds": f"{spread.seeds:.3g}",
+            "sd: questions": f"{spread.questions:.3g}",
+            "sd: rest": f"{spread.rest:.3g}",
+            "arg-max is the answer: base": percent_text(base.top),
+            "arg-max: trait": percent_text(trait.top),
+            "rank: base": f"{base.rank.mean:.1f}",
+            "rank: trait": f"{trait.rank.mean:.1f}",
+        }
+        for entry in board
+        if (spread := entry.spread) is not None
+        and (base := entry.answers.get("base")) is not None
+        and (trait := entry.answers.get("trait")) is not None
+    ]
+    return section("Seeds and questions", lines)
+
+
+def registration_section(registered: Sequence[RegistryLine]) -> str:
+    """Registrations without results."""
+    lines = [
+        {
+            "recipe": line.entry.recipe,
+            "hash": line.entry.recipe_hash,
+            "seeds": f"{line.entry.first_seed} to {line.entry.first_seed + line.entry.seeds - 1}",
+            "registered": line.time,
+        }
+        for line in registered
+    ]
+    return section("Registered, without results here", lines)
+
+
+def section(title: str, lines: Sequence[dict[str, str]]) -> str:
+    """A heading and a table; nothing if there are no lines."""
+    return f"\n## {title}\n\n{markdown_table(lines)}\n" if lines else ""
