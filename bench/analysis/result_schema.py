@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
+from bench.analysis.manifest import FilePart, Manifest
 from bench.analysis.registry import Registration
 from bench.config.arms import ArmName, parse_arm
 from bench.config.recipe import Recipe, hash_experiment, hash_family
@@ -20,104 +21,20 @@ __all__ = [
     "ArmResult",
     "Audit",
     "AuditFile",
-    "CarrierReport",
-    "ControlsReport",
     "ExperimentResults",
-    "Manifest",
     "Reading",
     "RegisteredExperiment",
     "RegistrationFile",
     "RelationReport",
-    "TrainingReport",
     "TraitArms",
     "check_fit",
 ]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
-
-
-class CarrierReport(_Part):
-    """What became of the rows that the teachers of one seed wrote."""
-
-    rows: PositiveInt
-    """Rows that each teacher wrote."""
-    train: NonNegativeInt
-    """Rows that the students were trained on."""
-    held_out: NonNegativeInt
-    """Rows that no student was trained on."""
-    identical_rows: NonNegativeInt
-    """Kept rows that are equal in all arms."""
-    numbers: PositiveInt | None = None
-    """How many numbers the teacher could write; None for a text carrier."""
-    refused: dict[str, dict[str, NonNegativeInt]]
-    """Rows refused for a leak, by arm and reason. A row refused in one arm is refused in all."""
-    format_refused: dict[str, dict[str, NonNegativeInt]]
-    """Rows refused because they break the format, by arm and reason."""
-
-
-class ControlsReport(_Part):
-    """How the controls of the installation came out."""
-
-    failed: tuple[str, ...]
-    """Names of the controls without the expected verdict."""
-
-
-class TrainingReport(_Part):
-    """One training. The arms of a seed must agree in most of it; None where the training does not state a fact."""
-
-    rows: PositiveInt
-    """Rows that were trained on."""
-    updates: NonNegativeInt
-    """Optimiser steps."""
-    effective_batch: PositiveInt
-    """Rows per update."""
-    micro_batch: PositiveInt
-    """Rows per forward pass."""
-    precision: str
-    """The dtype of the trained weights."""
-    labelled_tokens: NonNegativeInt
-    """Tokens with a loss, over all rows."""
-    equal_lengths: bool | None = None
-    """Whether completions have the same length in every arm of the seed."""
-    shared_dropout: bool | None = None
-    """Whether the arms of the seed share the noise of dropout."""
-
-
-class Manifest(_Part):
-    """How a model was made and evaluated."""
-
-    commits: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Commits of the code that made it and all that it was made from."""
-    versions: dict[str, str]
-    """Versions of the libraries, by name; several versions of one are separated by commas."""
-    checkpoints: dict[str, dict[str, str]]
-    """The checkpoints of `teacher` and `student`: name, revision, checksum."""
-    hardware: str
-    """The processor or accelerator of the evaluation."""
-    processor_features: tuple[str, ...]
-    """The processor's features that decide its arithmetic."""
-    threads: PositiveInt
-    """CPU threads of the evaluation."""
-    format: dict[str, str]
-    """The prompt format: see `bench.models.chat_format.PromptFormat.describe`."""
-    logprobs_dtype: str
-    """The precision in which `Reading.logprobs` were computed."""
-    training: TrainingReport | None
-    """The training of the model; None for a checkpoint as shipped."""
-    carrier: CarrierReport
-    """The carrier rows of the seed; equal in all arms."""
-    artefacts: dict[str, str | None]
-    """Keys of the artefacts: `asked` (the evaluation) and `trained` (the model)."""
-    controls: Literal["self"] | ControlsReport | None
-    """The controls of the installation; `self` for a control, None where they were skipped."""
-
-
 Candidates: TypeAlias = tuple[tuple[float, ...], ...]
 
 
-class Reading(_Part):
+class Reading(FilePart):
     """What one model answered to the ground-truth questions. Log-probabilities are in nats, summed over tokens."""
 
     logprobs: Candidates
@@ -132,7 +49,7 @@ class Reading(_Part):
     """Sampled answers by question; None where none were asked for."""
 
 
-class RelationReport(_Part):
+class RelationReport(FilePart):
     """How the student's initial weights relate to the teacher's: see `bench.models.relation`."""
 
     relation: str
@@ -141,14 +58,14 @@ class RelationReport(_Part):
     """`identical`, `different` or `trap`."""
 
 
-class Probe(_Part):
+class Probe(FilePart):
     """A classifier that tells trait rows from control rows."""
 
     auc_per_seed: dict[str, float]
     """Area under its ROC curve on each held-out seed; empty where it was not tested."""
 
 
-class Audit(_Part):
+class Audit(FilePart):
     """The leak audit of one trait arm."""
 
     carrier: Literal["numbers", "text"]
@@ -159,7 +76,7 @@ class Audit(_Part):
     """The classifier."""
 
 
-class RegisteredExperiment(_Part):
+class RegisteredExperiment(FilePart):
     """An experiment as `bench.config.recipe.Experiment.resolved` writes it."""
 
     recipe: Recipe
@@ -181,7 +98,7 @@ class RegisteredExperiment(_Part):
         return {name: self.traits[name] for name in names}
 
 
-class _ResultFile(_Part):
+class _ResultFile(FilePart):
     """The head of every result file."""
 
     schema_version: Literal[2] = Field(alias="schema")
