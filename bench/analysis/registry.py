@@ -3,8 +3,8 @@
 A store has one chain, `<store>/registry.jsonl`. Its lines are merged into the `registry.jsonl` of each results folder,
 which is a set of lines of any number of chains, so that git may merge two copies line by line. Within a chain each line
 holds the hash of the line before. So an edited line, a line taken out of the middle and a changed order are noticed.
-The registry shows order, not honesty: lines cut off the end, a clock that is wrong, and a new chain in the place of another are
-not noticed.
+The registry shows order, not honesty. It does not notice lines cut off the end, a wrong clock, or a new chain in the
+place of another.
 """
 
 from __future__ import annotations

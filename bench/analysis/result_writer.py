@@ -89,7 +89,7 @@ def write_results(
     Args:
         registration: the terms that are in force; written where the recipe file is missing or damaged.
         controls: the verdicts of the controls on this installation, `self` for a control, None where they were skipped.
-        notice: takes a line for each damaged result file, which is written again, and about cells that are not replaced.
+        notice: takes a line for each damaged file, which is written again, and about cells that are not replaced.
     """
     row_folder, mark = folder / experiment.name, experiment.hash()
     damaged = _find_damaged(sorted(row_folder.glob(f"{mark}*.json")), notice)

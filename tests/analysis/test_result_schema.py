@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from bench.analysis import result_schema
+from bench.analysis import manifest, result_schema
 from bench.analysis.result_schema import RegistrationFile
 from bench.config import recipe
 from bench.config.recipe import load_recipe
@@ -191,11 +191,12 @@ def test_terms_that_are_not_those_of_the_experiment_are_refused(change: dict[str
 
 
 def test_every_field_of_a_result_file_has_a_docstring() -> None:
-    models = [
-        model for model in vars(result_schema).values() if isinstance(model, type) and issubclass(model, BaseModel)
-    ]
     own = [
-        model for model in models if model.__module__ == result_schema.__name__ and not model.__name__.startswith("_")
+        model
+        for module in (manifest, result_schema)
+        for name, model in vars(module).items()
+        if isinstance(model, type) and issubclass(model, BaseModel) and model.__module__ == module.__name__
+        if not name.startswith("_")
     ]
     assert len(own) >= 10
     for model in own:
