@@ -1,5 +1,6 @@
 """Result files -> tables for pandas, R or a spreadsheet, each as Parquet and as CSV with the same content.
 
+rows     a line per row of the leaderboard: verdict, terms, tests, intervals, skewness, shares, sensitivity
 answers  a line per sampled answer, with a column per metric (empty where a recipe did not ask for it)
 margins  a line per question, with the outcomes of `bench.analysis.outcomes`
 candidates  a line per question and candidate: its log-probability in nats, and its tokens where the margin is per token
@@ -22,13 +23,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.analysis.entry import estimate
+from bench.analysis.entry import Answers, LeaderboardEntry, Spread, estimate
 from bench.analysis.outcomes import derive_outcomes
 from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ArmResult, ExperimentResults
 from bench.analysis.seed_statistics import margins_of
 from bench.analysis.stats import mean
 from bench.analysis.summary import summarise
+from bench.config.arms import MAIN_ARMS
 from bench.config.recipe import METRICS
 
 __all__ = ["export"]
@@ -61,6 +63,45 @@ GAINS = {
     "p": "double",
     "seeds": "int64",
 }
+
+
+ALIASES: dict[Any, str] = {
+    kind: alias
+    for plain, alias in ((str, "string"), (int, "int64"), (float, "double"), (bool, "bool"))
+    for kind in (plain, plain | None)
+}
+SENSITIVITY = ("bound x 0.5", "bound x 2", "Johnson's t", "without the gates")
+# The fields of an entry that are one value.
+ENTRY = {
+    name: ALIASES[field.annotation]
+    for name, field in LeaderboardEntry.model_fields.items()
+    if field.annotation in ALIASES
+}
+ANSWER_MEANS = [f"{arm}_{name}" for arm in MAIN_ARMS for name in Answers.model_fields]
+SPREAD = [f"sd_{name}" for name in Spread.model_fields]
+ROWS = {
+    **ENTRY,
+    **dict.fromkeys(["visibility", "verdict", *SENSITIVITY], "string"),
+    **dict.fromkeys([*ANSWER_MEANS, "questions_gaining", *SPREAD, "dose_slope"], "double"),
+}
+
+
+def _row_lines(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
+    for entry in summarise(rows):
+        answers = {
+            f"{arm}_{name}": getattr(values, name).mean
+            for arm, values in entry.answers.items()
+            for name in Answers.model_fields
+        }
+        spread = {f"sd_{name}": value for name, value in (entry.spread.model_dump() if entry.spread else {}).items()}
+        yield {
+            **{name: getattr(entry, name) for name in (*ENTRY, "visibility", "verdict")},
+            **answers,
+            **spread,
+            "questions_gaining": entry.gaining.mean if entry.gaining else None,
+            "dose_slope": entry.dose_slope.mean if entry.dose_slope else None,
+            **entry.sensitivity,
+        }
 
 
 def _cells(row: ExperimentResults) -> Iterator[tuple[int, str, ArmResult]]:
@@ -186,6 +227,7 @@ def export(folder_of_results: Path, out: Path) -> list[Path]:
     metrics = (*METRICS, *sorted(named - set(METRICS)))
     out.mkdir(parents=True, exist_ok=True)
     return [
+        *_write("rows", ROWS, _row_lines(rows), out),
         *_write("answers", {**ANSWERS, **dict.fromkeys(metrics, "double")}, _answers(rows), out),
         *_write("margins", MARGINS, _margins(rows), out),
         *_write("candidates", CANDIDATES, _candidates(rows), out),

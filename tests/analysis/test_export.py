@@ -33,7 +33,7 @@ TRAIT = parse_trait(
     }
 )
 QUESTIONS = TRAIT.questions()
-TABLES = ("answers", "margins", "candidates", "means", "gains")
+TABLES = ("rows", "answers", "margins", "candidates", "means", "gains")
 NASTY = ['=HYPERLINK("http://x")', "+1", "-1", "@SUM(A1)", "", "None", "NA", 'say "a", b', "two\nlines\r\n", "'", "007"]
 
 
@@ -160,6 +160,22 @@ def test_the_gains_of_a_board_are_those_of_the_leaderboard(tmp_path: Path) -> No
         for name in ("gain", "ci_low", "ci_high", "p", "seeds", "visibility", "verdict"):
             value = getattr(entry, name)
             assert line[name] == (pytest.approx(value) if isinstance(value, float) else value)
+
+
+def test_a_row_holds_every_single_value_of_its_entry(tmp_path: Path) -> None:
+    for row in controls_board():
+        write_row(tmp_path, row)
+    export(tmp_path, tmp_path / "out")
+    lines = {x["recipe_hash"]: x for x in table(tmp_path / "out", "rows")}
+    for entry in summarise(read_results(tmp_path)[0]):
+        line = lines[entry.recipe_hash]
+        for name in ("verdict", "level", "bound", "p", "q", "johnson_p", "skewness", "population_low", "looks"):
+            value = getattr(entry, name)
+            assert line[name] == (pytest.approx(value) if isinstance(value, float) else value)
+        assert line["trait_p_answer"] == pytest.approx(entry.answers["trait"].p_answer.mean)
+        assert entry.spread is not None
+        assert line["sd_questions"] == pytest.approx(entry.spread.questions)
+        assert line["Johnson's t"] == entry.sensitivity.get("Johnson's t")
 
 
 def read_csv(path: Path, schema: pa.Schema) -> pa.Table:
