@@ -186,9 +186,11 @@ def print_summary(entry: LeaderboardEntry, console: Console) -> None:
     pair = f"{entry.teacher} -> {entry.student}"
     facts = (entry.trait, pair, entry.relation or "-", entry.visibility, f"seeds: {entry.seeds}")
     print_line(console, f"\n{entry.recipe}: {', '.join(facts)}")
-    table = Table("", "margin (nats)", "P(answer)", box=None, padding=(0, 2, 0, 0))
+    table = Table("", "margin (nats)", "P(answer)", "mass of candidates", box=None, padding=(0, 2, 0, 0))
     for arm, margin in entry.margins().items():
-        table.add_row(arm, signed(margin), percent_text(entry.answers[arm].p_answer if arm in entry.answers else None))
+        answers = entry.answers.get(arm)
+        shares = (answers.p_answer, answers.mass) if answers else (None, None)
+        table.add_row(arm, signed(margin), *map(percent_text, shares))
     table.add_row("gain [95 % CI]", escape(gain_text(entry.gain_estimate())))
     table.add_row("teacher shift", signed(entry.teacher_shift, 2))
     console.print(table, highlight=False)

@@ -12,7 +12,7 @@ from bench.analysis.seed_statistics import margins_of, teacher_shift
 from bench.analysis.stats import mean
 from bench.config.arms import TEACHER_BASE, ArmName, parse_arm
 
-__all__ = ["Gate", "check_gates"]
+__all__ = ["Gate", "check_gates", "list_seeds"]
 
 
 MIN_INDUCTION = 1.0  # the teacher's mean shift must exceed the spread of its own questions' shifts
@@ -45,8 +45,19 @@ class Gate(BaseModel):
     def describe_failure(self) -> str:
         """One line for a row that this gate makes INVALID."""
         value = f"{self.reading:.2f}" if isinstance(self.reading, float) else self.reading
-        seeds = ", ".join(map(str, self.failed_seeds))
-        return f"{self.name}: {value}, needed {self.threshold}" + (f" (seeds {seeds})" if seeds else "")
+        seeds = f" (seeds {list_seeds(self.failed_seeds)})" if self.failed_seeds else ""
+        return f"{self.name}: {value}, needed {self.threshold}{seeds}"
+
+
+def list_seeds(seeds: Sequence[int]) -> str:
+    """List seeds in increasing order, those that follow each other as a range: 0 to 9, 12."""
+    runs: list[list[int]] = []
+    for seed in seeds:
+        if runs and seed == runs[-1][-1] + 1:
+            runs[-1].append(seed)
+        else:
+            runs.append([seed])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
 
 
 Arms = Mapping[str, ArmResult]

@@ -20,6 +20,7 @@ from bench.analysis.board_sections import (
 )
 from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.entry_text import gain_text, markdown_table, table_cells
+from bench.analysis.gates import list_seeds
 from bench.analysis.registry import RegistryLine, read_registry
 from bench.analysis.result_files import audit_suffix, read_results
 from bench.analysis.result_schema import ExperimentResults
@@ -128,7 +129,7 @@ def _reasons(entry: LeaderboardEntry) -> str:
     for gate in entry.gates:
         state = "skipped" if gate.passed is None else "passed" if gate.passed else "FAILED"
         reading = f"{gate.reading:.3g}" if isinstance(gate.reading, float) else gate.reading
-        seeds = f"; seeds {', '.join(map(str, gate.failed_seeds))}" if gate.failed_seeds else ""
+        seeds = f"; seeds {list_seeds(gate.failed_seeds)}" if gate.failed_seeds else ""
         lines.append(f"  - {gate.name} {state}: {reading} (needed: {gate.threshold}{seeds})")
     lines += [f"  - {note}" for note in entry.notes]
     if entry.bound is not None:

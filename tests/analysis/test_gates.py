@@ -15,7 +15,7 @@ from board import (
     with_training,
 )
 
-from bench.analysis.gates import Gate, check_gates
+from bench.analysis.gates import Gate, check_gates, list_seeds
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.seed_statistics import margins_of
 
@@ -180,3 +180,9 @@ def test_the_arms_of_a_seed_are_made_on_one_kind_of_processor() -> None:
     assert failures(row) == {}
     row.cells[2]["trait"] = with_manifest(row.cells[2]["trait"], processor_features=("avx512",))
     assert failures(row) == {"arms agree": (2,)}
+
+
+def test_seeds_that_follow_each_other_are_a_range() -> None:
+    assert list_seeds([]) == ""
+    assert list_seeds([3]) == "3"
+    assert list_seeds([0, 1, 2, 5, 7, 8]) == "0 to 2, 5, 7 to 8"

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-import bench.experiment
 from bench.analysis.gates import Gate, check_gates
 from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ExperimentResults
@@ -30,8 +29,9 @@ from bench.config.arms import BASE, ArmName
 from bench.config.model_settings import Model
 from bench.config.recipe import Experiment, load_recipe
 from bench.config.traits import make_placebo_rows
+from bench.experiment import run_experiment
 from bench.files import ROOT
-from bench.models.checkpoints import Checkpoint
+from bench.models.checkpoints import Checkpoint, identify
 from bench.pipeline.local_workers import Pool, current_commit
 from bench.pipeline.plan import Plan, Ref
 from bench.pipeline.planner import Planner
@@ -59,9 +59,9 @@ class PlaceboPlanner(Planner):
         return super().add_carrier(arm, seed, inputs, noise=noise)
 
 
-def plan_placebos(experiment: Experiment, identify: Callable[[Model], Checkpoint]) -> Plan:
+def plan_placebos(experiment: Experiment, find: Callable[[Model], Checkpoint]) -> Plan:
     """Plan a board: see `bench.pipeline.planner.make_plan`."""
-    return PlaceboPlanner(experiment, identify).plan()
+    return PlaceboPlanner(experiment, find).plan()
 
 
 def load_board(number: int, seeds: int) -> Experiment:
@@ -130,7 +130,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "perf" / "false_positives.md")
     args = parser.parse_args()
     store, results, console = Store(args.store), args.store / "false_positives", Console()
-    bench.experiment.make_plan = plan_placebos  # what `run_experiment` plans with
 
     def display(experiment: Experiment, total: int, done: int) -> Any:
         console.print(f"seeds from {experiment.recipe.first_seed}: {total} stages, {done} done", highlight=False)
@@ -139,7 +138,7 @@ def main() -> None:
     experiments = [load_board(number, args.seeds) for number in range(args.boards)]
     with store.in_use(), Pool(store, args.jobs) as pool:
         for experiment in experiments:
-            bench.experiment.run_experiment(experiment, pool, results, None, display)
+            run_experiment(experiment, plan_placebos(experiment, identify), pool, results, None, display)
     rows = {row.hash: row for row in read_results(results)[0]}
     page = render_page([judge_board(rows[experiment.hash()]) for experiment in experiments], args.seeds)
     args.out.parent.mkdir(parents=True, exist_ok=True)
