@@ -145,9 +145,9 @@ def _pin(
                 return pinned, f"{share:g} x {low}"
     recipe = experiment.recipe
     return None, (
-        f"the reference {reference.name} ({mark}) {state} when this row was registered. Run --recipe {reference.name}, "
-        f"then --recipe {experiment.name} (with --set first_seed={recipe.first_seed + recipe.seeds} once this row has "
-        "results)"
+        f"the reference {reference.name} ({mark}) {state} when this row was registered: run --recipe {reference.name} "
+        f"(with this row's other --set), then --recipe {experiment.name} (with --set "
+        f"first_seed={recipe.first_seed + recipe.seeds} once this row has results)"
     )
 
 

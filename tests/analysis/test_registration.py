@@ -75,7 +75,10 @@ def test_a_row_without_its_reference_runs_and_says_how_none_comes_into_reach(sto
     (line,) = describe_registration(cross(), registration)
     mark = load_recipe("tiny_pair").hash()
     assert line.startswith(f"NONE is out of reach: the reference tiny_pair ({mark}) was not measured when this row was")
-    assert "Run --recipe tiny_pair, then --recipe tiny_cross (with --set first_seed=10 once" in line
+    assert (
+        "run --recipe tiny_pair (with this row's other --set), then --recipe tiny_cross (with --set first_seed=10 once"
+        in line
+    )
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5])
