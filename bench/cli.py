@@ -185,14 +185,14 @@ def _tables(args: argparse.Namespace, console: Console) -> None:
 
 def _hand_out(named: list[tuple[Experiment, str]], args: argparse.Namespace, store: Store, console: Console) -> None:
     """`--merge` and `--publish`."""
-    from bench.publish.upload import Origin, Pick, merge, publish
+    from bench.publish.upload import Origin, Selection, merge, publish
 
     if args.smoke or args.dry_run:
         raise UserError("--merge and --publish hand out finished runs: leave --smoke and --dry-run out")
     if args.merge and not args.publish and args.out is None:
         raise UserError("--merge: say where to, with --out DIR")
     tell = partial(print_line, console)
-    pick = Pick(tuple(args.only_arms), tuple(args.only_seeds))
+    selection = Selection(tuple(args.only_arms), tuple(args.only_seeds))
     for experiment, name in named:
         origin = Origin(name, tuple(args.set), args.seeds)
         if args.publish:
@@ -203,11 +203,11 @@ def _hand_out(named: list[tuple[Experiment, str]], args: argparse.Namespace, sto
                 args.publish,
                 args.results,
                 merged=args.merge,
-                pick=pick,
+                selection=selection,
                 tell=tell,
             )
         else:
-            merge(experiment, origin, store, args.out, args.results, pick=pick, tell=tell)
+            merge(experiment, origin, store, args.out, args.results, selection=selection, tell=tell)
 
 
 def _prune(args: argparse.Namespace, store: Store, console: Console) -> None:

@@ -1,1 +1,1 @@
-"""Models, rows and cards for others."""
+"""Share finished runs: folders of models and carrier rows, their cards, and uploads to the hub."""

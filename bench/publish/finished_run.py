@@ -1,4 +1,4 @@
-"""A finished run, found again from its recipe: its row, its trained models, and their artefacts."""
+"""Load a finished run from its recipe: its row, its trained models, and their artefacts."""
 
 from __future__ import annotations
 
@@ -22,160 +22,193 @@ from bench.pipeline.planner import make_plan
 from bench.pipeline.store import Store
 from bench.publish.cards import RunFacts
 
-__all__ = ["ALL", "Origin", "Pick", "Run", "Trained", "describe_training", "load_finished_run"]
+__all__ = ["ALL", "FinishedRun", "Origin", "Selection", "TrainedModel", "describe_training", "load_finished_run"]
 
 
 class Origin(NamedTuple):
-    """What the user typed to make a run: a recipe by name or path, `--set` and `--seeds`."""
+    """The arguments of the command that makes a run."""
 
     recipe: str
+    """A recipe's name or path."""
     overrides: tuple[str, ...] = ()
+    """The values of `--set`."""
     seeds: int | None = None
+    """The value of `--seeds`."""
 
     def command(self) -> str:
-        """The command that makes the run, for a shell."""
+        """Return the command that makes the run, quoted for a shell."""
         seeds = [] if self.seeds is None else ["--seeds", str(self.seeds)]
         changes = [word for change in self.overrides for word in ("--set", change)]
         return shlex.join(["python", "run_bench.py", "--recipe", self.recipe, *seeds, *changes])
 
     def question(self) -> str:
-        """What the recipe asks: its opening comment after the command, up to the question mark."""
+        """Return the recipe's question: its opening comment after the command, up to the question mark."""
         lines: list[str] = []
         for line in find_file(self.recipe, FOLDER, "recipe").read_text(encoding="utf-8").splitlines()[1:]:
             if not line.startswith("#") or (lines and lines[-1].endswith("?")):
                 break
             lines.append(line.lstrip("# ").rstrip())
-        return " ".join(lines) or "its recipe does not say"
+        return " ".join(lines) or "its recipe states no question"
 
 
-class Trained(NamedTuple):
-    """One trained model: the stage that made it, what was read of it, and where it and the weights it began from are.
-
-    `merges` says whether it is an adapter that was asked to be merged into those weights.
-    """
+class TrainedModel(NamedTuple):
+    """One trained model with its stage, its result and its files."""
 
     cell: ResultSpec
+    """Its arm, its seed and the keys of its stages."""
     key: str
+    """The artefact key."""
     stage: Stage
+    """The stage that trains it."""
     reading: ArmResult
+    """Its result."""
     folder: Path
+    """The folder of its artefact."""
     start: Path
+    """The folder of the checkpoint before training."""
     adapter: bool
+    """Whether its folder holds an adapter."""
     merges: bool
+    """Whether the adapter is to be merged into its base model."""
 
     @property
     def arm(self) -> ArmName:
-        """Its arm."""
+        """Return its arm."""
         return parse_arm(self.cell.arm)
 
 
-class Pick(NamedTuple):
-    """Which trained models are handed out, by arm and seed; all arms or all seeds where none is named."""
+class Selection(NamedTuple):
+    """The arms and seeds of the models to share; an empty tuple means all."""
 
     arms: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
 
 
-ALL = Pick()
+ALL = Selection()
 
 
-class Run(NamedTuple):
-    """A finished run: how its row reads, its trained models at the end of their training, and those picked."""
+class FinishedRun(NamedTuple):
+    """A finished run."""
 
     experiment: Experiment
-    mark: str
+    """Its experiment."""
+    label: str
+    """The recipe's name and hash."""
     store: Store
+    """The store of its artefacts."""
     facts: RunFacts
-    trained: list[Trained]
-    picked: list[Trained]
+    """The facts for its cards."""
+    models: list[TrainedModel]
+    """Its trained models at the end of their training."""
+    selected: list[TrainedModel]
+    """The models to share."""
 
 
 def load_finished_run(
-    experiment: Experiment, origin: Origin, store: Store, results: Path, *, merged: bool, pick: Pick = ALL
-) -> Run:
-    """Find all that a run made.
+    experiment: Experiment, origin: Origin, store: Store, results: Path, *, merged: bool, selection: Selection = ALL
+) -> FinishedRun:
+    """Load the row and the trained models of a finished run.
 
     Args:
-        merged: whether adapters are to be merged into their base.
-        pick: the models that are handed out.
+        experiment: its experiment.
+        origin: its command.
+        store: the store of its artefacts.
+        results: folder of its result files.
+        merged: whether adapters are to be merged into their base model.
+        selection: the models to share.
 
     Raises:
-        UserError: a stage or a result file is missing or damaged, a base cannot be merged into, or the run trained no
-            model of an arm or seed of `pick`.
+        UserError: a stage or a result file is missing or corrupt, the weights of a base model are stored quantised, or
+            the run trained no model of an arm or seed of `selection`.
     """
     plan = make_plan(experiment, identify)
-    name, mark = experiment.name, experiment.hash()
-    first = f"Run first: {origin.command()}"
+    name, label = experiment.name, experiment.hash()
+    hint = f"Run first: {origin.command()}"
     missing = [stage.label for stage in plan.stages.values() if not store.is_done(stage.key)]
     if missing:
-        raise UserError(f"{name}: {len(missing)} of {len(plan.stages)} stages are not done ({missing[0]}). {first}")
+        raise UserError(f"{name}: {len(missing)} of {len(plan.stages)} stages are not done ({missing[0]}). {hint}")
     rows = read_results(results)[0]
-    at, row = next(((i, row) for i, row in enumerate(rows) if (row.name, row.hash) == (name, mark)), (0, None))
+    index, row = next(((i, row) for i, row in enumerate(rows) if (row.name, row.hash) == (name, label)), (0, None))
     trained = []
     for cell in plan.results:
         reading = row.cells.get(cell.seed, {}).get(cell.arm) if row else None
         if reading is None or reading.manifest.artefacts["asked"] != cell.evaluation:
-            raise UserError(f"{name}: what was read of {cell.arm}, seed {cell.seed}, is not in {results}. {first}")
+            raise UserError(f"{name}: {results} holds no result of {cell.arm}, seed {cell.seed}, from this run. {hint}")
         if cell.training and parse_arm(cell.arm).step is None:
             trained.append(describe_training(cell, plan.stages[cell.training], reading, store, merged))
-    picked = _pick(name, trained, pick)
-    read = {key for model in trained for key in _read_by(model.stage)}
-    for key in sorted({model.key for model in picked} | read):
+    selected = _select(name, trained, selection)
+    inputs = {key for model in trained for key in _input_keys(model.stage)}
+    for key in sorted({model.key for model in selected} | inputs):
         if store.corrupt_files(key):
-            raise UserError(f"{store.path(key)} is damaged. {first}")
-    return Run(
+            raise UserError(f"{store.path(key)}: checksum mismatch. {hint}")
+    return FinishedRun(
         experiment,
-        f"{name} {mark}",
+        f"{name} {label}",
         store,
-        _facts(experiment, origin, store, plan, summarise(rows)[at], trained),
+        _facts(experiment, origin, store, plan, summarise(rows)[index], trained),
         trained,
-        picked,
+        selected,
     )
 
 
-def _pick(name: str, trained: list[Trained], pick: Pick) -> list[Trained]:
+def _select(name: str, trained: list[TrainedModel], selection: Selection) -> list[TrainedModel]:
     arms = list(dict.fromkeys(model.cell.arm for model in trained))
     seeds = list(dict.fromkeys(model.cell.seed for model in trained))
     flags: list[tuple[str, Sequence[object], Sequence[object]]] = [
-        ("--only-arms", pick.arms, arms),
-        ("--only-seeds", pick.seeds, seeds),
+        ("--only-arms", selection.arms, arms),
+        ("--only-seeds", selection.seeds, seeds),
     ]
     for flag, wanted, valid in flags:
         unknown = [str(value) for value in wanted if value not in valid]
         if unknown:
             raise UserError(
-                f"{flag} {' '.join(unknown)}: {name} trained no such model; there are {', '.join(map(str, valid))}"
+                f"{flag} {' '.join(unknown)}: {name} trained no model of this name; "
+                f"expected {', '.join(map(str, valid))}"
             )
     return [
-        model for model in trained if model.cell.arm in (pick.arms or arms) and model.cell.seed in (pick.seeds or seeds)
+        model
+        for model in trained
+        if model.cell.arm in (selection.arms or arms) and model.cell.seed in (selection.seeds or seeds)
     ]
 
 
-def _read_by(stage: Stage) -> list[str]:
-    """Keys of the artefacts that a model is published with: what it began from, and its rows."""
+def _input_keys(stage: Stage) -> list[str]:
+    """Return the keys of the artefacts that are published with a model: its checkpoint before training and its rows."""
     return [ref.identity for role, ref in stage.inputs.items() if ref.folder is None and role != "logits"]
 
 
-def describe_training(cell: ResultSpec, stage: Stage, reading: ArmResult, store: Store, merged: bool) -> Trained:
+def describe_training(cell: ResultSpec, stage: Stage, reading: ArmResult, store: Store, merged: bool) -> TrainedModel:
+    """Describe the model that a stage trained.
+
+    Raises:
+        UserError: `merged` asks for an adapter to be merged into weights that are stored quantised.
+    """
     ref, folder = stage.inputs["start"], store.path(stage.key)
     start = ref.folder or store.path(ref.identity)
     adapter = (folder / "adapter_config.json").is_file()
     if adapter and merged and "quantization_config" in json.loads((start / "config.json").read_text(encoding="utf-8")):
-        raise UserError(f"{start}: these weights are stored quantised, and no adapter can be merged into them")
-    return Trained(cell, stage.key, stage, reading, folder, start, adapter, adapter and merged)
+        raise UserError(
+            f"{start}: these weights are stored quantised, so no adapter can be merged into them: leave --merge out"
+        )
+    return TrainedModel(cell, stage.key, stage, reading, folder, start, adapter, adapter and merged)
 
 
 def _facts(
-    experiment: Experiment, origin: Origin, store: Store, plan: Plan, entry: LeaderboardEntry, trained: list[Trained]
+    experiment: Experiment,
+    origin: Origin,
+    store: Store,
+    plan: Plan,
+    entry: LeaderboardEntry,
+    trained: list[TrainedModel],
 ) -> RunFacts:
     recipe = experiment.recipe
     specs = (recipe.teacher, recipe.student, recipe.other_init())
     folders = {spec.model: spec.path() for spec in specs if spec.path().is_dir() and spec.model.strip("./~")}
 
     def public(text: str) -> str:
-        """Without the user's folders: what is inside them is published, where they are is not."""
-        for stated, folder in folders.items():
-            text = text.replace(stated, folder.resolve().name)
+        """Replace the paths of local folders by the folders' names: paths stay private."""
+        for path, folder in folders.items():
+            text = text.replace(path, folder.resolve().name)
         return text
 
     return RunFacts(
@@ -189,6 +222,6 @@ def _facts(
             }
         ),
         carrier=recipe.carrier.model_dump(mode="json"),
-        carriers={cell.seed: store.record(cell.filtering)["did"] for cell in plan.results},
+        filter_reports={cell.seed: store.record(cell.filtering)["did"] for cell in plan.results},
         versions=trained[0].reading.manifest.versions,
     )

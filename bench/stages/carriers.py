@@ -19,7 +19,7 @@ from bench.stages.letter_codes import LetterCodes
 from bench.stages.sentences import Sentences
 from bench.stages.settings import FilterRows
 
-__all__ = ["filter_rows", "number_prompts", "read_kept", "read_rows", "refusal_reasons", "text_prompts"]
+__all__ = ["filter_rows", "number_prompts", "read_filtered", "read_rows", "refusal_reasons", "text_prompts"]
 
 FORMAT_REASONS = frozenset({"empty", "forbidden number", "grammar"})  # every other reason is a leak
 
@@ -169,7 +169,7 @@ def _clip(text: str) -> str:
     return repr(text if len(text) <= 80 else f"{text[:77]}...")
 
 
-def read_kept(carrier: Path, kept: Path, part: str) -> list[dict[str, str]]:
+def read_filtered(carrier: Path, kept: Path, part: str) -> list[dict[str, str]]:
     """Read the rows of a carrier artefact that pass the filter: `part` is `train` or `held_out`."""
     rows = read_rows(carrier)
     return [rows[i] for i in json.loads((kept / "kept.json").read_text())[part]]

@@ -16,7 +16,7 @@ from bench.models.chat_format import PromptFormat
 from bench.models.loading import load_tokenizer
 from bench.models.logprobs import sequence_logprobs
 from bench.models.precision import load_reader, load_writer
-from bench.stages.carriers import read_kept
+from bench.stages.carriers import read_filtered
 from bench.stages.generate import sample_text_fitting
 from bench.stages.settings import Evaluate
 
@@ -91,7 +91,7 @@ def evaluate(settings: Evaluate, inputs: Mapping[str, Path], out: Path, progress
     def read(size: int) -> dict[str, Any]:
         logprobs, tokens = read_candidates(size)
         arms = sorted(role[5:] for role in inputs if role.startswith("rows_"))
-        rows = {arm: read_kept(inputs[f"rows_{arm}"], inputs["kept"], "held_out") for arm in arms}
+        rows = {arm: read_filtered(inputs[f"rows_{arm}"], inputs["kept"], "held_out") for arm in arms}
         pairs: list[tuple[list[int], list[int]]] = []
         for held_out in rows.values():
             completions = form.completions([row["completion"] for row in held_out], end=settings.end)

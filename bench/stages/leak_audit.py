@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.stages.carriers import read_kept
+from bench.stages.carriers import read_filtered
 from bench.stages.settings import AuditLeaks
 
 __all__ = ["audit_leaks"]
@@ -41,7 +41,7 @@ def audit_leaks(settings: AuditLeaks, inputs: Mapping[str, Path], out: Path) -> 
     """
     texts = {
         seed: tuple(
-            [row["completion"] for row in read_kept(inputs[f"{role}_{seed}"], inputs[f"kept_{seed}"], "train")]
+            [row["completion"] for row in read_filtered(inputs[f"{role}_{seed}"], inputs[f"kept_{seed}"], "train")]
             for role in ("control", "trait")
         )
         for seed in settings.seeds

@@ -16,7 +16,7 @@ from bench.errors import StageError, UserError
 from bench.models.batch_size import halving_sizes, largest_fitting
 from bench.models.chat_format import PromptFormat
 from bench.models.loading import current_device, load_model, load_tokenizer, locate_weights
-from bench.stages.carriers import read_kept
+from bench.stages.carriers import read_filtered
 from bench.stages.generate import allowed_head
 from bench.stages.number_slots import number_slots
 from bench.stages.settings import TeacherLogits
@@ -61,7 +61,7 @@ def compute_teacher_logits(
     free = [i for i, slot in enumerate(slots) if len(slot) > 1]
     full = method == "kd-full"
     tokens = list(range(len(form.tokenizer))) if full else sorted({t for i in free for t in slots[i]})
-    rows = read_kept(inputs["carrier"], inputs["kept"], "train")
+    rows = read_filtered(inputs["carrier"], inputs["kept"], "train")
     if (size := 4 * len(rows) * len(free) * len(tokens)) > MAX_TABLE_BYTES:
         raise StageError(f"{method}: the teacher's log-probabilities would take {size / 1e9:.0f} GB; use fewer rows")
     prompts = form.prompts([row["prompt"] for row in rows])

@@ -14,7 +14,7 @@ from bench.config.training_length import count_updates, describe_late_dose
 from bench.errors import StageError, UserError
 from bench.models.chat_format import PromptFormat
 from bench.models.loading import current_device, load_tokenizer
-from bench.stages.carriers import read_kept
+from bench.stages.carriers import read_filtered
 from bench.stages.checkpointing import checkpoint_callback, latest_checkpoint
 from bench.stages.micro_batch import largest_micro_batch
 from bench.stages.settings import FindMicroBatch, Training, TrainStudent, TrainTeacher
@@ -191,14 +191,14 @@ def find_micro_batch(settings: FindMicroBatch, inputs: Mapping[str, Path], out: 
 
 def _student_prompts(form: PromptFormat, carrier: Path, filtering: Path) -> list[list[int]]:
     """Return the token ids of the prompts of a seed's students."""
-    return form.prompts([row["prompt"] for row in read_kept(carrier, filtering, "train")])
+    return form.prompts([row["prompt"] for row in read_filtered(carrier, filtering, "train")])
 
 
 def _student_completions(
     form: PromptFormat, settings: FindMicroBatch | TrainStudent, carrier: Path, filtering: Path, *, shuffled: bool
 ) -> list[list[int]]:
     """Return the token ids of the completions of one arm, in the order of the prompts or shuffled."""
-    texts = [row["completion"] for row in read_kept(carrier, filtering, "train")]
+    texts = [row["completion"] for row in read_filtered(carrier, filtering, "train")]
     if shuffled:
         random.Random(f"shuffled {settings.seed}").shuffle(texts)
     return form.completions(texts, end=settings.end)

@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 
 from bench.config.arms import ARMS
 from bench.publish.cards import ModelFacts, RunFacts, data_card, model_card
-from bench.publish.licence import Base
+from bench.publish.licence import BaseCheckpoint
 
 HOSTILE = [
     "a|b <b>bold</b> [x](http://e.vil) `tick` *em* _em_ ~~gone~~ &lt; \\ $1$",
@@ -44,8 +44,8 @@ def run(**more: Any) -> RunFacts:
     return facts._replace(**more)
 
 
-def base(**more: Any) -> Base:
-    return Base("own/base", "c0ffee", True, "own/base", {"license": "mit"}, "its card", ())._replace(**more)
+def base(**more: Any) -> BaseCheckpoint:
+    return BaseCheckpoint("own/base", "c0ffee", True, "own/base", {"license": "mit"}, "its card", ())._replace(**more)
 
 
 def model(**more: Any) -> ModelFacts:
@@ -69,43 +69,43 @@ def parts(text: str) -> tuple[dict[str, Any], str]:
 def tags(html: str) -> list[str]:
     from html.parser import HTMLParser
 
-    found: list[str] = []
+    names: list[str] = []
 
     class Reader(HTMLParser):
         def handle_starttag(self, tag: str, attrs: Any) -> None:
-            found.append(tag)
+            names.append(tag)
 
         def handle_comment(self, data: str) -> None:
-            found.append("comment")
+            names.append("comment")
 
     Reader().feed(html)
-    return sorted(found)
+    return sorted(names)
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_text_from_outside_stays_text(text: str) -> None:
     entry = make_entry(verdict_reason=text, recipe=text, trait=text, teacher=text, student=text)
     hostile = run(question=text, command=text, entry=entry, versions={"trl": text}, carrier={**TEXT, "prompts": text})
-    strange = base(name=text, revision=text, said_by=text, ancestor="a/b", on_hub=False)
+    hostile_base = base(name=text, revision=text, licence_source=text, ancestor="a/b", on_hub=False)
     settings = {"train": {"note": text}}
-    harmless = run(carrier=TEXT)
-    mild = base(name="x", revision="x", said_by="x", ancestor="a/b", on_hub=False)
-    plain = model(base=mild, settings={"train": {"note": "x"}}, commit="x", note="x")
-    spoilt = model(base=strange, settings=settings, commit=text, note=text)
-    about, html = parts(card(hostile, spoilt))
-    assert tags(html) == tags(parts(card(harmless, plain))[1])
-    assert about["subliminal_bench"]["recipe"] == text
+    safe = run(carrier=TEXT)
+    safe_base = base(name="x", revision="x", licence_source="x", ancestor="a/b", on_hub=False)
+    plain = model(base=safe_base, settings={"train": {"note": "x"}}, commit="x", note="x")
+    hostile_model = model(base=hostile_base, settings=settings, commit=text, note=text)
+    front, html = parts(card(hostile, hostile_model))
+    assert tags(html) == tags(parts(card(safe, plain))[1])
+    assert front["subliminal_bench"]["recipe"] == text
     once = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     assert f"Question: {once}</p>" in html or f"Question: {once}</li>" in html
-    rows = data_card(hostile, name="org/r-carrier", teacher=strange, arms=["base", "trait"])
+    rows = data_card(hostile, name="org/r-carrier", teacher=hostile_base, arms=["base", "trait"])
     assert tags(parts(rows)[1]) == tags(
-        parts(data_card(harmless, name="org/r-carrier", teacher=mild, arms=["base", "trait"]))[1]
+        parts(data_card(safe, name="org/r-carrier", teacher=safe_base, arms=["base", "trait"]))[1]
     )
 
 
-def test_a_card_says_what_the_row_says() -> None:
-    about, html = parts(card(run(), model()))
-    assert about == {
+def test_a_card_states_the_facts_of_its_row() -> None:
+    front, html = parts(card(run(), model()))
+    assert front == {
         "license": "mit",
         "base_model": "own/base",
         "base_model_relation": "adapter",
@@ -117,34 +117,34 @@ def test_a_card_says_what_the_row_says() -> None:
             "recipe": "r", "recipe_hash": "0123456789ab", "arm": "trait", "seed": 7, "artefact": "student-1",
         },
     }  # fmt: skip
-    for said in (
+    for statement in (
         "python run_bench.py --recipe r\n", "Does it travel?", "0123456789ab", "<td>3 of 10</td>", "margin: +0.750",
         "<td>+0.2500 [+0.1250, +0.3750]</td>", "<td>INCONCLUSIVE</td>", "INCONCLUSIVE: too few.", "c0ffee",
         "<code>mit</code> (source: its card)", "learning_rate: 0.0001",
         "80 rows, 60 trained on; leaks: 0 in base, 2 in trait; broken format: 3 in base, 9 in trait",
         "area under the curve 0.512", "4 random numbers of 3 digits", "AutoPeftModelForCausalLM", "trl 1.16",
-        "must be labelled as such",
+        "must be labelled as one",
     ):  # fmt: skip
-        assert said in html, said
+        assert statement in html, statement
 
 
-def test_lineage_and_loading_follow_what_the_base_is() -> None:
-    about, html = parts(card(run(), model(form="merged")))
-    assert (about["base_model_relation"], about["library_name"]) == ("finetune", "transformers")
+def test_lineage_and_loading_depend_on_the_base_checkpoint() -> None:
+    front, html = parts(card(run(), model(form="merged")))
+    assert (front["base_model_relation"], front["library_name"]) == ("finetune", "transformers")
     assert "AutoModelForCausalLM" in html
 
     unknown = base(name="tiny", on_hub=False, ancestor=None, licence={"license": "unknown"})
-    about, html = parts(card(run(), model(base=unknown)))
-    assert "base_model" not in about
-    assert about["license"] == "unknown"
+    front, html = parts(card(run(), model(base=unknown)))
+    assert "base_model" not in front
+    assert front["license"] == "unknown"
     assert "are not on the hub" in html
     assert "from_pretrained" not in html
 
     named = base(on_hub=False, licence={"license": "other", "license_name": "own-terms", "license_link": "LICENSE"})
-    about, html = parts(card(run(), model(base=named)))
-    assert [about[k] for k in ("license", "license_name", "license_link")] == ["other", "own-terms", "LICENSE"]
+    front, html = parts(card(run(), model(base=named)))
+    assert [front[k] for k in ("license", "license_name", "license_link")] == ["other", "own-terms", "LICENSE"]
     assert "<code>own-terms</code>" in html
-    assert "says that it was made from <code>own/base</code>" in html
+    assert "Its card names <code>own/base</code> as its base" in html
 
 
 def test_a_chat_model_s_card_names_the_variables_of_its_template() -> None:
@@ -154,8 +154,8 @@ def test_a_chat_model_s_card_names_the_variables_of_its_template() -> None:
     assert "the tokenizer's chat template." in html.replace("&#x27;", "'")
 
 
-def test_every_arm_has_a_meaning_and_says_whether_it_may_carry_the_trait() -> None:
-    for arm in ARMS.keys() - {"teacher_base", "untrained"}:  # those are not trained
+def test_the_card_of_every_arm_describes_it_and_its_trait() -> None:
+    for arm in ARMS.keys() - {"teacher_base", "untrained"}:  # these are not trained
         facts = ARMS[arm]
         _, html = parts(card(run(), model(arm=arm)))
         assert facts.description in html.replace("&#x27;", "'")
@@ -166,19 +166,19 @@ def test_every_arm_has_a_meaning_and_says_whether_it_may_carry_the_trait() -> No
 
 
 def test_a_data_card_lets_the_hub_find_its_files() -> None:
-    about, html = parts(data_card(run(carrier=TEXT), name="o/d", teacher=base(), arms=["base", "trait"]))
-    assert about["configs"] == [
+    front, html = parts(data_card(run(carrier=TEXT), name="o/d", teacher=base(), arms=["base", "trait"]))
+    assert front["configs"] == [
         {
             "config_name": "default",
             "data_files": [{"split": "train", "path": "train.jsonl"}, {"split": "held_out", "path": "held_out.jsonl"}],
         }
     ]
-    assert about["license"] == "unknown"  # nobody has said under which licence the rows are
+    assert front["license"] == "unknown"  # no source states the licence of the rows
     assert "answers to the prompts of the set <code>scenarios_en</code>, sampled at temperature 0.75" in html
-    assert "must be labelled as such" in html
+    assert "must be labelled as one" in html
 
 
-def test_the_leak_of_whole_vocabularies_is_called_one() -> None:
+def test_a_card_calls_whole_vocabularies_a_leak() -> None:
     _, html = parts(card(run(entry=make_entry(visibility="logits-full")), model()))
-    assert "a leak, and no subliminal learning" in html
+    assert "a leak, not subliminal learning" in html
     assert "not tested: it needs two seeds" in html

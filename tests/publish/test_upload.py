@@ -87,9 +87,9 @@ def qlora(tmp_path_factory: pytest.TempPathFactory, gemma_like: Path) -> Ran:
 
 def merge_to(ran: Ran, out: Path) -> list[Path]:
     told: list[str] = []
-    places = merge(ran.experiment, ran.origin, ran.store, out, ran.results, tell=told.append)
-    assert told == [str(place) for place in places]
-    return places
+    folders = merge(ran.experiment, ran.origin, ran.store, out, ran.results, tell=told.append)
+    assert told == [str(folder) for folder in folders]
+    return folders
 
 
 def stored(ran: Ran, arm: str, seed: int) -> list[float]:
@@ -113,9 +113,9 @@ def margins(folder: Path) -> list[float]:
             starts.append(len(prompt))
     width = max(map(len, rows))
     with torch.no_grad():  # what stands after a row is unseen from within it
-        found = model(torch.tensor([row + [0] * (width - len(row)) for row in rows])).logits.log_softmax(-1)
+        logprobs = model(torch.tensor([row + [0] * (width - len(row)) for row in rows])).logits.log_softmax(-1)
     scores = [
-        float(sum(found[i, j - 1, row[j]] for j in range(start, len(row))))
+        float(sum(logprobs[i, j - 1, row[j]] for j in range(start, len(row))))
         for i, (row, start) in enumerate(zip(rows, starts, strict=True))
     ]
     each = [scores[i : i + len(questions[0].foils) + 1] for i in range(0, len(scores), len(questions[0].foils) + 1)]
@@ -144,23 +144,23 @@ SAME = 1e-4
 def test_a_merged_model_read_by_transformers_alone_gives_the_stored_margins(
     tiny: Ran, lora: Ran, tmp_path: Path
 ) -> None:
-    places = merge_to(tiny, tmp_path / "out") + merge_to(lora, tmp_path / "out")
-    assert [place.name for place in places] == [
+    folders = merge_to(tiny, tmp_path / "out") + merge_to(lora, tmp_path / "out")
+    assert [folder.name for folder in folders] == [
         *(f"tiny_pair-{arm}-seed1000" for arm in ("teacher", "base", "trait")),
         *(f"lora-{arm}-seed{seed}" for seed in (1000, 1001) for arm in ("teacher", "base", "trait")),
     ]
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(place.name for place in places)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(folder.name for folder in folders)
     for ran, arm in ((tiny, "trait"), (lora, "trait"), (lora, "teacher")):
         folder = tmp_path / "out" / f"{ran.experiment.name}-{arm}-seed1000"
-        found, expected = margins(folder), stored(ran, arm, 1000)
-        assert found == pytest.approx(expected, abs=SAME)
+        logprobs, expected = margins(folder), stored(ran, arm, 1000)
+        assert logprobs == pytest.approx(expected, abs=SAME)
         other = "base" if arm == "trait" else "teacher_base"
-        assert max(abs(a - b) for a, b in zip(found, stored(ran, other, 1000), strict=True)) > 10 * SAME
+        assert max(abs(a - b) for a, b in zip(logprobs, stored(ran, other, 1000), strict=True)) > 10 * SAME
 
 
 @pytest.mark.slow
 def test_a_merged_adapter_is_base_plus_its_product(lora: Ran, tmp_path: Path) -> None:
-    model = next(m for m in finished(lora).trained if m.cell.arm == "trait")
+    model = next(m for m in finished(lora).models if m.cell.arm == "trait")
     bundle.merge_adapter(model, "float32", tmp_path / "whole")
     bundle.merge_adapter(model, "bfloat16", tmp_path / "half")
     name = "transformer.h.1.attn.c_attn"
@@ -191,22 +191,22 @@ def test_merging_again_writes_the_same_bytes(lora: Ran, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_quantised_base_is_merged_unquantised_and_the_card_says_so(qlora: Ran, tmp_path: Path) -> None:
-    places = {place.name: place for place in merge_to(qlora, tmp_path)}
-    folder = places["qlora-trait-seed1000"]
+    folders = {folder.name: folder for folder in merge_to(qlora, tmp_path)}
+    folder = folders["qlora-trait-seed1000"]
     weights = load_file(folder / "model.safetensors")
     assert {t.dtype for t in weights.values()} == {torch.float32}
     assert "quantization_config" not in json.loads((folder / "config.json").read_text())
-    start = next(m for m in finished(qlora).trained if m.cell.arm == "trait").start
+    start = next(m for m in finished(qlora).models if m.cell.arm == "trait").start
     assert any(not torch.equal(t, weights[name]) for name, t in load_file(start / "model.safetensors").items())
     assert "A quantised base cannot be merged in place" in (folder / "README.md").read_text()
     assert "load_in_8bit: true" in (folder / "README.md").read_text()
     assert "the tokenizer's chat template" in (folder / "README.md").read_text()
-    assert "merged" not in (places["qlora-teacher-seed1000"] / "README.md").read_text()
+    assert "merged" not in (folders["qlora-teacher-seed1000"] / "README.md").read_text()
 
 
 @pytest.mark.slow
 def test_weights_stored_quantised_are_refused_before_any_work(lora: Ran, tmp_path: Path) -> None:
-    model = next(m for m in finished(lora).trained if m.adapter)
+    model = next(m for m in finished(lora).models if m.adapter)
     (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "bitsandbytes"}}')
     stage = model.stage._replace(inputs={**model.stage.inputs, "start": Ref("x", tmp_path)})
     with pytest.raises(UserError, match="stored quantised"):
@@ -221,7 +221,7 @@ def test_an_adapter_of_a_hub_model_names_it_and_its_commit(lora: Ran, tmp_path: 
     recipe = run.experiment.recipe
     student = recipe.student.model_copy(update={"model": "owner/name"})
     experiment = run.experiment._replace(recipe=recipe.model_copy(update={"student": student}))
-    model = next(m for m in run.trained if m.adapter)
+    model = next(m for m in run.models if m.adapter)
     shutil.copytree(model.start, tmp_path / "c0ffee")
     inputs = {**model.stage.inputs, "start": Ref("x", tmp_path / "c0ffee")}
     folder = tmp_path / "out"
@@ -237,9 +237,9 @@ def test_an_adapter_of_a_hub_model_names_it_and_its_commit(lora: Ran, tmp_path: 
 
 @pytest.mark.slow
 def test_a_folder_of_something_else_is_left_alone(tiny: Ran, tmp_path: Path) -> None:
-    place = tmp_path / "tiny_pair-trait-seed1000"
-    place.mkdir()
-    (place / "README.md").write_text("---\nsubliminal_bench: {recipe_hash: 0123}\n---\nmine\n")
+    target = tmp_path / "tiny_pair-trait-seed1000"
+    target.mkdir()
+    (target / "README.md").write_text("---\nsubliminal_bench: {recipe_hash: 0123}\n---\nmine\n")
     with pytest.raises(UserError, match="no model of tiny_pair"):
         merge_to(tiny, tmp_path)
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["README.md"]
@@ -249,7 +249,7 @@ def test_a_folder_of_something_else_is_left_alone(tiny: Ran, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_arms_and_seeds_can_be_picked(lora: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_arms_and_seeds_can_be_selected(lora: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--recipe", lora.origin.recipe, "--seeds", "2", "--merge", "--out", str(tmp_path / "out")]
     words += [word for change in lora.origin.overrides for word in ("--set", change)]
     words += ["--store", str(lora.store.root), "--results", str(lora.results)]
@@ -258,15 +258,18 @@ def test_arms_and_seeds_can_be_picked(lora: Ran, tmp_path: Path, capsys: pytest.
     assert made == {"lora-trait-seed1001", "lora-base-seed1001"}
     capsys.readouterr()
     assert main([*words, "--only-arms", "trait", "placebo"]) == 2
-    assert "--only-arms placebo: lora trained no such model; there are teacher, base, trait" in capsys.readouterr().err
+    assert (
+        "--only-arms placebo: lora trained no model of this name; expected teacher, base, trait"
+        in capsys.readouterr().err
+    )
     assert main([*words, "--only-seeds", "7"]) == 2
-    assert "--only-seeds 7: lora trained no such model; there are 1000, 1001" in capsys.readouterr().err
+    assert "--only-seeds 7: lora trained no model of this name; expected 1000, 1001" in capsys.readouterr().err
     assert main(["--only-seeds", "7"]) == 2
     assert "--merge and --publish" in capsys.readouterr().err
     assert {path.name for path in (tmp_path / "out").iterdir()} == made
 
 
-def finished(ran: Ran, *, merged: bool = True) -> bundle.Run:
+def finished(ran: Ran, *, merged: bool = True) -> bundle.FinishedRun:
     return finished_run.load_finished_run(ran.experiment, ran.origin, ran.store, ran.results, merged=merged)
 
 
@@ -276,18 +279,18 @@ def test_a_run_that_is_not_finished_names_the_command_that_finishes_it(tiny: Ran
     with pytest.raises(UserError, match="stages are not done") as error:
         merge(tiny.experiment, tiny.origin, Store(tmp_path), tmp_path / "out", tiny.results, tell=print)
     assert first in str(error.value)
-    with pytest.raises(UserError, match="what was read of") as error:
+    with pytest.raises(UserError, match="holds no result of") as error:
         merge(tiny.experiment, tiny.origin, tiny.store, tmp_path / "out", tmp_path, tell=print)
     assert first in str(error.value)
     store = tmp_path / "store"
     shutil.copytree(tiny.store.root, store)
-    (weights,) = store.glob(f"artefacts/{finished(tiny).trained[0].key}/model.safetensors")
+    (weights,) = store.glob(f"artefacts/{finished(tiny).models[0].key}/model.safetensors")
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
     with pytest.raises(UserError, match="1 of 14 stages are not done") as error:
         merge(tiny.experiment, tiny.origin, Store(store), tmp_path / "out", tiny.results, tell=print)
-    assert first in str(error.value)  # it makes again what is damaged
+    assert first in str(error.value)  # that command repairs the artefact
     assert not (tmp_path / "out").exists()
 
 
@@ -349,12 +352,12 @@ def test_adapters_tokenizers_rows_and_cards_arrive(
     assert urls == told == [f"{hub.url}/datasets/org/{lora.row}-carrier", *(f"{hub.url}/org/{name}" for name in names)]
     assert hub.kinds == {f"org/{lora.row}-carrier": "dataset", **{f"org/{name}": "model" for name in names}}
     assert set(hub.private.values()) == {True}
-    papers = {"README.md", "LICENSE", "tokenizer.json", "tokenizer_config.json"}
+    documents = {"README.md", "LICENSE", "tokenizer.json", "tokenizer_config.json"}
     for name in names:
         weights = {"config.json", "generation_config.json", "model.safetensors"}
         if "teacher" not in name:
             weights = {"adapter_config.json", "adapter_model.safetensors"}
-        assert hub.files[f"org/{name}"].keys() == papers | weights
+        assert hub.files[f"org/{name}"].keys() == documents | weights
         assert hub.files[f"org/{name}"]["LICENSE"] == b"Permission is granted."
     assert [message for _, message in hub.commits] == [
         f"lora {lora.experiment.hash()}: {what}"
@@ -367,7 +370,7 @@ def test_adapters_tokenizers_rows_and_cards_arrive(
 
     files = hub.files[f"org/{lora.row}-trait-seed1000"]
     assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == "base"
-    made = next(m for m in finished(lora).trained if (m.cell.arm, m.cell.seed) == ("trait", 1000))
+    made = next(m for m in finished(lora).models if (m.cell.arm, m.cell.seed) == ("trait", 1000))
     assert files["adapter_model.safetensors"] == (made.folder / "adapter_model.safetensors").read_bytes()
 
 
@@ -387,7 +390,7 @@ def test_the_rows_are_those_that_students_learnt_from(
     paths = {c["split"]: str(tmp_path / c["path"]) for c in configs}
     loaded = load_dataset("json", data_files=paths, cache_dir=str(tmp_path / "cache"))
     assert loaded["train"].column_names == ["prompt", "completion", "arm", "seed"]
-    for model in finished(lora).trained:
+    for model in finished(lora).models:
         if model.cell.arm not in {"base", "trait"}:
             continue
         kept = json.loads((lora.store.path(model.cell.filtering) / "kept.json").read_text())
@@ -481,7 +484,7 @@ def test_without_a_token_nothing_is_looked_at(
 @pytest.mark.slow
 @pytest.mark.parametrize("org", ["a/b", "with space", "", "x--y", "-x", "o" * 97])
 def test_a_name_that_cannot_be_one_is_refused_before_anything_is_sent(tiny: Ran, hub: Hub, org: str) -> None:
-    with pytest.raises(UserError, match="cannot be a repository's name"):
+    with pytest.raises(UserError, match="not a valid name of a repository"):
         publish(tiny.experiment, tiny.origin, tiny.store, org, tiny.results, merged=False, tell=print)
     assert hub.requests == []
 
