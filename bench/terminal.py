@@ -191,9 +191,9 @@ def print_summary(entry: LeaderboardEntry, console: Console) -> None:
         answers = entry.answers.get(arm)
         shares = (answers.p_answer, answers.mass) if answers else (None, None)
         table.add_row(arm, signed(margin), *map(percent_text, shares))
-    table.add_row("gain [95 % CI]", escape(gain_text(entry.gain_estimate())))
-    table.add_row("teacher shift", signed(entry.teacher_shift, 2))
     console.print(table, highlight=False)
+    print_line(console, f"gain [95 % CI]  {gain_text(entry.gain_estimate())}")
+    print_line(console, f"teacher shift   {signed(entry.teacher_shift, 2)}")
     if entry.is_leak:
         print_line(console, "Not subliminal: these students saw the teacher's whole vocabulary.")
     for name, contrast in entry.contrasts.items():
