@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pydantic_core import to_json
 
 from bench.analysis.board_sections import (
     contrast_section,
@@ -195,7 +196,7 @@ def build_leaderboard(folder: Path) -> Board:
     with exclusive_lock(folder):  # two runs may end at the same time: the last one to write must have read all files
         rows, refused = read_results(folder)
         board = summarise(rows)
-        content = json.dumps([_round(entry.model_dump()) for entry in board], ensure_ascii=False, indent=1)
+        content = to_json([_round(entry.model_dump()) for entry in board], indent=1).decode()
         unmeasured = read_registry(folder).without_results({row.hash for row in rows if row.cells})
         write_atomically(folder / "LEADERBOARD.md", _markdown(board, unmeasured, folder))
         write_atomically(folder / "leaderboard.json", content + "\n")
