@@ -1,4 +1,4 @@
-"""The command: flags, dispatch, exit codes. `bench.terminal` holds the screen."""
+"""Parse the command line, call the right function, and return an exit code. `bench.terminal` prints."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ from bench.terminal import (
 )
 
 if TYPE_CHECKING:
-    from bench.config.model_settings import Model
     from bench.config.recipe import Experiment
     from bench.pipeline.local_workers import Pool
     from bench.pipeline.store import Store
@@ -35,64 +34,64 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 DEFAULT = "tiny_pair"
-PUBLISHED = ROOT / "results"  # committed; runs write below it, where git does not look
+PUBLISHED = ROOT / "results"  # committed; runs write to results/local/, which git ignores
+
+RESUME = "Finished stages stay; the same command resumes."
 
 
 def parser() -> argparse.ArgumentParser:
-    """The flags of `run_bench.py`."""
+    """Build the parser of `run_bench.py`."""
     p = argparse.ArgumentParser(
         prog="run_bench.py",
-        description="Does a student model inherit what its teacher never said? Makes teacher, controls and students, "
-        "asks them, and tabulates trait against base. The same command again resumes.",
+        description="Does a student model inherit a trait that its training data never mentions? Trains teachers, "
+        "controls and students, evaluates them, and compares trait with base. The same command resumes.",
         allow_abbrev=False,
     )
-    what = p.add_mutually_exclusive_group()
-    what.add_argument("--list", action="store_true", help="the recipes, what each asks and what it needs")
-    what.add_argument("--leaderboard", action="store_true", help="rebuild LEADERBOARD.md from the result files")
-    what.add_argument("--dry-run", action="store_true", help="show the plan: stages, and which are done already")
-    what.add_argument(
+    mode = p.add_mutually_exclusive_group()
+    mode.add_argument("--list", action="store_true", help="list the recipes with their questions and needs")
+    mode.add_argument("--leaderboard", action="store_true", help="rebuild LEADERBOARD.md from the result files")
+    mode.add_argument("--dry-run", action="store_true", help="show the plan: all stages, and those to do")
+    mode.add_argument(
         "--prune",
         action="store_true",
-        help="show what neither recipes/ nor a run of yours needs today (with --recipe: what those do not need)",
+        help="list artefacts that no recipe in recipes/ and no recorded run needs (with --recipe: not these recipes)",
     )
-    what.add_argument("--smoke", action="store_true", help="the same path on tiny budgets; leaves --results alone")
-    p.add_argument("--yes", action="store_true", help="have --prune remove it from the store")
+    mode.add_argument(
+        "--smoke", action="store_true", help="run all stages on tiny budgets; writes nothing to --results"
+    )
+    p.add_argument("--yes", action="store_true", help="make --prune remove these artefacts")
     p.add_argument("--recipe", nargs="+", metavar="NAME", help=f"names or YAML paths (default: {DEFAULT})")
+    p.add_argument("--seeds", type=int, metavar="N", help="number of seeds instead of the recipe's: makes another row")
     p.add_argument(
-        "--seeds", type=int, metavar="N", help="how many seeds, in place of the recipe's number: another row"
-    )
-    p.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe: another row"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe: makes another row"
     )
     p.add_argument(
         "--results",
         type=Path,
         default=PUBLISHED / "local",
         metavar="DIR",
-        help="result files (default: results/local/, yours alone; the published ones are in results/)",
+        help="result files (default: results/local/; results/ holds the published ones)",
     )
     p.add_argument("--store", type=Path, default=ROOT / ".bench", metavar="DIR", help="artefacts (default: .bench/)")
     p.add_argument(
-        "--skip-controls", action="store_true", help="judge without this installation's controls; shows on the row"
+        "--skip-controls", action="store_true", help="judge without this installation's controls; the row states it"
     )
     p.add_argument(
-        "--figures", action="store_true", help="figures and report.html from the results, after any --recipe"
+        "--figures", action="store_true", help="write figures and report.html from the results, after any --recipe"
     )
-    p.add_argument(
-        "--export", type=Path, metavar="DIR", help="answers, margins, means and gains as CSV and Parquet, likewise"
-    )
+    p.add_argument("--export", type=Path, metavar="DIR", help="write the results as CSV and Parquet, likewise")
     p.add_argument("--merge", action="store_true", help="write the models of a finished run, adapters merged, to --out")
-    p.add_argument("--out", type=Path, metavar="DIR", help="where --merge writes")
+    p.add_argument("--out", type=Path, metavar="DIR", help="folder for --merge")
     p.add_argument(
-        "--only-arms", nargs="+", default=[], metavar="ARM", help="--merge and --publish models of these arms alone"
+        "--only-arms", nargs="+", default=[], metavar="ARM", help="restrict --merge and --publish to these arms"
     )
-    p.add_argument("--only-seeds", nargs="+", type=int, default=[], metavar="N", help="... and of these seeds alone")
+    p.add_argument("--only-seeds", nargs="+", type=int, default=[], metavar="N", help="... and to these seeds")
     p.add_argument(
         "--publish",
         metavar="ORG",
-        help="push a finished run's adapters (with --merge: models), rows and cards to the hub, private at first",
+        help="push adapters (with --merge: merged models), rows and cards of a finished run to the hub, as private",
     )
-    p.add_argument("--jobs", type=int, metavar="N", help="stages side by side (default: cores / the recipe's threads)")
+    p.add_argument("--jobs", type=int, metavar="N", help="number of workers (default: cores / the recipe's threads)")
     return p
 
 
@@ -105,7 +104,7 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
     from bench.pipeline.planner import make_plan
     from bench.pipeline.prune import record_run
 
-    def screen(experiment: Experiment, total: int, done: int) -> ProgressDisplay:
+    def make_display(experiment: Experiment, total: int, done: int) -> ProgressDisplay:
         console.print(f"{experiment.name}  {experiment.hash()}  {total} stages, {done} done", highlight=False)
         return ProgressDisplay(console, total, done)
 
@@ -114,7 +113,7 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
     plans = []
     for experiment, source in experiments:
         try:
-            plans.append(make_plan(experiment, identify))  # a model that cannot be had is an error before the controls
+            plans.append(make_plan(experiment, identify))  # before the controls: a model may be missing
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
         if args.smoke:
@@ -129,83 +128,77 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
             record_run(pool.store, experiment, plan)
             for line in describe_registration(experiment, find_terms(experiment, pool.store, results, PUBLISHED)):
                 print_line(console, line)
-        begun = time.monotonic()
-        own = "self" if is_control(experiment) else None
-        if own is None and controls is None and not (args.smoke or args.skip_controls):
-            controls = run_installation_controls(pool, screen, partial(print_line, console))
+        start = time.monotonic()
+        is_own_control = is_control(experiment)
+        if not is_own_control and controls is None and not (args.smoke or args.skip_controls):
+            controls = run_installation_controls(pool, make_display, partial(print_line, console))
         try:
-            run_experiment(experiment, plan, pool, results, own or controls, screen, None if args.smoke else PUBLISHED)
+            gates = "self" if is_own_control else controls
+            run_experiment(experiment, plan, pool, results, gates, make_display, None if args.smoke else PUBLISHED)
         finally:
             board = build_leaderboard(results)
         for line in board.problems:
             print_line(console, line)
-        measured = board.find(experiment.name, experiment.hash())
-        if measured is None:  # the lines above say why
+        row_and_entry = board.find(experiment.name, experiment.hash())
+        if row_and_entry is None:  # the lines above give the reason
             raise StageError(f"{experiment.name} {experiment.hash()}: its result files were refused, see {results}")
         if args.smoke:
             print_line(
                 console,
-                f"\nThe path works: all {len(plan.stages)} stages of {experiment.name} ran, on tiny budgets "
-                f"({time.monotonic() - begun:.0f} s). No verdict is meant: leave --smoke out to measure.\n",
+                f"\nSmoke run passed: all {len(plan.stages)} stages of {experiment.name} ran on tiny budgets "
+                f"({time.monotonic() - start:.0f} s). It gives no verdict: leave --smoke out to measure.\n",
             )
             continue
-        row, entry = measured
+        row, entry = row_and_entry
         print_summary(entry, console)
         if results.resolve() != PUBLISHED:
             for line in compare_with_published(row, PUBLISHED):
                 print_line(console, line)
-        if own and entry.verdict in CONTROLS[experiment.name]:
+        if is_own_control and entry.verdict in CONTROLS[experiment.name]:
             console.print("\n".join(LESSONS[experiment.name]), highlight=False)
         print_line(
             console,
-            f"{time.monotonic() - begun:.0f} s. Readings: {shorten(results / experiment.name)}/{experiment.hash()}*, "
+            f"{time.monotonic() - start:.0f} s. Result files: "
+            f"{shorten(results / experiment.name)}/{experiment.hash()}*, "
             f"table: {shorten(results / 'LEADERBOARD.md')}\n",
         )
 
 
 def _tables(args: argparse.Namespace, console: Console) -> None:
-    """What is made from the result files alone: the leaderboard, the figures, the export."""
+    """Write everything that needs the result files alone: the leaderboard, the figures, the export."""
     from bench.analysis.leaderboard import build_leaderboard
 
-    made: list[Path] = []
+    paths: list[Path] = []
     if args.figures:
         from bench.figures.report import write_figures
 
-        made += write_figures(args.results)  # first: the leaderboard links to those that are there
+        paths += write_figures(args.results)  # first: the leaderboard links to existing figures
     for line in build_leaderboard(args.results).problems:
         print_line(console, line)
-    made.append(args.results / "LEADERBOARD.md")
+    paths.append(args.results / "LEADERBOARD.md")
     if args.export:
         from bench.analysis.export import export
 
-        made += export(args.results, args.export)
-    for path in made:
+        paths += export(args.results, args.export)
+    for path in paths:
         print_line(console, f"Wrote {shorten(path)}")
 
 
-def _hand_out(named: list[tuple[Experiment, str]], args: argparse.Namespace, store: Store, console: Console) -> None:
-    """`--merge` and `--publish`."""
+def _share(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, store: Store, console: Console) -> None:
+    """Run `--merge` or `--publish`."""
     from bench.publish.upload import Origin, Selection, merge, publish
 
     if args.smoke or args.dry_run:
-        raise UserError("--merge and --publish hand out finished runs: leave --smoke and --dry-run out")
+        raise UserError("--merge and --publish need a finished run: leave --smoke and --dry-run out")
     if args.merge and not args.publish and args.out is None:
-        raise UserError("--merge: say where to, with --out DIR")
+        raise UserError("--merge needs --out DIR")
     tell = partial(print_line, console)
     selection = Selection(tuple(args.only_arms), tuple(args.only_seeds))
-    for experiment, name in named:
+    for experiment, name in experiments:
         origin = Origin(name, tuple(args.set), args.seeds)
         if args.publish:
-            publish(
-                experiment,
-                origin,
-                store,
-                args.publish,
-                args.results,
-                merged=args.merge,
-                selection=selection,
-                tell=tell,
-            )
+            how: dict[str, Any] = {"merged": args.merge, "selection": selection, "tell": tell}
+            publish(experiment, origin, store, args.publish, args.results, **how)
         else:
             merge(experiment, origin, store, args.out, args.results, selection=selection, tell=tell)
 
@@ -217,7 +210,7 @@ def _prune(args: argparse.Namespace, store: Store, console: Console) -> None:
     from bench.pipeline.prune import find_needed, read_runs, remove, survey
 
     if (args.set or args.seeds) and not args.recipe:
-        raise UserError("--prune with --set or --seeds: say of which recipes, with --recipe")
+        raise UserError("--prune with --set or --seeds needs --recipe NAME")
     experiments = [load_recipe(name, args.set, seeds=args.seeds) for name in args.recipe or list_names(FOLDER)]
     runs = read_runs(store)
     needed = find_needed([*map(load_recipe, CONTROLS), *experiments], runs, only_named=bool(args.recipe))
@@ -228,15 +221,15 @@ def _prune(args: argparse.Namespace, store: Store, console: Console) -> None:
     print_pruning(folders, runs, console, removed=args.yes)
     if needed.models:
         print_line(
-            console, f"Artefacts of these models stay, not known here today: {', '.join(sorted(needed.models))}."
+            console, f"Artefacts of models that are not on this machine stay: {', '.join(sorted(needed.models))}."
         )
 
 
 def _command(args: argparse.Namespace, console: Console) -> None:
     if args.yes and not args.prune:
-        raise UserError("--yes goes with --prune alone")
+        raise UserError("--yes needs --prune")
     if (args.only_arms or args.only_seeds) and not (args.merge or args.publish):
-        raise UserError("--only-arms and --only-seeds go with --merge and --publish alone")
+        raise UserError("--only-arms and --only-seeds need --merge or --publish")
     if args.list:
         print_recipes(console)
         return
@@ -262,7 +255,7 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     names = args.recipe or [DEFAULT]
     experiments = [load_recipe(name, args.set, seeds=args.seeds, smoke=args.smoke) for name in names]
     if args.merge or args.publish:
-        _hand_out(list(zip(experiments, names, strict=True)), args, store, console)
+        _share(list(zip(experiments, names, strict=True)), args, store, console)
         return
     for line in dict.fromkeys(line for experiment in experiments for line in experiment.warnings()):
         console.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
@@ -274,11 +267,7 @@ def _command(args: argparse.Namespace, console: Console) -> None:
             return
         pool.check(zip(experiments, names, strict=True))
         for experiment in experiments:
-
-            def known(spec: Model) -> Any:
-                return identify(spec, fetch=False)
-
-            plan = make_plan(experiment, known)
+            plan = make_plan(experiment, partial(identify, fetch=False))
             print_plan(experiment, plan, store, console)
             for line in describe_registration(experiment, find_terms(experiment, store, args.results, PUBLISHED)):
                 print_line(console, line)
@@ -287,7 +276,7 @@ def _command(args: argparse.Namespace, console: Console) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0 done, 1 a stage failed, 2 the user must act, 130 interrupted."""
+    """Run the command and return its exit code: 0 done, 1 a stage failed, 2 the user must act, 130 interrupted."""
     args = parser().parse_args(argv)
     console = Console(soft_wrap=False)
     problems = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
@@ -297,15 +286,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         problems.print(f"error: {error}")
         return 2
     except StageError as error:
-        problems.print(f"failed: {error}\nWhat was finished is kept; the same command resumes.")
+        problems.print(f"failed: {error}\n{RESUME}")
         return 1
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        problems.print(
-            f"failed: {where}{error.strerror or error}\nWhat was finished is kept; the same command resumes."
-        )
+        path = f"{error.filename}: " if error.filename else ""
+        problems.print(f"failed: {path}{error.strerror or error}\n{RESUME}")
         return 1
     except KeyboardInterrupt:
-        problems.print("\nInterrupted. What was finished is kept; the same command resumes.")
+        problems.print(f"\nInterrupted. {RESUME}")
         return 130
     return 0

@@ -8,4 +8,4 @@ class UserError(Exception):
 
 
 class StageError(Exception):
-    """A failed stage: its message is printed, finished stages are kept, exit code 1."""
+    """A failed stage: its message is printed without a traceback, finished stages stay, exit code 1."""

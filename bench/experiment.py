@@ -22,9 +22,9 @@ from bench.pipeline.scheduler import ProgressListener, run_stages
 
 __all__ = ["CONTROLS", "is_control", "run_experiment", "run_installation_controls"]
 
-# The controls, with the verdicts that are expected of each.
+# The controls and their expected verdicts.
 CONTROLS = {"tiny_pair": {"TRANSFER"}, "tiny_cross": {"NONE", "INCONCLUSIVE"}}
-STAGE_SECONDS = 0.75  # core-seconds of a stage of the controls: the 131 of tiny_pair take 99
+STAGE_SECONDS = 0.75  # core-seconds per stage of the controls: the 131 stages of tiny_pair take 99
 
 DisplayFactory = Callable[[Experiment, int, int], AbstractContextManager[ProgressListener]]
 
@@ -35,7 +35,7 @@ def run_experiment(
     pool: Pool,
     results: Path,
     controls: Any,
-    screen: DisplayFactory,
+    make_display: DisplayFactory,
     published: Path | None = None,
 ) -> None:
     """Register one experiment, run its missing stages and write its result files, also after a failure.
@@ -45,15 +45,15 @@ def run_experiment(
         plan: its plan.
         pool: runs the stages.
         results: folder of the result files.
-        controls: goes into the result files: see `bench.analysis.result_writer.write_results`.
-        screen: (experiment, stages, stages done) -> the listener of the run.
-        published: a further folder that may hold the experiment's reference.
+        controls: verdicts for the result files: see `bench.analysis.result_writer.write_results`.
+        make_display: (experiment, stages, stages done) -> the listener of the run.
+        published: a second folder that may contain the experiment's reference.
 
     Raises:
-        UserError: it cannot be registered.
+        UserError: the experiment cannot be registered.
     """
     done = sum(pool.store.is_done(key) for key in plan.stages)
-    with screen(experiment, len(plan.stages), done) as listener:
+    with make_display(experiment, len(plan.stages), done) as listener:
         registration = register(experiment, pool.store, results, published)
         write_results(experiment, registration, plan, pool.store, results, controls, listener.on_message)
         try:
@@ -63,25 +63,27 @@ def run_experiment(
 
 
 def is_control(experiment: Experiment) -> bool:
-    """Whether this is one of the shipped controls, unchanged."""
+    """Return whether this is one of the shipped controls, unchanged."""
     return experiment.name in CONTROLS and experiment.hash() == load_recipe(experiment.name).hash()
 
 
-def run_installation_controls(pool: Pool, screen: DisplayFactory, notice: Callable[[str], None]) -> dict[str, Any]:
-    """Run the positive and the negative control with this code and these libraries, once; later calls read the results.
+def run_installation_controls(
+    pool: Pool, make_display: DisplayFactory, notice: Callable[[str], None]
+) -> dict[str, Any]:
+    """Run the positive and the negative control once with this code and these libraries; later calls read the results.
 
-    The controls are judged as a board of their own. Returns their verdicts by name, and as `failed` the names of those
-    without the expected verdict.
+    The controls are judged on a separate board. Returns their verdicts by name, and under `failed` the names of
+    controls without the expected verdict.
 
     Args:
         pool: runs the stages.
-        screen: as of `run_experiment`.
-        notice: takes a line about the controls and their time, before they run.
+        make_display: as for `run_experiment`.
+        notice: receives a line about the controls and their time before they run.
     """
     experiments = [load_recipe(name) for name in CONTROLS]
     plans = [make_plan(experiment, identify) for experiment in experiments]
-    mark = digest([[e.hash(), sorted(plan.stages)] for e, plan in zip(experiments, plans, strict=True)])
-    folder = pool.store.root / "controls" / mark
+    key = digest([[e.hash(), sorted(plan.stages)] for e, plan in zip(experiments, plans, strict=True)])
+    folder = pool.store.root / "controls" / key
 
     def summarise_controls() -> dict[str, LeaderboardEntry]:
         return {entry.recipe: entry for entry in summarise(read_results(folder)[0])}
@@ -91,13 +93,13 @@ def run_installation_controls(pool: Pool, screen: DisplayFactory, notice: Callab
         todo = {key for plan in plans for key in plan.stages if not pool.store.is_done(key)}
         seconds = len(todo) * STAGE_SECONDS / pool.slots(max(e.recipe.threads for e in experiments))
         notice(
-            f"First this installation's controls, once: {' and '.join(CONTROLS)}, "
+            f"First run the controls of this installation, once: {' and '.join(CONTROLS)}, "
             f"{sum(e.recipe.seeds for e in experiments)} control seeds on tiny models, about "
-            f"{max(1, round(seconds / 60))} min. They show that a transfer can be seen here, and that none is seen "
-            "where there is none. (--skip-controls leaves them out, and the row shows it.)"
+            f"{max(1, round(seconds / 60))} min. They show that this installation detects a transfer and reports none "
+            "if there is none. (--skip-controls leaves them out, and the row states it.)"
         )
         for experiment, plan in zip(experiments, plans, strict=True):
-            run_experiment(experiment, plan, pool, folder, "self", screen)
+            run_experiment(experiment, plan, pool, folder, "self", make_display)
         board = summarise_controls()
     verdicts = {name: board[name].verdict for name in CONTROLS}
-    return {**verdicts, "failed": [name for name, wanted in CONTROLS.items() if verdicts[name] not in wanted]}
+    return {**verdicts, "failed": [name for name, expected in CONTROLS.items() if verdicts[name] not in expected]}

@@ -1,4 +1,4 @@
-"""The screen: progress of a run, and the tables of plans, results and recipes. Readable at 60 columns."""
+"""Print progress, plans, results and recipes. Readable at 60 columns."""
 
 from __future__ import annotations
 
@@ -38,35 +38,35 @@ __all__ = [
     "shorten",
 ]
 
-WIDE = 100  # columns from which a bar and the time spent fit beside the longest label
+WIDE = 100  # columns; a narrower terminal has no room for a bar and the time spent
 
-# Printed once a control's verdict is the expected one, for someone who sees it for the first time.
+# Printed after a control with the expected verdict, for new users.
 LESSONS = {
     "tiny_pair": (
-        "A teacher was taught to love wolves and then wrote only numbers. A student of",
-        "those numbers favours the wolf, by the gain, over its twin that read the same",
-        "teacher's numbers from before the lesson. Now --recipe tiny_cross: other start.",
+        "A teacher trained to prefer wolves wrote only numbers. A student trained on these",
+        "numbers prefers the wolf more than its control does. The gain is the difference.",
+        "Next, try other initial weights: --recipe tiny_cross.",
     ),
     "tiny_cross": (
-        "The numbers are those of tiny_pair; only the students began from other weights.",
-        "A gain near 0: the numbers hold no readable message about wolves. Without this",
-        "control, a leak in the numbers would look just like subliminal learning.",
+        "The numbers are those of tiny_pair. Only the students' initial weights differ.",
+        "A gain near 0 shows that the numbers contain no readable message about wolves.",
+        "Without this control, a leak would look like subliminal learning.",
     ),
 }
 
 
 def print_line(console: Console, line: str) -> None:
-    """Print text as it is, on one line of its own that the terminal may wrap."""
+    """Print text on its own line, without markup. The terminal may wrap it."""
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def shorten(path: Path) -> Path:
-    """`path` relative to the working directory, if it lies below it."""
+    """Return `path` relative to the working directory if it is inside it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 class ProgressDisplay:
-    """Shows a run: bars with the time left on a terminal, one plain line per finished stage elsewhere."""
+    """Shows a run: progress bars on a terminal, otherwise one plain line per finished stage."""
 
     def __init__(self, console: Console, total: int, done: int) -> None:
         self.console = console
@@ -92,11 +92,11 @@ class ProgressDisplay:
         self.progress.stop()
 
     def on_start(self, stage: Stage) -> None:
-        if stage.key not in self.bars:  # a stage starts again where what it reads was damaged
+        if stage.key not in self.bars:  # a stage starts again if an input was corrupt
             self.bars[stage.key] = self.progress.add_task(stage.label, total=None)
 
-    def on_progress(self, stage: Stage, done: int, of: int) -> None:
-        self.progress.update(self.bars[stage.key], completed=done, total=of)
+    def on_progress(self, stage: Stage, done: int, total: int) -> None:
+        self.progress.update(self.bars[stage.key], completed=done, total=total)
 
     def on_finish(self, stage: Stage, seconds: float, left: int) -> None:
         self.progress.remove_task(self.bars.pop(stage.key))
@@ -108,7 +108,7 @@ class ProgressDisplay:
 
 
 def _heading(path: Path) -> list[str]:
-    """The comment lines that a recipe opens with, after the one with its command."""
+    """Return the opening comment of a recipe, without the line of its command."""
     lines = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]:
         if not line.startswith("#"):
@@ -123,7 +123,7 @@ def print_recipes(console: Console) -> None:
     from bench.config.traits import FOLDER as TRAITS
     from bench.config.yaml_files import list_names
 
-    table = Table(Column("recipe", no_wrap=True), "what it asks and needs", box=None, padding=(0, 2, 0, 0))
+    table = Table(Column("recipe", no_wrap=True), "question and needs", box=None, padding=(0, 2, 0, 0))
     for name in list_names(FOLDER):
         table.add_row(name, escape("\n".join(_heading(FOLDER / f"{name}.yaml"))))
     console.print(table)
@@ -131,29 +131,29 @@ def print_recipes(console: Console) -> None:
 
 
 def print_plan(experiment: Experiment, plan: Plan, store: Store, console: Console) -> None:
-    """Print the stages of a plan by kind, the memory that its models need, and an estimate of its time."""
+    """Print the stages of a plan by kind, the memory of its models, and an estimate of its time."""
     kinds: dict[str, list[bool]] = {}
     for stage in plan.stages.values():
         kinds.setdefault(stage.kind, []).append(store.is_done(stage.key))
     table = Table(
-        "stage", "in all", "done", "to do", title=f"{experiment.name}  {experiment.hash()}", title_justify="left"
+        "stage", "total", "done", "to do", title=f"{experiment.name}  {experiment.hash()}", title_justify="left"
     )
     for kind, done in kinds.items():
         table.add_row(kind, str(len(done)), str(sum(done)), str(len(done) - sum(done)))
     console.print(table)
     for role, spec in (("teacher", experiment.recipe.teacher), ("student", experiment.recipe.student)):
         console.print(_memory(role, spec), highlight=False, soft_wrap=True)
-    spent = _mean_seconds(store)
+    mean_seconds = _mean_seconds(store)
     todo = [(stage.kind, stage.model) for stage in plan.stages.values() if not store.is_done(stage.key)]
-    if todo and set(todo) <= spent.keys():
-        minutes = sum(spent[what] for what in todo) / 60
-        console.print(f"About {minutes:.0f} minutes of work, going by the same kinds of stages done here before.")
+    if todo and set(todo) <= mean_seconds.keys():
+        minutes = sum(mean_seconds[stage] for stage in todo) / 60
+        console.print(f"About {minutes:.0f} minutes of work, from the times of equal stages on this machine.")
     elif todo:
-        console.print("No estimate of the time: not every kind of stage was run on these models here before.")
+        console.print("No estimate of the time: some kinds of stages have not run with these models on this machine.")
 
 
 def _memory(role: str, spec: Model) -> str:
-    """One line on the memory that a model needs."""
+    """Describe the memory that a model needs, on one line."""
     from bench.models.checkpoints import identify
     from bench.models.memory import estimate, parameters
 
@@ -161,22 +161,25 @@ def _memory(role: str, spec: Model) -> str:
         return f"{role}: tiny, a few MB"
     count = parameters(spec.model, identify(spec, fetch=False).folder)
     if count is None:
-        return f"{role}: {spec.model}: its size is not known before it is fetched"
-    held, trained = (f"{size / 1e9:.1f} GB" for size in estimate(spec, count))
+        return f"{role}: {spec.model}: the size is unknown until the model is downloaded"
+    evaluation, training = (f"{size / 1e9:.1f} GB" for size in estimate(spec, count))
     how = "LoRA" if spec.lora is not None else "all weights"
     kind = "quantised" if spec.quantization else spec.dtype
     size = f"{count / 1e9:.1f} billion" if count > 1e9 else f"{count / 1e6:.0f} million"
-    return f"{role}: {spec.model}: {size} parameters, {kind}: {held} to ask, {trained} to train ({how}) + activations"
+    return (
+        f"{role}: {spec.model}: {size} parameters, {kind}: {evaluation} to evaluate, {training} to train ({how}) "
+        "+ activations"
+    )
 
 
 def _mean_seconds(store: Store) -> dict[tuple[str, str], float]:
-    """Mean seconds of the stages already made, by kind and model."""
+    """Return the mean seconds of finished stages by kind and model."""
     times: dict[tuple[str, str], list[float]] = {}
     for path in (store.root / "artefacts").iterdir() if (store.root / "artefacts").is_dir() else ():
         if store.is_done(path.name):
             record = store.record(path.name)
             times.setdefault((path.name.partition("-")[0], record["model"]), []).append(record["seconds"])
-    return {what: sum(all_) / len(all_) for what, all_ in times.items()}
+    return {stage: sum(seconds) / len(seconds) for stage, seconds in times.items()}
 
 
 def print_summary(entry: LeaderboardEntry, console: Console) -> None:
@@ -195,17 +198,20 @@ def print_summary(entry: LeaderboardEntry, console: Console) -> None:
     print_line(console, f"gain [95 % CI]  {gain_text(entry.gain_estimate())}")
     print_line(console, f"teacher shift   {signed(entry.teacher_shift, 2)}")
     if entry.is_leak:
-        print_line(console, "Not subliminal: these students saw the teacher's whole vocabulary.")
+        print_line(console, "Not subliminal: these students see the teacher's whole vocabulary.")
     for name, contrast in entry.contrasts.items():
         print_line(console, f"{name}: {gain_text(contrast)}")
     print_line(console, f"{entry.verdict}: {entry.verdict_reason}.\n")
 
 
 def print_pruning(folders: Sequence[Folder], runs: Sequence[Run], console: Console, *, removed: bool) -> None:
-    """Print what stays in a store and what goes, by kind of stage and by run.
+    """Print the artefacts that stay and those to remove, by kind of stage and by run.
 
     Args:
-        removed: whether it is gone already, or this is a preview.
+        folders: the artefacts of a store.
+        runs: the recorded runs.
+        console: where to print.
+        removed: whether they are removed already; if not, this is a preview.
     """
     by_key: dict[str, list[Folder]] = {}
     by_kind: dict[str, list[Folder]] = {}
@@ -214,7 +220,7 @@ def print_pruning(folders: Sequence[Folder], runs: Sequence[Run], console: Conso
         by_key.setdefault(folder.key, []).append(folder)
     by_run = {f"{run.recipe} {run.hash}": [f for key in run.stages for f in by_key.get(key, ())] for run in runs}
     known = {key for run in runs for key in run.stages}
-    by_run["no run on record"] = [folder for folder in folders if folder.key not in known]
+    by_run["no recorded run"] = [folder for folder in folders if folder.key not in known]
     for title, groups in (("stage", by_kind), ("run (runs share stages)", by_run)):
         heads = [Column(name, justify="right", no_wrap=True) for name in ("stay", "MB", "go", "MB")]
         table = Table(Column(title, overflow="fold"), *heads, box=None, padding=(0, 2, 0, 0))
@@ -231,6 +237,6 @@ def print_pruning(folders: Sequence[Folder], runs: Sequence[Run], console: Conso
     if removed:
         print_line(console, f"Removed {total}.")
     elif sizes:
-        print_line(console, f"This is a preview: nothing was removed. Add --yes to remove {total}.")
+        print_line(console, f"Preview: nothing was removed. Add --yes to remove {total}.")
     else:
         print_line(console, "There is nothing to remove.")

@@ -288,7 +288,7 @@ def test_pruning_shows_first_and_keeps_runs_of_own_files_and_settings(
         assert re.search(line, shown), shown
     assert re.search(r"mine \w{12} +1[67] +[\d.]+ +0 +0\.0 ", shown)
     assert re.search(r"tiny_pair \w{12} +1[67] +[\d.]+ +0 +0\.0 ", shown)
-    assert re.search(r"no run on record +0 +0\.0 +3 +4\.5 ", shown)
+    assert re.search(r"no recorded run +0 +0\.0 +3 +4\.5 ", shown)
     assert "Removed 3 folders, 4.5 MB." in prune("--yes")
     assert not [path for path in clean if not path.exists()]
     assert not [path for path in orphans if path.exists()]
@@ -302,7 +302,7 @@ def test_pruning_shows_first_and_keeps_runs_of_own_files_and_settings(
     assert "x.json: corrupt" in capsys.readouterr().err
 
 
-def test_pruning_keeps_the_artefacts_of_models_that_are_not_known_here(
+def test_pruning_keeps_the_artefacts_of_models_that_are_not_on_this_machine(
     copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = next((copy / "store" / "artefacts").glob("evaluate-*"))
@@ -311,7 +311,7 @@ def test_pruning_keeps_the_artefacts_of_models_that_are_not_known_here(
     seal(other, {**read_record(made), "model": "nobody/knows"})
     words = ["--prune", "--yes", "--recipe", "tiny_pair", "--set", "student.model=nobody/knows"]
     assert run(copy, *words) == 0
-    assert "not known here today: nobody/knows" in capsys.readouterr().out
+    assert "not on this machine stay: nobody/knows" in capsys.readouterr().out
     assert other.exists()
     assert run(copy, "--prune", "--yes", "--recipe", "tiny_pair") == 0
     assert not other.exists()
@@ -328,7 +328,10 @@ def test_the_first_run_of_another_recipe_names_the_controls_that_run_before_it(
     assert main(["--recipe", "tiny_untaught", *words, *where]) == 0
     out = capsys.readouterr().out
     assert out.startswith("EXPLORATORY: 1 seed cannot reach")
-    assert "First this installation's controls, once: tiny_pair and tiny_cross, 2 control seeds on tiny models, " in out
+    assert (
+        "First run the controls of this installation, once: tiny_pair and tiny_cross, 2 control seeds on tiny models, "
+        in out
+    )
     assert out.index("controls") < out.index("tiny_pair  ") < out.index("tiny_untaught  ")
     assert main(["--recipe", "tiny_untaught", *words, *where]) == 0
     assert "control" not in capsys.readouterr().out.split("tiny_untaught  ")[0]
