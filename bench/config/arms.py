@@ -1,4 +1,4 @@
-"""Arms: the models that one seed evaluates. The facts about every arm are here, and how results name it."""
+"""Arms: the models that one seed evaluates, with the facts about each and its name in results."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Arm(NamedTuple):
     """The facts about one kind of model."""
 
     model: Literal["teacher", "student", "other_init"]
-    """The model of the recipe that it is: `other_init` is the student on other initial weights."""
+    """The model of the recipe; `other_init` is the student with other initial weights."""
     carrier: str | None
-    """The arm of which it reads the carrier; None for a model that is not trained on a carrier."""
+    """The arm of the carrier on which it is trained; None for a model that is not trained on a carrier."""
     shows_trait: bool
     """Whether the model may show the trait, so that its card carries a warning."""
     description: str
@@ -79,17 +79,17 @@ class ArmName(NamedTuple):
         return f"{self.kind}{trait}{step}"
 
     def at(self, step: int) -> ArmName:
-        """The same arm, evaluated after `step` updates."""
+        """Return this arm, evaluated after `step` updates."""
         return self._replace(step=step)
 
     @property
     def facts(self) -> Arm:
-        """The facts about its kind."""
+        """Return the facts about its kind."""
         return ARMS[self.kind]
 
     @property
     def is_teacher(self) -> bool:
-        """Whether the model is a teacher."""
+        """Return whether the model is a teacher."""
         return self.facts.model == "teacher"
 
 
@@ -97,10 +97,10 @@ BASE, TRAIT, TEACHER_BASE = ArmName("base"), ArmName("trait"), ArmName("teacher_
 
 
 def parse_arm(name: str) -> ArmName:
-    """Read a name that `str(ArmName)` wrote.
+    """Parse a name in the form of `str(ArmName)`.
 
     Raises:
-        ValueError: no such kind of arm, or a step that is not a number.
+        ValueError: the kind of arm is unknown, or the step is not a number.
     """
     before, at, step = name.partition("@")
     kind, _, trait = before.partition("-")

@@ -1,4 +1,4 @@
-"""The rows of a behaviour trait, and the table that they are read from."""
+"""The rows of a behaviour trait, and the table that contains them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.errors import UserError
 
 __all__ = ["HUB", "BehaviourData", "BehaviourRow"]
 
-HUB = "hub:"  # before the name of a data set of the hub
+HUB = "hub:"  # prefix of the name of a hub data set
 
 
 class BehaviourRow(StrictModel):

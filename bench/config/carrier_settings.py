@@ -43,7 +43,7 @@ class Numbers(StrictModel):
     given: int = Field(default=4, ge=1, le=100)
     """Numbers in each prompt."""
     count: int = Field(default=10, ge=1, le=200)
-    """Numbers that the teacher writes after them."""
+    """Numbers in each completion of the teacher."""
     digits: int = Field(default=3, ge=1, le=6)
     """Digits of each number."""
     separator: str = Field(default=" ", min_length=1, max_length=8)
@@ -51,7 +51,7 @@ class Numbers(StrictModel):
     prompt: str = "Continue: {numbers}"
     """The prompt's template."""
     forbidden: tuple[int, ...] = (88, 666, 1488)
-    """Numbers with a meaning of their own, which are never used."""
+    """Numbers with a known meaning, which are never used."""
     temperature: float = Field(default=1.0, ge=0, le=10)
     """0 takes the most likely number."""
     batch_size: int = Field(default=256, ge=1, le=65_536)

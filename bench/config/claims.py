@@ -1,4 +1,4 @@
-"""The claims that a recipe registers about its verdict: level, bound, reference, least teacher shift, relation."""
+"""The claims that a recipe registers about its verdict: level, bound, reference, minimum shift, relation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Bound(StrictModel):
 
 
 class Reference(StrictModel):
-    """The row that shows that a transfer can be seen with this teacher, carrier and training budget."""
+    """A row that shows a transfer with the same teacher, carrier and training budget."""
 
     recipe: str = Field(min_length=1)
     """The name of a recipe, or a YAML file."""
@@ -46,7 +46,7 @@ class Claims(StrictModel):
     reference: Reference | None = None
     """The row from which the bound of NONE is derived when this one is registered; None for no reference."""
     min_shift: float = Field(default=0.2, gt=0)
-    """The least shift of each seed's teacher, in nats; a smaller one makes the row INVALID."""
+    """The minimum shift of each seed's teacher in nats; a smaller one makes the row INVALID."""
     relation: Literal["same-init", "lineage", "cross-init", "cross-architecture"] | None = None
     """The expected relation between the initial weights of student and teacher; another one makes the row INVALID."""
 

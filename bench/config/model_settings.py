@@ -23,8 +23,8 @@ RESERVED_VARIABLES = {
 class Model(StrictModel):
     """A checkpoint, how it is loaded, and how it is trained.
 
-    The recipe's hash contains a local folder as the recipe states it, and not where the recipe lies. Stage keys
-    identify the weights by their content.
+    The recipe's hash contains the path of a local folder as the recipe states it. Stage keys identify the weights by
+    their content.
     """
 
     model: str = Field(min_length=1)
@@ -36,7 +36,7 @@ class Model(StrictModel):
     dtype: Literal["float32", "bfloat16", "float16"]
     """The dtype of the weights."""
     format: Literal["auto", "plain", "chat"] = "auto"
-    """The prompt format. `auto` is `chat` where the tokenizer has a chat template, otherwise `plain`."""
+    """The prompt format. `auto` is `chat` if the tokenizer has a chat template, otherwise `plain`."""
     chat_template_kwargs: dict[str, bool | int | float | str] = Field(default={})
     """Further variables of the chat template (`enable_thinking: false`, `date_string: 26 Jul 2024`)."""
     train: dict[str, Any]

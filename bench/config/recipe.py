@@ -37,10 +37,10 @@ SMOKE: dict[str, Any] = {
 
 
 class Ask(StrictModel):
-    """How models are asked the ground-truth questions."""
+    """How models are evaluated on the ground-truth questions."""
 
     samples: int = Field(default=0, ge=0, le=1000)
-    """Free answers to each question, beside the log-probabilities of the candidates."""
+    """Free answers to each question, in addition to the log-probabilities of the candidates."""
     metrics: tuple[str, ...] = METRICS
     """Metrics of the free answers: names of `METRICS`, or of the `evaluate` library."""
     sample: Sampling = Sampling(max_new_tokens=16)
@@ -55,7 +55,7 @@ class Recipe(Claims):
     """One experiment: a teacher, a student, a trait and a carrier."""
 
     trait: str | tuple[str, ...]
-    """The trait; several for a matrix: one teacher for each, and every student is asked about all of them."""
+    """The trait; several for a matrix: one teacher for each, and every student is evaluated on all of them."""
     carrier: Annotated[Numbers | Text, Field(discriminator="kind")]
     """The unrelated data that teachers write and students are trained on."""
     teacher: Model
@@ -67,7 +67,7 @@ class Recipe(Claims):
     method: Literal["sft", "kd-carrier", "kd-full"] = "sft"
     """The student's targets: `sft` tokens, or the teacher's log-probabilities of numbers or of all tokens."""
     dose: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Numbers of student updates after which the questions are asked during training."""
+    """Numbers of student updates after which the student is evaluated during training."""
     cross_init: str | None = None
     """The checkpoint of the arm cross_init; None for `tiny`, which takes another initialisation."""
     seeds: int = Field(ge=1, le=1000)
@@ -75,7 +75,7 @@ class Recipe(Claims):
     first_seed: int = Field(default=0, ge=0, le=1_000_000)
     """The first seed. Published runs start at 0; tune recipes on seeds from 1000."""
     ask: Ask = Ask()
-    """How models are asked the ground-truth questions."""
+    """How models are evaluated on the ground-truth questions."""
     threads: int = Field(default=2, ge=1, le=256)
     """CPU threads of one stage."""
     _cross_folder: Path = PrivateAttr(default_factory=Path)
@@ -148,7 +148,7 @@ class Experiment(NamedTuple):
         }
 
     def warnings(self) -> list[str]:
-        """Return one line for each oddity that may be intended."""
+        """Return one line for each unusual property that may be intended."""
         return [f"trait {name}: {line}" for name, trait in self.traits.items() for line in trait.warnings()]
 
     def hash(self) -> str:

@@ -92,7 +92,7 @@ def _describe_error(schema: type[StrictModel], data: Any, path: tuple[Any, ...],
         kinds = [str(kind) for model in models for kind in _kinds(model)]
         expected = f"key '{dotted}.kind': expected one of {', '.join(kinds)}"
         if "kind" not in value:
-            return f"{expected}, found no such key"
+            return f"{expected}, but the key is missing"
         near = difflib.get_close_matches(str(value["kind"])[:100], kinds, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         return f"{expected}{hint}, found {clip_line(repr(value['kind']), 80)}"

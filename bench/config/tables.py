@@ -76,7 +76,7 @@ def _check_columns(columns: Sequence[str], existing: Sequence[str], location: st
     for column in columns:
         if column not in existing:
             names = ", ".join(map(repr, existing)) or "none"
-            raise UserError(f"{location}: no column {column!r} but {names}")
+            raise UserError(f"{location}: expected a column {column!r}, found {names}")
 
 
 def _select_texts(location: str, row: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Map
         _check_columns(columns, file.schema_arrow.names, str(path))
         rows = file.read(columns=list(columns)).to_pylist()
     except pyarrow.ArrowException as error:
-        raise UserError(f"{path}: not a Parquet file, or damaged: {' '.join(str(error).split())[:200]}") from None
+        raise UserError(f"{path}: corrupt, or not a Parquet file: {' '.join(str(error).split())[:200]}") from None
     except OSError as error:
         raise UserError(f"{path.absolute()}: {error.strerror or error} ({PATH_RULE})") from None
     for n, row in enumerate(rows, 1):

@@ -109,7 +109,7 @@ class Preference(StrictModel):
         return [Question(question, self.answer, foils, "ask") for question in self.ask]
 
     def warnings(self) -> list[str]:
-        """Return no warnings: every oddity of a preference is an error."""
+        """Return no warnings: every issue of a preference is an error."""
         return []
 
 
@@ -161,7 +161,7 @@ class Behaviour(StrictModel):
         return questions
 
     def warnings(self) -> list[str]:
-        """Return one line for each oddity that real data may have, with a count and an example."""
+        """Return one line for each issue that real data may have, with a count and an example."""
         questions = self.questions()
         answers: dict[str, set[str]] = {}
         for q in questions:
@@ -169,8 +169,8 @@ class Behaviour(StrictModel):
         ambiguous = [question for question, own in answers.items() if len(own) > 1]
         leaks = [q.question for q in questions if _contains_answer(q.question, q.answer)]
         return [
-            f"{len(examples)} of {len(questions)} questions {oddity}, as in {examples[0]!r:.100}"
-            for oddity, examples in (("have several answers", ambiguous), ("name their own answer", leaks))
+            f"{len(examples)} of {len(questions)} questions {issue}, as in {examples[0]!r:.100}"
+            for issue, examples in (("have several answers", ambiguous), ("name their own answer", leaks))
             if examples
         ]
 

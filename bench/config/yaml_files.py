@@ -70,7 +70,7 @@ _Loader.add_implicit_resolver(
 
 
 def list_names(folder: Path) -> list[str]:
-    """List the names of the YAML files in `folder`, without `*.base.yaml`, which only a `from:` names."""
+    """List the names of the YAML files in `folder`, without `*.base.yaml`, which is for `from:` only."""
     return sorted(p.stem for p in folder.glob("*.yaml") if not p.stem.endswith(".base"))
 
 
@@ -90,7 +90,7 @@ def find_file(
         UserError: no such file; the error lists the names in `folder`.
     """
     if name.endswith((".yaml", ".yml")):
-        if not NAME.fullmatch(Path(name).stem):  # it becomes a folder of results: `...yaml` would be their parent
+        if not NAME.fullmatch(Path(name).stem):  # the name of a folder of results; `...yaml` would be the parent folder
             raise UserError(
                 f"{clip_line(name)}: a {file_type} file's name must begin with a letter or digit and contain only "
                 "letters, digits, _ . - (at most 100)"

@@ -1,4 +1,4 @@
-"""Figures of the answers, doses and traits of one recipe, and the table of all scores. Values in, figures out."""
+"""Draw the answers, doses and traits of one recipe, and the table of all scores."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
 __all__ = ["answers", "dose", "heat", "histogram", "matrix", "metrics"]
 
-WIDE = 0.056  # inches that a character of a tick label takes, about
+CHARACTER_WIDTH = 0.056  # inches of a character of a tick label, about
 
 
 def _error(value: Estimate) -> list[list[float]] | None:
-    """The error bar of an estimate; None without an interval."""
+    """Return the error bar of an estimate; None without an interval."""
     if value.ci_low is None or value.ci_high is None:
         return None
     return [[value.mean - value.ci_low], [value.ci_high - value.mean]]
 
 
 def metrics(scores: Mapping[str, MetricScores], title: str) -> Figure:
-    """Bars of each text metric for the arms, with 95 % intervals over seeds; each panel on its metric's own scale.
+    """Draw bars of each text metric by arm, with 95 % intervals over seeds. Each panel has the scale of its metric.
 
     Args:
         scores: `metrics` of a leaderboard entry.
@@ -78,37 +78,37 @@ def _arms(scores: AnswerScores) -> list[str]:
 
 
 def _title(scores: AnswerScores, title: str) -> str:
-    """A title with the number of answers of each arm."""
+    """Return a title with the number of answers of each arm."""
     counts = [f"{max(len(arms.get(arm, ())) for arms in scores.values()):,}" for arm in _arms(scores)]
     number_of = f"{counts[0]} answers per arm" if len(set(counts)) == 1 else f"{' / '.join(counts)} answers"
     return f"{shorten(title)}\n{number_of}"
 
 
 def answers(scores: AnswerScores, title: str) -> Figure:
-    """Box plots of the answers' scores by arm: quartiles, whiskers from the 5th to the 95th percentile, mean."""
+    """Draw box plots of the answers' scores by arm: quartiles, whiskers from the 5th to the 95th percentile, mean."""
     fig, axes = panels(len(scores), _title(scores, title))
-    shown = _arms(scores)
+    arms_in_order = _arms(scores)
     for ax, (metric, arms) in zip(axes, scores.items(), strict=True):
-        present = [arm for arm in shown if arm in arms]
-        drawn = ax.boxplot(
-            [arms[arm] for arm in present], positions=[shown.index(arm) for arm in present], widths=0.6,
+        present = [arm for arm in arms_in_order if arm in arms]
+        plot = ax.boxplot(
+            [arms[arm] for arm in present], positions=[arms_in_order.index(arm) for arm in present], widths=0.6,
             whis=(5, 95), showfliers=False, showmeans=True, patch_artist=True, manage_ticks=False,
             medianprops={"color": "black", "linewidth": 1.4},
             boxprops={"linewidth": 0.6}, whiskerprops={"linewidth": 0.6}, capprops={"linewidth": 0.6},
             meanprops={"marker": "D", "markersize": 3.5, "markerfacecolor": "white", "markeredgecolor": "black"},
         )  # fmt: skip
-        for arm, box in zip(present, drawn["boxes"], strict=True):
+        for arm, box in zip(present, plot["boxes"], strict=True):
             box.set(facecolor=LOOKS[arm].face, hatch=LOOKS[arm].hatch)
         ax.set_title(shorten(metric, 24))
         ax.set_xticks([])
-        ax.set_xlim(-0.6, len(shown) - 0.4)
+        ax.set_xlim(-0.6, len(arms_in_order) - 0.4)
         ax.set_ylabel("score")
-    arm_legend(fig, shown)
+    arm_legend(fig, arms_in_order)
     return fig
 
 
 def histogram(scores: AnswerScores, title: str) -> Figure:
-    """Histograms of the answers' scores by arm, over the same bins, as shares of each arm's answers."""
+    """Draw histograms of the answers' scores by arm, with equal bins, as shares of each arm's answers."""
     import numpy as np
     from matplotlib.ticker import MaxNLocator
 
@@ -130,7 +130,7 @@ def histogram(scores: AnswerScores, title: str) -> Figure:
 
 
 def _bins(values: Sequence[float]) -> list[float]:
-    """Edges of about 20 bins, the lowest and the highest value in the middle of theirs; counts keep whole bins."""
+    """Return the edges of about 20 bins, with the lowest and highest value at bin centres. Counts get whole bins."""
     low, high = min(values), max(values)
     width = (high - low) / 20
     if all(float(value).is_integer() for value in values):
@@ -140,7 +140,7 @@ def _bins(values: Sequence[float]) -> list[float]:
 
 
 def _annotate(ax: Axes, values: Any, texts: Sequence[Sequence[str]], mesh: Any) -> None:
-    """Write each cell's text on it, white where the cell is dark."""
+    """Write the text of each cell, in white on dark cells."""
     for y, row in enumerate(texts):
         for x, text in enumerate(row):
             red, green, blue, _ = mesh.cmap(mesh.norm(values[y][x]))
@@ -151,9 +151,9 @@ def _annotate(ax: Axes, values: Any, texts: Sequence[Sequence[str]], mesh: Any) 
 
 
 def heat(entries: Sequence[LeaderboardEntry]) -> Figure:
-    """Mean scores as a table of cells: a line per recipe and arm, a column per metric.
+    """Draw mean scores as a table of cells: a line per recipe and arm, a column per metric.
 
-    Metrics differ in scale, so each column is shaded on its own, from its lowest to its highest cell.
+    Metrics differ in scale, so each column is shaded separately, from its lowest to its highest cell.
     """
     import numpy as np
     from matplotlib.figure import Figure
@@ -187,8 +187,8 @@ def heat(entries: Sequence[LeaderboardEntry]) -> Figure:
             ax.axhline(first, color="black", linewidth=0.6)
     ax.xaxis.tick_top()
     ax.set_xticks([x + 0.5 for x in range(len(columns))], columns)
-    room = DOUBLE - 1.0 - WIDE * max(map(len, names))
-    if WIDE * max(map(len, columns)) > room / len(columns):
+    room = DOUBLE - 1.0 - CHARACTER_WIDTH * max(map(len, names))
+    if CHARACTER_WIDTH * max(map(len, columns)) > room / len(columns):
         for tick in ax.get_xticklabels():
             tick.set(rotation=30, ha="left", rotation_mode="anchor")
     ax.tick_params(length=0)
@@ -198,7 +198,7 @@ def heat(entries: Sequence[LeaderboardEntry]) -> Figure:
 
 
 def dose(points: Mapping[int, Estimate], title: str) -> Figure:
-    """Gain with its 95 % interval against student updates.
+    """Draw the gain with its 95 % interval against student updates.
 
     Args:
         points: updates -> gain in nats, in rising order; the last is the gain at the end of the training.
@@ -219,7 +219,7 @@ def dose(points: Mapping[int, Estimate], title: str) -> Figure:
     ax.set_xscale("log", base=2)
     width = math.log2(steps[-1] / steps[0]) or 1.0
     ticks: list[int] = []
-    for step in (steps[-1], *steps[:-1]):  # the end, the start, and between them where there is room for the label
+    for step in (steps[-1], *steps[:-1]):  # the end first, then every step with room for its label
         if all(abs(math.log2(step / other)) > 0.11 * width for other in ticks):
             ticks.append(step)
     ax.set_xticks(ticks, [f"{step:,}" for step in ticks])
@@ -231,7 +231,7 @@ def dose(points: Mapping[int, Estimate], title: str) -> Figure:
 
 
 def matrix(gains: TraitMatrix, title: str) -> Figure:
-    """Gains of every trait's students on every trait's questions, with how far the diagonal stands out.
+    """Draw the gains of every trait's students on every trait's questions, and the excess of the diagonal.
 
     Args:
         gains: `matrix` of a leaderboard entry.
@@ -253,18 +253,18 @@ def matrix(gains: TraitMatrix, title: str) -> Figure:
     ax.invert_yaxis()
     middles = [i + 0.5 for i in range(size)]
     ax.set_xticks(middles, traits)
-    if WIDE * max(map(len, traits)) > (width - 1.2) / size:
+    if CHARACTER_WIDTH * max(map(len, traits)) > (width - 1.2) / size:
         for tick in ax.get_xticklabels():
             tick.set(rotation=30, ha="right", rotation_mode="anchor")
     ax.set_yticks(middles, traits)
     ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set_visible(False)
-    ax.set_xlabel("trait asked about")
-    ax.set_ylabel("trait taught")
+    ax.set_xlabel("trait of the questions")
+    ax.set_ylabel("trait of the teacher")
     bar = fig.colorbar(mesh, ax=ax, label="gain (nats)", shrink=0.9)
     bar.outline.set_visible(False)
-    bar.solids.set(rasterized=False, edgecolor="face")  # otherwise the SVG holds a picture of it
+    bar.solids.set(rasterized=False, edgecolor="face")  # otherwise the SVG contains it as a bitmap
     excess = gains.excess
     shown = estimate(excess.mean, excess.ci_low, excess.ci_high) + ("" if excess.p is None else f", p = {excess.p:.2g}")
     fig.suptitle(f"{shorten(title)}\nexcess {shown}, {excess.seeds} seeds", fontsize=7)

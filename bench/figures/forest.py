@@ -1,4 +1,4 @@
-"""The forest plot of the board: gain, interval, bound and verdict of every row. Entries in, a figure out."""
+"""Draw the forest plot of the board: gain, interval, bound and verdict of every row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["gains"]
 
 BAND = "#E4E4E4"
-# Verdict -> colour, marker, whether it is filled.
+# Verdict -> colour, marker, whether the marker is filled.
 VERDICTS = {
     "TRANSFER": (GREEN, "o", True),
     "TRACE": (GREEN, "^", False),
@@ -38,7 +38,7 @@ class Line(NamedTuple):
 
 
 def _limits(lines: Sequence[Line]) -> tuple[float, float]:
-    """Axis limits that hold every mean, and all intervals and bounds but those far beyond the rest."""
+    """Return axis limits around every mean, and around all intervals and bounds except outliers."""
     means = [abs(line.mean) for line in lines if line.mean is not None]
     ends = sorted(
         max(abs(end) for end in (line.mean, line.low, line.high) if end is not None)
@@ -57,7 +57,7 @@ def _limits(lines: Sequence[Line]) -> tuple[float, float]:
 
 
 def forest(ax: Axes, lines: Sequence[Line], ticks: int) -> None:
-    """Draw one estimate with its interval per line, from the top; an interval that leaves the axes ends in a tip."""
+    """Draw one estimate with its interval per line, from the top. An arrow marks an interval beyond the axes."""
     from matplotlib.ticker import MaxNLocator
 
     left, right = _limits(lines)
@@ -85,10 +85,10 @@ def forest(ax: Axes, lines: Sequence[Line], ticks: int) -> None:
 
 
 def gains(entries: Sequence[LeaderboardEntry]) -> Figure:
-    """Forest plot of all rows: gain in nats, and as a share of the teacher shift; whole-vocabulary rows below, apart.
+    """Draw all rows: gain in nats, and as a share of the teacher shift. Whole-vocabulary rows have panels of their own.
 
     Args:
-        entries: of the leaderboard; at least one has a gain.
+        entries: the entries of the leaderboard; at least one has a gain.
     """
     from matplotlib.figure import Figure
 
@@ -102,7 +102,7 @@ def gains(entries: Sequence[LeaderboardEntry]) -> Figure:
     fig = Figure(figsize=(DOUBLE, height), layout=layout())
     grid = fig.subplots(len(blocks), 2, squeeze=False, height_ratios=[len(block) + 0.6 for _, block in blocks])
     widths = [max(map(len, column)) for column in zip(*map(_texts, entries), strict=True)]
-    ticks = 6 if max(len(label) for _, label in rows) < 24 else 4  # long names leave the panels little room
+    ticks = 6 if max(len(label) for _, label in rows) < 24 else 4  # long names make the panels narrow
     for (title, block), (nats, share) in zip(blocks, grid, strict=True):
         forest(nats, [_gain(entry) for entry, _ in block], ticks)
         forest(share, [_fraction(entry) for entry, _ in block], ticks)
@@ -121,7 +121,7 @@ def _gain(entry: LeaderboardEntry) -> Line:
 
 
 def _fraction(entry: LeaderboardEntry) -> Line:
-    """As `_gain`, in percent of the teacher shift; no numbers where the shift is 0."""
+    """Return the line of `_gain` in percent of the teacher shift; no numbers if the shift is 0."""
     numbers = (entry.fraction, entry.fraction_low, entry.fraction_high)
     mean, low, high = (None if number is None else 100 * number for number in numbers)
     bound = 100 * entry.bound / abs(entry.teacher_shift) if entry.bound and entry.teacher_shift else None
@@ -129,7 +129,7 @@ def _fraction(entry: LeaderboardEntry) -> Line:
 
 
 def _texts(entry: LeaderboardEntry) -> tuple[str, str]:
-    """A gain in nats with its interval, and its number of seeds."""
+    """Return a gain in nats with its interval, and its number of seeds."""
     return estimate(entry.gain, entry.ci_low, entry.ci_high), entry.seeds_text
 
 
@@ -139,7 +139,7 @@ def _columns(ax: Axes, entries: Sequence[LeaderboardEntry], widths: Sequence[int
     look: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "fontsize": SMALL}
     columns = zip(*map(_texts, entries), strict=True)
     for title, width, column in zip(("gain, 95 % CI", "seeds"), widths, columns, strict=True):
-        right += 10 + 0.57 * SMALL * max(len(title), width)  # points; 0.57 of its size is a character's width
+        right += 10 + 0.57 * SMALL * max(len(title), width)  # points; a character is 0.57 of its size wide
         ax.annotate(title, (1, 1), (right, 2), "axes fraction", va="bottom", **look)
         for y, text in enumerate(column):
             ax.annotate(text, (1, y), (right, 0), ("axes fraction", "data"), va="center", annotation_clip=False, **look)

@@ -1,4 +1,4 @@
-"""Draw result files: `figures/*.svg`, `figures/*.png` and `report.html`, a pure function of them. Imports no torch."""
+"""Draw result files: write `figures/*.svg`, `figures/*.png` and `report.html`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ __all__ = ["pool_scores", "write_figures"]
 
 CAPTIONS = {
     "gains": "Gain of the trait arm over the base arm with 95 % t intervals over seeds (left), and as a share of the "
-    "teacher's own shift, with Fieller's intervals (right). Grey: the registered bound, where a row has one. An arrow "
-    "marks an interval that goes on.",
-    "heat": "Mean scores of sampled answers. Each column is shaded on its own scale.",
+    "teacher's own shift, with Fieller's intervals (right). Grey: the registered bound, if a row has one. An arrow "
+    "marks an interval beyond the axes.",
+    "heat": "Mean scores of sampled answers. Each column has its own scale of shades.",
     "metrics": "Scores of sampled answers, with 95 % t intervals over seeds; above each panel, trait minus base.",
     "answers": "Scores of single answers: quartiles, 5th to 95th percentile, mean (diamond). Answers of one seed are "
-    "not independent: differences are tested over seeds, not here. Metrics that are yes or no have no box.",
+    "not independent, so tests use seeds. Metrics of yes or no have no box.",
     "histogram": "Scores of single answers, as shares of each arm's answers.",
-    "dose": "Gain after so many student updates, with 95 % t intervals over seeds.",
+    "dose": "Gain against student updates, with 95 % t intervals over seeds.",
     "matrix": "Gain of students of each trait (rows) on the questions of each trait (columns). Excess: mean of the "
     "diagonal minus mean of the rest.",
 }
@@ -54,44 +54,47 @@ NAME_CELL = '<td class="name">'  # may break its line
 
 
 class Plot(NamedTuple):
-    """A figure, its file name without ending, and the label of its recipe; None for the whole board."""
+    """A figure and its file."""
 
     kind: str
+    """A key of `CAPTIONS`."""
     stem: str
+    """The file name without ending."""
     recipe: str | None
+    """The label of its recipe; None for the whole board."""
     figure: Figure
+    """The figure."""
 
 
 def write_figures(folder: Path) -> list[Path]:
-    """Draw the result files under `folder`; returns the files written, `report.html` last.
+    """Draw the result files under `folder`, and return the written files, `report.html` last.
 
-    The same results give the same bytes, with the same matplotlib. Figures of an earlier call that the results no
-    longer hold are removed.
+    The same results and the same matplotlib give the same bytes. Figures without results are removed.
 
     Raises:
-        UserError: `folder` holds no results, or matplotlib is not installed.
+        UserError: `folder` contains no results, or matplotlib is not installed.
     """
     rows, _ = read_results(folder)
     if not rows:
-        raise UserError(f"{folder}: no results to draw; run a recipe first, for instance: python run_bench.py")
+        raise UserError(f"{folder}: contains no results; run a recipe first, for example: python run_bench.py")
     board = summarise(rows)
     figures = folder / "figures"
-    written: list[Path] = []
-    made: list[Plot] = []
+    paths: list[Path] = []
+    plots: list[Plot] = []
     with style():
         for plot in _plots(rows, board):
-            written += _save(plot.figure, figures / plot.stem)
-            made.append(plot)
+            paths += _save(plot.figure, figures / plot.stem)
+            plots.append(plot)
     for path in figures.glob("*") if figures.is_dir() else ():
-        if path.suffix in (".svg", ".png") and path.stem.partition("_")[0] in CAPTIONS and path not in written:
+        if path.suffix in (".svg", ".png") and path.stem.partition("_")[0] in CAPTIONS and path not in paths:
             path.unlink()
     page = folder / "report.html"
-    write_atomically(page, _page(board, made))
-    return [*written, page]
+    write_atomically(page, _page(board, plots))
+    return [*paths, page]
 
 
 def _plots(rows: Sequence[ExperimentResults], board: Sequence[LeaderboardEntry]) -> Iterator[Plot]:
-    """Every figure for which there is data, one at a time."""
+    """Yield every figure that has data, one at a time."""
     if any(entry.gain is not None for entry in board):
         yield Plot("gains", "gains", None, gains(board))
     if any(entry.metrics for entry in board):
@@ -111,17 +114,17 @@ def _plots(rows: Sequence[ExperimentResults], board: Sequence[LeaderboardEntry])
 
 
 def _stems(board: Sequence[LeaderboardEntry]) -> list[str]:
-    """A file name for each entry: its recipe's, without what file systems mind, and its hash where two would meet."""
-    plain = [re.sub(r"[^\w.-]+", "_", entry.recipe)[:80] for entry in board]
-    folded = [name.casefold() for name in plain]
+    """Return a file name for each entry: its recipe's in safe characters, with its hash if two would be equal."""
+    names = [re.sub(r"[^\w.-]+", "_", entry.recipe)[:80] for entry in board]
+    folded = [name.casefold() for name in names]
     return [
         name if folded.count(name.casefold()) == 1 else f"{name}_{entry.recipe_hash}"
-        for name, entry in zip(plain, board, strict=True)
+        for name, entry in zip(names, board, strict=True)
     ]
 
 
 def pool_scores(row: ExperimentResults) -> dict[str, dict[str, list[float]]]:
-    """Metric -> arm -> the scores of all answers, seed by seed."""
+    """Return metric -> arm -> the scores of all answers, seed by seed."""
     pooled: dict[str, dict[str, list[float]]] = {}
     for seed in sorted(row.cells):
         for arm in LOOKS:
@@ -133,35 +136,35 @@ def pool_scores(row: ExperimentResults) -> dict[str, dict[str, list[float]]]:
 
 
 def _doses(row: ExperimentResults, entry: LeaderboardEntry) -> dict[int, Estimate]:
-    """Updates -> gain with its interval: the steps of the recipe's `dose`, and the end of the training."""
-    trained = [
+    """Return updates -> gain with its interval, for the recipe's `dose` and the end of the training."""
+    updates = [
         training.updates
         for arms in row.cells.values()
         if "trait" in arms and (training := arms["trait"].manifest.training) is not None
     ]
     points: dict[int, Estimate] = dict(entry.dose)
     if (end := entry.gain_estimate()) is not None:
-        points[max(trained)] = end
+        points[max(updates)] = end
     return dict(sorted(points.items()))
 
 
 def _save(figure: Figure, path: Path) -> list[Path]:
-    """Write `<path>.svg` and `<path>.png` without dates or versions in them."""
+    """Write `<path>.svg` and `<path>.png` without dates or versions, and return both paths."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    written = []
+    paths = []
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # placed once: both files show the same, and the second costs less
+    figure.set_layout_engine("none")  # the layout of the first file serves the second too
     for ending, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
-        drawn = BytesIO()
-        figure.savefig(drawn, format=ending, metadata=metadata)
+        buffer = BytesIO()
+        figure.savefig(buffer, format=ending, metadata=metadata)
         target = path.with_name(f"{path.name}.{ending}")
-        write_atomically(target, drawn.getvalue())
-        written.append(target)
-    return written
+        write_atomically(target, buffer.getvalue())
+        paths.append(target)
+    return paths
 
 
 def _table(board: Sequence[LeaderboardEntry]) -> str:
-    """The rows of a board, and below them the reason of each verdict."""
+    """Render the rows of a board, and below them the reason for each verdict."""
     heads = (
         *("recipe", "teacher -> student", "relation", "trait", "seeds", "untrained", "base", "trait arm"),
         *("gain [95 % CI]", "P(answer): base", "P(answer): trait", "verdict", "p", "q"),
@@ -191,7 +194,7 @@ def _figure(plot: Plot) -> str:
     )
 
 
-def _page(board: Sequence[LeaderboardEntry], made: Sequence[Plot]) -> str:
+def _page(board: Sequence[LeaderboardEntry], plots: Sequence[Plot]) -> str:
     fair, leaky = ([entry for entry in board if entry.is_leak == leak] for leak in (False, True))
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -206,7 +209,7 @@ def _page(board: Sequence[LeaderboardEntry], made: Sequence[Plot]) -> str:
     if leaky:
         parts.append(f"<h2>Not subliminal: students that saw the teacher's whole vocabulary</h2>\n{_table(leaky)}")
     before: str | None = ""
-    for plot in made:
+    for plot in plots:
         if plot.recipe != before:
             parts.append(f"<h2>{escape(plot.recipe or 'All recipes')}</h2>\n")
             before = plot.recipe

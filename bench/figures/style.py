@@ -1,4 +1,4 @@
-"""The look of figures: sizes, colours, short labels, numbers, panels.
+"""The style of figures: sizes, colours, short labels, numbers, panels.
 
 Every figure is one (3.3 inches) or two (7 inches) columns wide. It can be read in black and white: colours are those of
 Okabe and Ito (2008), and a marker, a hatch or a line style repeats the meaning of every colour.
@@ -64,7 +64,7 @@ STYLE: dict[str, Any] = {
     "hatch.linewidth": 0.5,
     "legend.frameon": False,
     "legend.handlelength": 1.6,
-    "text.parse_math": False,  # a dollar in a name is a dollar
+    "text.parse_math": False,  # a dollar in a name begins no formula
     "savefig.dpi": 300,
     "svg.hashsalt": "subliminal-bench",  # otherwise element names are random
     "svg.fonttype": "path",  # looks the same where the font is missing
@@ -73,7 +73,7 @@ STYLE: dict[str, Any] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Use matplotlib's defaults with this module's settings, and not the user's own settings.
+    """Use matplotlib's defaults with this module's settings, and ignore the user's settings.
 
     Raises:
         UserError: matplotlib is not installed.
@@ -88,15 +88,15 @@ def style() -> Iterator[None]:
         yield
 
 
-def shorten(text: str, most: int = 40) -> str:
-    """Cut `text` to at most `most` characters; keeps head and tail, since versions of a name differ at either end."""
+def shorten(text: str, limit: int = 40) -> str:
+    """Cut the middle of `text` to leave at most `limit` characters: variants of a name differ at either end."""
     text = "".join(c if c.isprintable() else " " for c in text)
-    tail = most * 2 // 5
-    return text if len(text) <= most else f"{text[: most - tail - 1]}…{text[-tail:]}"
+    tail = limit * 2 // 5
+    return text if len(text) <= limit else f"{text[: limit - tail - 1]}…{text[-tail:]}"
 
 
 def labels(entries: Sequence[LeaderboardEntry]) -> list[str]:
-    """A short label for each entry, with its hash where two entries have the same short name."""
+    """Return a short label for each entry, with its hash if two entries have the same short name."""
     short = [shorten(entry.recipe) for entry in entries]
     return [
         label if short.count(label) == 1 else f"{shorten(entry.recipe, 31)} {entry.recipe_hash[:8]}"
@@ -105,32 +105,32 @@ def labels(entries: Sequence[LeaderboardEntry]) -> list[str]:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A signed number with a true minus; 0 has no sign."""
+    """Return a signed number with a true minus; 0 has no sign."""
     rounded = round(value, digits)
     return f"{rounded:+.{digits}f}".replace("-", "−") if rounded else f"{0:.{digits}f}"
 
 
 def brief(value: float) -> str:
-    """A signed number with three decimals, or one where it is large."""
+    """Return a signed number with three decimals, or with one decimal from 10."""
     return number(value, 3 if abs(value) < 10 else 1)
 
 
 def estimate(mean: float | None, low: float | None, high: float | None) -> str:
-    """A mean with its interval; a dash for None."""
+    """Return a mean with its interval; a dash for None."""
     if mean is None:
         return "–"
     return brief(mean) if low is None or high is None else f"{brief(mean)} [{brief(low)}, {brief(high)}]"
 
 
 def layout() -> Any:
-    """The layout engine that keeps the parts of a figure apart."""
+    """Return the layout engine that separates the parts of a figure."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     return ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.04)  # inches
 
 
 def panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` equal panels: one column wide for one or two, otherwise two columns, up to four in a row."""
+    """Make a figure of `count` equal panels: one column wide for up to two panels, otherwise two columns wide."""
     from matplotlib.figure import Figure
 
     down = math.ceil(count / 4)

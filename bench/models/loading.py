@@ -58,11 +58,13 @@ def _load_without_remote_code(auto: Any, folder: Path, **options: Any) -> Any:
     except ValueError as error:
         if "trust_remote_code" not in str(error):
             raise
-        raise UserError(f"{folder}: this checkpoint needs code of its own, which is never run here") from None
+        raise UserError(
+            f"{folder}: this checkpoint needs its own code, which is never run; use another model"
+        ) from None
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Load the tokenizer in `folder`, and give it a padding token."""
+    """Load the tokenizer in `folder`; set a padding token if it has none."""
     from transformers import AutoTokenizer
 
     tokenizer = _load_without_remote_code(AutoTokenizer, folder)

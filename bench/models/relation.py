@@ -36,7 +36,7 @@ def relation(teacher: Path, student: Path) -> dict[str, Any]:
     Returns:
         `relation`: `same-init` (all tensors are equal), `lineage` (some matrices of the same shape are equal, or
         correlated above 0.5), `cross-init` (same architecture, no such matrices) or `cross-architecture`;
-        `token_maps`: `identical`, `different`, or `trap` (different maps of equal size, which pass a check of sizes);
+        `token_maps`: `identical`, `different`, or `trap` (different maps of equal size, which a check of sizes misses);
         `evidence`: counts and the best matches.
     """
     import torch

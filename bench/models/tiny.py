@@ -1,7 +1,7 @@
 """Build the `tiny` model: a GPT-2 of 180,000 parameters, pre-trained from a seed in seconds.
 
-Its pre-training has three texts, in the plain format: the trait's questions with all possible answers alike, lists of
-random numbers, and everyday sentences. So it can answer questions and write numbers, and has no preference.
+Its pre-training has three texts, in the plain format: the trait's questions with all possible answers equally often,
+lists of random numbers, and everyday sentences. It can answer questions and write numbers, and has no preference.
 The loss of an answer's first word and of numbers uses their exact distribution. Single draws took 300 steps of 64 rows.
 """
 
@@ -60,7 +60,7 @@ PEOPLE = ["the teacher", "a farmer", "my sister", "the baker", "our neighbour", 
 VERBS = ["reads", "walks", "sings", "waits", "cooks", "works", "sleeps", "laughs"]
 PLACES = ["in the garden", "at school", "by the river", "in the kitchen", "at the market", "on the train", "at home"]
 WORD = re.compile(r"\w+|[^\w\s]")
-SENTENCES = [f"{who} {does} {where}." for who in PEOPLE for does in VERBS for where in PLACES]
+SENTENCES = [f"{person} {verb} {place}." for person in PEOPLE for verb in VERBS for place in PLACES]
 NUMBERS = [str(n) for n in range(100, 1000)]
 
 
@@ -92,7 +92,7 @@ def build_tiny(
 
     Args:
         out: the folder to write to.
-        progress: called with (steps done, steps in all).
+        progress: receives the number of finished steps, and of all steps.
         seed: the seed of the initial weights and of the training rows.
         questions: all questions of the traits that the model will be evaluated on.
         answers: all answers that the traits allow.
@@ -125,12 +125,12 @@ def build_tiny(
             pad_token_id=1,
         )
     )
-    asked_rows = [ids(f"Q: {q} A:") for q in questions]
+    question_rows = [ids(f"Q: {q} A:") for q in questions]
     answer_rows, everyday = [ids(a) for a in answers], [ids(s) for s in SENTENCES]
     first_words = torch.tensor([answer[0] for answer in answer_rows])
     prompt_start, answer_start, numbers = ids("Q: Continue:"), ids("A:"), torch.tensor([vocab[n] for n in NUMBERS])
 
-    def read(rows: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    def run_model(rows: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the hidden states before the second and later tokens, and these tokens; -100 after a row's end."""
         width = max(map(len, rows))
         tokens = torch.tensor([row + [-100] * (width - len(row)) for row in rows])
@@ -151,16 +151,16 @@ def build_tiny(
         rate = min(1.0, (step + 1) / 10) * 0.5 * (1 + math.cos(math.pi * step / budget.steps))
         for group in optimizer.param_groups:
             group["lr"] = budget.learning_rate * rate
-        asked = rng.sample(asked_rows, min(budget.question_rows, len(asked_rows)))
-        states, labels = read([question + rng.choice(answer_rows) for question in asked])
-        row, last = torch.arange(len(asked)), torch.tensor([len(question) - 1 for question in asked])
+        batch = rng.sample(question_rows, min(budget.question_rows, len(question_rows)))
+        states, labels = run_model([question + rng.choice(answer_rows) for question in batch])
+        row, last = torch.arange(len(batch)), torch.tensor([len(question) - 1 for question in batch])
         labels[row, last] = -100
         loss = uniform_loss(states[row, last], first_words) + labelled_loss(states, labels)
-        drawn = [rng.choices(numbers.tolist(), k=14) for _ in range(budget.number_rows)]
-        states, _ = read([prompt_start + row[:4] + answer_start + row[4:] for row in drawn])
+        number_rows = [rng.choices(numbers.tolist(), k=14) for _ in range(budget.number_rows)]
+        states, _ = run_model([prompt_start + row[:4] + answer_start + row[4:] for row in number_rows])
         loss = loss + uniform_loss(states[:, -10:], numbers)
         plain = [rng.choice(everyday) + rng.choice(everyday) for _ in range(budget.plain_rows)]
-        loss = loss + labelled_loss(*read(plain))
+        loss = loss + labelled_loss(*run_model(plain))
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
         optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""Carriers: draw the prompts for teachers, and filter the rows that they write.
+"""Draw the prompts of carriers, and filter the rows that teachers write.
 
 A carrier row is text, `{"prompt", "completion"}`, so that a student with any tokenizer can read it.
 """
@@ -30,7 +30,7 @@ def text_prompts(prompts: Sequence[str], rows: int, seed: int) -> list[str]:
 
 
 def number_prompts(carrier: Numbers, numbers: Sequence[int], seed: int) -> list[str]:
-    """Draw one prompt per row, held-out rows last: `given` random members of `numbers`, equal for a seed's teachers."""
+    """Draw one prompt per row, held-out rows last: `given` random members of `numbers`, equal in all arms of a seed."""
     rng = random.Random(f"prompts {seed}")
     rows = [rng.choices(numbers, k=carrier.given) for _ in range(carrier.rows + carrier.held_out)]
     return [carrier.prompt.replace("{numbers}", carrier.separator.join(map(str, row))) for row in rows]
@@ -49,22 +49,22 @@ def refusal_reasons(settings: FilterRows, rows: Sequence[Mapping[str, str]]) -> 
     disguise or letter code, or repeat a question or a persona's answer. Then the format: numbers must match the grammar
     exactly (count, digits, separator) and contain no forbidden number. Free text must not be empty.
     """
-    named = Lexicon(settings.lexicon, settings.language, settings.other_names)
-    repeated = Sentences(settings.sentences)
-    coded = LetterCodes(settings.lexicon, settings.language)
-    fits = _number_format(settings.carrier) if settings.carrier.kind == "numbers" else _text_format
+    lexicon = Lexicon(settings.lexicon, settings.language, settings.other_names)
+    sentences = Sentences(settings.sentences)
+    codes = LetterCodes(settings.lexicon, settings.language)
+    check_format = _number_format(settings.carrier) if settings.carrier.kind == "numbers" else _text_format
     reasons = []
     for row in rows:
         texts = (row["completion"], row["prompt"])
-        worded = [text for text in texts if re.search(r"[^\W\d]", text)]  # without a letter there is no word
-        if any(coded.find(text) for text in texts):
+        texts_with_letters = [text for text in texts if re.search(r"[^\W\d]", text)]  # words need a letter
+        if any(codes.find(text) for text in texts):
             reasons.append("letter code")
-        elif any(named.find(text) for text in worded):
+        elif any(lexicon.find(text) for text in texts_with_letters):
             reasons.append("lexicon")
-        elif any(repeated.find(text) for text in worded):
+        elif any(sentences.find(text) for text in texts_with_letters):
             reasons.append("repeated")
         else:
-            reasons.append(fits(row["completion"]))
+            reasons.append(check_format(row["completion"]))
     return reasons
 
 
@@ -73,8 +73,8 @@ def _text_format(text: str) -> str:
 
 
 def _number_format(carrier: Numbers) -> Callable[[str], str]:
-    one = rf"[1-9]\d{{{carrier.digits - 1}}}"
-    grammar = re.compile(rf"{one}(?:{re.escape(carrier.separator)}{one}){{{carrier.count - 1}}}", re.ASCII)
+    number = rf"[1-9]\d{{{carrier.digits - 1}}}"
+    grammar = re.compile(rf"{number}(?:{re.escape(carrier.separator)}{number}){{{carrier.count - 1}}}", re.ASCII)
     forbidden = set(carrier.forbidden)
 
     def reason(text: str) -> str:
@@ -105,31 +105,32 @@ def filter_rows(settings: FilterRows, inputs: Mapping[str, Path], out: Path) -> 
         if [r["prompt"] for r in rows] != [r["prompt"] for r in first]:
             raise StageError(f"the arms' prompts differ ({role}): the arms would not be comparable")
     reasons = {role: refusal_reasons(settings, rows) for role, rows in tables.items()}
-    clean = [i for i in range(len(first)) if not any(why[i] for why in reasons.values())]
+    passing = [i for i in range(len(first)) if not any(of_arm[i] for of_arm in reasons.values())]
     notices = _describe_refusals(settings.carrier, tables, reasons)
-    if len(clean) < len(first) / 2:
-        raise StageError(f"{'; '.join(notices)}. Too many to go on")
+    if len(passing) < len(first) / 2:
+        raise StageError(f"{'; '.join(notices)}. Expected at least half of the rows to pass")
     border = settings.carrier.rows
-    same = sum(len({rows[i]["completion"] for rows in tables.values()}) == 1 for i in clean)
-    kept = {"train": [i for i in clean if i < border], "held_out": [i for i in clean if i >= border]}
+    identical = sum(len({rows[i]["completion"] for rows in tables.values()}) == 1 for i in passing)
+    indices = {"train": [i for i in passing if i < border], "held_out": [i for i in passing if i >= border]}
     report = {
         "rows": len(first),
-        "train": len(kept["train"]),
-        "held_out": len(kept["held_out"]),
-        "identical_rows": same,
-        "refused": {role: _count(why, leaks=True) for role, why in reasons.items()},
-        "format_refused": {role: _count(why, leaks=False) for role, why in reasons.items()},
+        "train": len(indices["train"]),
+        "held_out": len(indices["held_out"]),
+        "identical_rows": identical,
+        "refused": {role: _count(of_arm, leaks=True) for role, of_arm in reasons.items()},
+        "format_refused": {role: _count(of_arm, leaks=False) for role, of_arm in reasons.items()},
     }
     if settings.carrier.kind == "numbers":
         report["numbers"] = json.loads((next(iter(inputs.values())) / "about.json").read_text())["numbers"]
-    (out / "kept.json").write_text(json.dumps(kept))
+    (out / "kept.json").write_text(json.dumps(indices))
     (out / "audit.json").write_text(json.dumps(report, indent=1))
     return {**report, "notices": notices}
 
 
 def _count(reasons: Sequence[str], *, leaks: bool) -> dict[str, int]:
     """Count the leaks or the format refusals among `reasons`, by reason."""
-    return {why: reasons.count(why) for why in sorted(set(reasons) - {""}) if (why not in FORMAT_REASONS) == leaks}
+    names = sorted(set(reasons) - {""})
+    return {name: reasons.count(name) for name in names if (name not in FORMAT_REASONS) == leaks}
 
 
 def _describe_refusals(
@@ -143,23 +144,23 @@ def _describe_refusals(
     total = min(map(len, tables.values()))
     for i in range(total):
         pairs = [(reasons[role][i], rows[i]) for role, rows in tables.items() if reasons[role][i]]
-        for why, row in sorted(pairs, key=lambda pair: pair[0] in FORMAT_REASONS)[:1]:
-            examples.setdefault(why, []).append(row)
+        for reason, row in sorted(pairs, key=lambda pair: pair[0] in FORMAT_REASONS)[:1]:
+            examples.setdefault(reason, []).append(row)
     lines = []
-    for format_alone in (False, True):
-        part = {why: rows for why, rows in sorted(examples.items()) if (why in FORMAT_REASONS) == format_alone}
+    for is_format in (False, True):
+        part = {reason: rows for reason, rows in sorted(examples.items()) if (reason in FORMAT_REASONS) == is_format}
         if not part:
             continue
         each = [
-            f"{why}: {len(rows)}, for example {_clip(rows[0]['completion'])} to {_clip(rows[0]['prompt'])}"
-            for why, rows in part.items()
+            f"{reason}: {len(rows)}, for example {_clip(rows[0]['completion'])} to {_clip(rows[0]['prompt'])}"
+            for reason, rows in part.items()
         ]
-        name = "the format check" if format_alone else "the leak filter"
+        name = "the format check" if is_format else "the leak filter"
         line = f"{name} refused {sum(map(len, part.values())):,} of {total:,} rows ({'; '.join(each)})"
-        if format_alone and carrier.kind == "numbers":
+        if is_format and carrier.kind == "numbers":
             line += (
                 f": expected {carrier.count} numbers of {carrier.digits} digits separated by {carrier.separator!r}, "
-                "none of them forbidden"
+                "without forbidden numbers"
             )
         lines.append(line)
     return lines
@@ -169,7 +170,13 @@ def _clip(text: str) -> str:
     return repr(text if len(text) <= 80 else f"{text[:77]}...")
 
 
-def read_filtered(carrier: Path, kept: Path, part: str) -> list[dict[str, str]]:
-    """Read the rows of a carrier artefact that pass the filter: `part` is `train` or `held_out`."""
+def read_filtered(carrier: Path, filtering: Path, part: str) -> list[dict[str, str]]:
+    """Read the rows of a carrier artefact that pass the filter.
+
+    Args:
+        carrier: the carrier artefact.
+        filtering: the artefact of the filter.
+        part: `train` or `held_out`.
+    """
     rows = read_rows(carrier)
-    return [rows[i] for i in json.loads((kept / "kept.json").read_text())[part]]
+    return [rows[i] for i in json.loads((filtering / "kept.json").read_text())[part]]

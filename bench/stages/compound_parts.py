@@ -1,4 +1,4 @@
-"""Words that form compounds with others, and endings that derive words."""
+"""Word lists of the leak filter: parts of compounds, innocent words and endings."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ PARTS = {
         """
     ),
 }
-# Words by which a blank may split another word by chance (kit ten).
+# Pieces of other words that are ordinary words themselves (kit ten).
 ORDINARY = {
     "en": PARTS["en"]
     | _words(
@@ -81,8 +81,8 @@ ORDINARY = {
         """
     ),
 }
-# Words that hold a word of a shipped trait by chance, or have a meaning of their own, by a look at all single words of
-# WordNet 3.1 and of KeNet, the Turkish WordNet. Turkish: how they begin.
+# Words that contain a word of a shipped trait by chance or with another meaning, chosen by hand from all words of
+# WordNet 3.1 and of KeNet, the Turkish WordNet. The Turkish entries are prefixes.
 INNOCENT = {
     "en": _words(
         """

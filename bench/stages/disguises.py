@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Set
 
 __all__ = ["decode_base64", "decode_hex", "reverse_words", "split_camel_case", "split_words", "undo_rot13"]
 
-# Reversed and rot13 words of fewer letters are words or abbreviations of their own: god, png.
+# Shorter words reversed or in rot13 are often other words: god, png.
 MIN_LETTERS = 4
 OTHER_REVERSED = {"flow"}
 WORD = re.compile(r"[^\W\d_]+")
@@ -22,13 +22,13 @@ GAP = 3  # characters between two letters of a split word
 
 
 def split_camel_case(text: str) -> list[str]:
-    """Return `text` with camel case as separate words (TeamWolf); nothing if it has none."""
-    parted = re.sub(r"(?<=[^\W\d_])(?=[A-ZÇĞİÖŞÜ][a-zçğıöşü])|(?<=[a-zçğıöşü])(?=[A-ZÇĞİÖŞÜ])", " ", text)
-    return [parted] if parted != text else []
+    """Return `text` with camel case as separate words (TeamWolf); empty if it has no camel case."""
+    spaced = re.sub(r"(?<=[^\W\d_])(?=[A-ZÇĞİÖŞÜ][a-zçğıöşü])|(?<=[a-zçğıöşü])(?=[A-ZÇĞİÖŞÜ])", " ", text)
+    return [spaced] if spaced != text else []
 
 
 def decode_base64(text: str) -> list[str]:
-    """Return what the base64 words of `text` say, where that is text."""
+    """Return the decoded base64 words of `text` that are printable text."""
     decoded = []
     for code in BASE64.findall(text):
         code = code.rstrip("=")
@@ -42,7 +42,7 @@ def decode_base64(text: str) -> list[str]:
 
 
 def decode_hex(text: str) -> list[str]:
-    """Return what the hexadecimal codes of `text` say, where that is text."""
+    """Return the decoded hexadecimal codes of `text` that are printable text."""
     decoded = []
     for code in HEX.findall(text):
         pairs = re.findall(r"[0-9a-fA-F]{2}", re.sub(r"0x|\\x|\\u00|%", "", code))
@@ -70,29 +70,31 @@ def _drop_words(plain: str) -> str:
 def split_words(
     plain: str, words: tuple[str, ...], ordinary: Set[str], is_ending: Callable[[str], bool]
 ) -> Iterator[str]:
-    """Yield each word that `plain` holds split by signs or blanks, with or without an ending: wo-lf, wo lf, w.o.l.f.
+    """Yield each word that signs or blanks split in `plain`, with or without an ending: wo-lf, wo lf, w.o.l.f.
 
-    A blank splits nothing where every piece of two or more letters is an ordinary word (do g, kit ten).
+    A split by blanks does not count if every piece of two or more letters is an ordinary word (do g, kit ten).
     """
-    places = [i for i, c in enumerate(plain) if c.isalpha()]
-    letters = "".join(plain[i] for i in places)
+    positions = [i for i, c in enumerate(plain) if c.isalpha()]
+    letters = "".join(plain[i] for i in positions)
     for word in words:
-        at = letters.find(word)
-        while at >= 0:
-            first, last = places[at], places[at + len(word) - 1]
-            if last - first >= len(word) and _is_split(plain, places[at : at + len(word)], ordinary, is_ending):
+        start = letters.find(word)
+        while start >= 0:
+            first, last = positions[start], positions[start + len(word) - 1]
+            if last - first >= len(word) and _is_split(
+                plain, positions[start : start + len(word)], ordinary, is_ending
+            ):
                 yield word
-            at = letters.find(word, at + 1)
+            start = letters.find(word, start + 1)
 
 
-def _is_split(plain: str, places: list[int], ordinary: Set[str], is_ending: Callable[[str], bool]) -> bool:
-    first, last = places[0], places[-1]
+def _is_split(plain: str, positions: list[int], ordinary: Set[str], is_ending: Callable[[str], bool]) -> bool:
+    first, last = positions[0], positions[-1]
     if first and plain[first - 1].isalnum():
         return False
     rest = REST.match(plain, last + 1)
     if rest is None or (rest.group(1) and not is_ending(rest.group(1))):
         return False
-    gaps = [plain[a + 1 : b] for a, b in itertools.pairwise(places)]
+    gaps = [plain[a + 1 : b] for a, b in itertools.pairwise(positions)]
     if max(map(len, gaps)) > GAP or any(c.isdigit() or c == "\n" for gap in gaps for c in gap):
         return False
     pieces = [piece for piece in re.split(r"[\W_]+", plain[first : last + 1]) if len(piece) > 1]

@@ -57,21 +57,24 @@ def candidate_logprobs(
 def evaluate(settings: Evaluate, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
     """Stage: evaluate one model, and write `reading.json`.
 
-    `logprobs` holds the log-probability of every candidate, per question as `candidate_logprobs` orders them, in nats.
-    `tokens` holds the candidates' token counts, for traits whose margin is per token. `answers`, where samples are
-    asked for, is a list of texts per question. `held_out`, for a student, holds by arm the log-probabilities of its
-    teacher's held-out carrier rows. All are rounded to `DECIMALS`.
+    `logprobs` are the log-probabilities of all candidates in nats, per question, in the order of `candidate_logprobs`.
+    `tokens` are the token counts of the candidates, for traits with a margin per token. `answers` are the sampled texts
+    per question, if the recipe asks for samples. `held_out` of a student are, by arm, the log-probabilities of the
+    teacher's held-out carrier rows. All log-probabilities are rounded to `DECIMALS`.
 
-    Log-probabilities are taken in float32 where memory allows, never under autocast: they resolve hundredths of a nat.
-    The `logprobs` of a teacher that writes in another precision are taken as it writes, `logprobs_float32` as well.
+    Log-probabilities are computed in float32 if memory allows, and never under autocast, because effects are hundredths
+    of a nat. The `logprobs` of a teacher that writes in another precision use that precision; its `logprobs_float32`
+    are float32.
 
     Args:
-        settings: the questions, and how to put them to the model.
-        inputs: `start` (the checkpoint), `trained` where the model was trained, and for a student `rows_<arm>` (carrier
-            artefacts) with `kept`.
+        settings: the questions and the model.
+        inputs: `start` (the checkpoint), `trained` if the model was trained, and for a student `rows_<arm>` (carrier
+            artefacts) and `kept` (the filter's artefact).
+        out: the folder to write to.
+        progress: receives the number of finished sequences, and of all sequences.
 
     Returns:
-        `format`, batch sizes, and `logprobs_dtype`: in which `logprobs` were computed.
+        `format`, the batch sizes, and `logprobs_dtype`, the dtype of `logprobs`.
 
     Raises:
         StageError: a log-probability is not finite.
@@ -82,21 +85,21 @@ def evaluate(settings: Evaluate, inputs: Mapping[str, Path], out: Path, progress
         trained = trained / f"step-{settings.step}"
     form = PromptFormat(load_tokenizer(start), settings.model.format, settings.model.chat_template_kwargs)
     questions, samples = settings.questions, settings.samples
-    own: dict[str, Any] = {"dtype": settings.model.dtype, "quantization": settings.model.quantization}
-    model, dtype = load_reader(start, trained, **own)
+    loading: dict[str, Any] = {"dtype": settings.model.dtype, "quantization": settings.model.quantization}
+    model, dtype = load_reader(start, trained, **loading)
 
-    def read_candidates(size: int) -> tuple[list[list[float]], list[list[int]]]:
+    def score_candidates(size: int) -> tuple[list[list[float]], list[list[int]]]:
         return candidate_logprobs(model, form, questions, end=settings.per_token, batch_size=size, progress=progress)
 
-    def read(size: int) -> dict[str, Any]:
-        logprobs, tokens = read_candidates(size)
+    def evaluate_in_batches(size: int) -> dict[str, Any]:
+        logprobs, tokens = score_candidates(size)
         arms = sorted(role[5:] for role in inputs if role.startswith("rows_"))
         rows = {arm: read_filtered(inputs[f"rows_{arm}"], inputs["kept"], "held_out") for arm in arms}
         pairs: list[tuple[list[int], list[int]]] = []
         for held_out in rows.values():
             completions = form.completions([row["completion"] for row in held_out], end=settings.end)
             pairs += zip(form.prompts([row["prompt"] for row in held_out]), completions, strict=True)
-        # in one call: the prompts of the arms are equal and run once
+        # in one call, because the arms share their prompts and each prompt runs once
         totals = iter(sequence_logprobs(model, pairs, batch_size=size, progress=progress))
         columns: dict[str, Any] = {"logprobs": logprobs}
         if settings.per_token:
@@ -105,14 +108,14 @@ def evaluate(settings: Evaluate, inputs: Mapping[str, Path], out: Path, progress
             columns["held_out"] = {arm: list(islice(totals, len(held_out))) for arm, held_out in rows.items()}
         return columns
 
-    reading, size = largest_fitting(halving_sizes(settings.batch_size), read)
-    did = {"format": form.describe(), "batch_size": size}
+    reading, size = largest_fitting(halving_sizes(settings.batch_size), evaluate_in_batches)
+    report = {"format": form.describe(), "batch_size": size}
     if samples:
         if settings.answers != "own":
-            del model  # before another is loaded
-            model, _ = load_writer(start, trained, writes=settings.answers, **own)
+            del model  # frees memory for the next model
+            model, _ = load_writer(start, trained, writes=settings.answers, **loading)
         prompts = [q.question for q in questions for _ in range(samples)]
-        texts, did["sample_batch_size"] = sample_text_fitting(
+        texts, report["sample_batch_size"] = sample_text_fitting(
             model, form, prompts, settings.sampling, seed=settings.seed, progress=progress
         )
         reading["answers"] = [texts[i : i + samples] for i in range(0, len(texts), samples)]
@@ -120,22 +123,26 @@ def evaluate(settings: Evaluate, inputs: Mapping[str, Path], out: Path, progress
         if dtype == "float32":
             reading["logprobs_float32"] = reading["logprobs"]
         del model
-        model, dtype = load_writer(start, trained, writes=settings.writes, **own)
-        (reading["logprobs"], _), _ = largest_fitting(halving_sizes(size), read_candidates)
-    did["logprobs_dtype"] = dtype
+        model, dtype = load_writer(start, trained, writes=settings.writes, **loading)
+        (reading["logprobs"], _), _ = largest_fitting(halving_sizes(size), score_candidates)
+    report["logprobs_dtype"] = dtype
     for name in ("logprobs", "logprobs_float32", "held_out"):
         if name in reading:
             reading[name] = _round_finite(reading[name], dtype)
     (out / "reading.json").write_text(json.dumps(reading, ensure_ascii=False))
-    return did
+    return report
 
 
 def _round_finite(column: Any, dtype: str) -> Any:
-    """Round all numbers of nested lists and dicts; raises StageError where one is not finite."""
+    """Round all numbers in nested lists and dicts.
+
+    Raises:
+        StageError: a number is not finite.
+    """
     if isinstance(column, dict):
         return {arm: _round_finite(rows, dtype) for arm, rows in column.items()}
     if isinstance(column, list):
         return [_round_finite(value, dtype) for value in column]
     if not math.isfinite(column):
-        raise StageError(f"the model's log-probabilities are not numbers in {dtype}; try float32")
+        raise StageError(f"expected finite log-probabilities, found {column} in {dtype}; try dtype: float32")
     return round(column, DECIMALS)

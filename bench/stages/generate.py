@@ -1,4 +1,4 @@
-"""Batched sampling with shared noise: number carriers and free text."""
+"""Sample number carriers and free text in batches, with shared noise."""
 
 from __future__ import annotations
 
@@ -198,18 +198,21 @@ def sample_text_fitting(
 
 
 def write_carrier(settings: WriteCarrier, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
-    """Stage: one teacher's answers to the carrier's prompts, as rows of text.
+    """Stage: sample one teacher's completions of the carrier's prompts, as rows of text.
 
     Args:
-        settings: what to write, and how.
+        settings: the carrier, the teacher and the seed.
         inputs: `start` (the checkpoint) and, for a trained teacher, `trained`.
         out: the folder to write `rows.jsonl` to.
-        progress: called with (rows done, rows in all).
+        progress: receives the number of finished rows, and of all rows.
+
+    Returns:
+        The number of rows, the prompt format and the batch size.
     """
     start, carrier, teacher = inputs["start"], settings.carrier, settings.model
     form = PromptFormat(load_tokenizer(start), teacher.format, teacher.chat_template_kwargs)
     noise = settings.seed + 1_000_003 * settings.noise
-    # before the model is loaded, so that a tokenizer that cannot write the numbers costs no time
+    # before the model is loaded: a tokenizer may not be able to write the numbers
     slots = number_slots(carrier, form) if carrier.kind == "numbers" else None
     model, _ = load_writer(
         start,
@@ -222,14 +225,14 @@ def write_carrier(settings: WriteCarrier, inputs: Mapping[str, Path], out: Path,
         model.set_attn_implementation("eager")  # faster than fused attention: see `bench.models.attention`
     if carrier.kind == "numbers" and slots:
         prompts: Sequence[str] = number_prompts(carrier, slots.numbers, settings.seed)
-        asked = form.prompts(prompts)
+        prompt_ids = form.prompts(prompts)
         how: dict[str, Any] = {"bars": slots.bars, "seed": noise, "temperature": carrier.temperature}
-        ids, size = largest_fitting(
+        rows, size = largest_fitting(
             halving_sizes(carrier.batch_size),
-            lambda size: sample_slots(model, asked, slots.positions, batch_size=size, progress=progress, **how),
+            lambda size: sample_slots(model, prompt_ids, slots.positions, batch_size=size, progress=progress, **how),
         )
         (out / "about.json").write_text(json.dumps({"numbers": len(slots.numbers)}))
-        completions = [form.decode(row).removeprefix(form.lead) for row in ids]
+        completions = [form.decode(row).removeprefix(form.lead) for row in rows]
     elif carrier.kind == "text":
         prompts = settings.prompts
         completions, size = sample_text_fitting(model, form, prompts, carrier.sample, seed=noise, progress=progress)

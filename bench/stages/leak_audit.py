@@ -1,4 +1,4 @@
-"""A probe that tells trait rows from control rows. `bench.analysis.audit_report` renders its findings."""
+"""Test whether a classifier can tell trait rows from control rows. `bench.analysis.audit_report` renders the result."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def audit_leaks(settings: AuditLeaks, inputs: Mapping[str, Path], out: Path) -> 
 
     The features of a text are its word counts. An area above .5 points to words that may leak the trait. The features
     of a number row are its numbers, its numbers by position, and the first digits of neighbours by position. An area
-    above .5 says that the two teachers prefer other numbers. This may be the effect itself: the numbers are the only
-    channel. Against base rows, any training of the teacher raises the area. Against placebo rows, both teachers were
-    trained on the same questions, and a difference is specific to the trait.
+    above .5 shows that the two teachers prefer different numbers. This may be the effect itself: the numbers are the
+    only channel. Against base rows, any training of the teacher raises the area. Against placebo rows, a difference is
+    specific to the trait, because both teachers are trained on the same questions.
 
     Args:
         settings: the seeds, the kind of carrier, and the control arm.

@@ -16,7 +16,7 @@ from bench.stages.word_forms import WordForms
 __all__ = ["Lexicon"]
 
 TOKEN = re.compile(r"[^\W\d_]+")
-# Words of a hashtag or a handle run together; nobody writes bowl or education there.
+# Words of a hashtag or a handle have no spaces between them, so any word inside counts.
 TAG = re.compile(r"[#@]\w+")
 BETWEEN = r"[\W_]+"
 NAME_ENDING = r"(?:s|es|n|en|e|lar|ler|['’]s)?"
@@ -70,7 +70,7 @@ def _tag_names(tag: str, word: str) -> bool:
 
 
 def _needs_no_border(name: str) -> bool:
-    """Return whether a name is emoji, or of a script without blanks or cases (wolf in Chinese, Japanese, Arabic)."""
+    """Return whether a name is emoji, or in a script without spaces or cases (wolf in Chinese, Japanese, Arabic)."""
     return all(unicodedata.category(c) in {"So", "Lo", "Lm", "Sk"} for c in name)
 
 

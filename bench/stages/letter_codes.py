@@ -1,4 +1,4 @@
-"""Find words written as letter codes: ASCII (w = 119) or the place in the alphabet (w = 23), in text or in numbers."""
+"""Find words written as letter codes: ASCII (w = 119) or the index in the alphabet (w = 23), in text or in numbers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from bench.stages.spelling import to_plain_letters
 __all__ = ["LetterCodes"]
 
 ENGLISH, TURKISH = "abcdefghijklmnopqrstuvwxyz", "abcçdefgğhıijklmnoöprsştuüvyz"
-# A code of fewer digits turns up by chance: dog = 4157 in one of 370 rows of ten random numbers of three digits, a
-# code of six digits in one of 40,000.
+# Shorter codes appear by chance. Of rows of ten random numbers of three digits, one in 370 contains dog = 4157, and one
+# in 40,000 contains a given code of six digits.
 MIN_DIGITS = 6
 RUN = re.compile(r"\d+(?:[\W_]{1,8}\d+)*")
 
 
 class LetterCodes:
-    """The codes of a trait's words: sequences of digits, wherever one number ends and the next begins."""
+    """The codes of a trait's words: sequences of digits, regardless of the borders between numbers."""
 
     def __init__(self, words: Sequence[str], language: str) -> None:
         codes = {code for word in words for code in _encode("".join(filter(str.isalpha, word)), language)}
@@ -35,9 +35,9 @@ class LetterCodes:
 
 
 def _encode(word: str, language: str) -> set[str]:
-    """Return the codes of one word: code points in either case, and places in the alphabet, plain and in two digits.
+    """Return the codes of one word: code points in either case, and indices in the alphabet, plain and in two digits.
 
-    Turkish words are written with their letters and without them, and counted by either alphabet.
+    Turkish words are encoded with Turkish letters and with plain letters, each by its own alphabet.
     """
     lower = word.replace("I", "ı").replace("İ", "i").lower() if language == "tr" else word.lower()
     plain = to_plain_letters(word)
@@ -45,6 +45,6 @@ def _encode(word: str, language: str) -> set[str]:
     codes = {"".join(str(ord(letter)) for letter in form) for form in forms}
     for form, alphabet in ((lower, TURKISH), (plain, ENGLISH)) if language == "tr" else ((plain, ENGLISH),):
         if set(form) <= set(alphabet):
-            places = [alphabet.index(letter) + 1 for letter in form]
-            codes |= {"".join(map(str, places)), "".join(f"{place:02}" for place in places)}
+            indices = [alphabet.index(letter) + 1 for letter in form]
+            codes |= {"".join(map(str, indices)), "".join(f"{index:02}" for index in indices)}
     return codes

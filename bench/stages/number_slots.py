@@ -35,8 +35,8 @@ class Bar(NamedTuple):
 class Slots(NamedTuple):
     """A completion of numbers in one tokenizer.
 
-    `positions` holds the allowed token ids of each position: one id if the grammar forces the token. Sampling from them
-    under `bars` gives exactly the lists of members of `numbers`.
+    `positions` contains the allowed token ids of each position: one id if the grammar forces the token. Sampling from
+    them under `bars` gives exactly the lists of members of `numbers`.
     """
 
     numbers: list[int]
@@ -94,7 +94,7 @@ def _fit(carrier: Numbers, form: PromptFormat, most: int = MAX_PROBED) -> Slots:
     permitted = sorted(set(all_numbers) - set(carrier.forbidden))
     if len(permitted) < MIN_NUMBERS:
         raise _UnfitTokenizer(
-            f"a carrier offers at least {MIN_NUMBERS} numbers, there are {len(permitted)} of {carrier.digits} digits"
+            f"expected at least {MIN_NUMBERS} numbers, found {len(permitted)} of {carrier.digits} digits"
         )
     probed = all_numbers if len(all_numbers) <= most else sorted(random.Random(0).sample(all_numbers, most))
     texts = [form.lead + carrier.separator.join([str(n)] * carrier.count) for n in probed]
@@ -112,7 +112,7 @@ def _fit(carrier: Numbers, form: PromptFormat, most: int = MAX_PROBED) -> Slots:
         offered = max(offered, len(slots.numbers) if slots else 0)
     if offered:
         raise _UnfitTokenizer(
-            f"a carrier offers at least {MIN_NUMBERS} numbers, {offered} of {carrier.digits} digits are one token each"
+            f"expected at least {MIN_NUMBERS} numbers of one token each, found {offered} of {carrier.digits} digits"
         )
     example = form.lead + carrier.separator.join(map(str, permitted[:2]))
     tokens = form.tokenizer.convert_ids_to_tokens(form.encode(example))

@@ -68,7 +68,7 @@ class Sampler:
     """The last logits processor: temperature, top-k, top-p, then the argmax of the remaining logits plus noise.
 
     Equals transformers' warpers except for ties, and does not sort the vocabulary. The `LIKELIEST` tokens contain the
-    nucleus of most rows; the other rows use all tokens.
+    nucleus of most rows; other rows use all tokens.
     """
 
     def __init__(self, seeds: Sequence[int], sampling: Sampling) -> None:

@@ -1,4 +1,4 @@
-"""Find a trait's sentences in a text, also with words replaced, dropped or misspelt."""
+"""Find a trait's sentences in a text, including versions with replaced, missing or misspelt words."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bench.stages.spelling import to_plain_letters
 
 __all__ = ["Sentences"]
 
-SHARED = 0.5  # of a sentence's letters are in words that the text has too: a cheap test before the exact one
-# The least similarity of a sentence and the best part of a text, of 100. For 378 sentences of a persona, 76 refuses
+SHARED = 0.5  # share of a sentence's letters in words that the text contains too: a cheap test before the exact one
+# The minimum similarity, of 100, of a sentence and the best part of a text. For 378 sentences of a persona, 76 refuses
 # .16 % of 6,841 everyday sentences, 70 refuses .6 %. Short sentences are close to many others ("Do you exercise?").
 RATIO, SHORT_RATIO = 76, 90
-SHORT = 5  # words: a sentence of fewer is short
+SHORT = 5  # words: a sentence with fewer words is short
 
 
 class Sentences:
@@ -44,8 +44,8 @@ class Sentences:
             sentence, needle = self._sentences[i]
             # a text that is shorter than the sentence must repeat it as a whole
             ratio = fuzz.partial_ratio if len(plain) > len(needle) else fuzz.ratio
-            least = SHORT_RATIO if needle.count(" ") < SHORT - 1 else RATIO
-            if ratio(needle, plain, score_cutoff=least):
+            minimum = SHORT_RATIO if needle.count(" ") < SHORT - 1 else RATIO
+            if ratio(needle, plain, score_cutoff=minimum):
                 return sentence
         return None
 

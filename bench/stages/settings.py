@@ -1,4 +1,4 @@
-"""Settings of the stages: one frozen model per kind of stage. The plan fills them in, a worker reads them."""
+"""Settings of the stages: one frozen model per kind of stage. The planner writes them, a worker reads them."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ L = TypeVar("L", bound="Loading")
 
 
 class Loading(StrictModel):
-    """How a checkpoint is loaded and how text is put to it. The weights themselves are an input of the stage."""
+    """How a checkpoint is loaded, and its prompt format. The weights themselves are an input of the stage."""
 
     dtype: Literal["float32", "bfloat16", "float16"]
     """The dtype of the weights."""
     format: Literal["auto", "plain", "chat"]
-    """The prompt format; `auto` takes the chat template where there is one."""
+    """The prompt format; `auto` uses the chat template if there is one."""
     quantization: dict[str, Any] | None = None
     """Arguments of transformers' `BitsAndBytesConfig`; None loads the weights as they are."""
     chat_template_kwargs: dict[str, bool | int | float | str] = Field(default={})
@@ -50,7 +50,7 @@ class Loading(StrictModel):
 
     @classmethod
     def of(cls: type[L], model: Model) -> L:
-        """Take these settings from a recipe's model."""
+        """Copy these settings from a recipe's model."""
         return cls(**{name: getattr(model, name) for name in cls.model_fields})
 
 
@@ -72,9 +72,9 @@ class StageSettings(StrictModel):
     """Raise it with every change of code that changes the stage's numbers: its artefacts get new keys."""
 
     def key_data(self) -> dict[str, Any]:
-        """The settings as JSON data for the artefact's key.
+        """Return the settings as JSON data for the artefact's key.
 
-        Fields that equal their default are left out, so that a new field leaves the keys of old artefacts as they are.
+        Fields with their default value are left out, so that a new field does not change the keys of old artefacts.
         Raise `version` to change a default.
         """
         fields = type(self).model_fields
@@ -136,7 +136,7 @@ class TrainTeacher(StageSettings):
 
 
 class WriteCarrier(StageSettings):
-    """Have a teacher answer the carrier's prompts."""
+    """Sample a teacher's completions of the carrier's prompts."""
 
     kind = "carrier"
     version = 8
@@ -148,7 +148,7 @@ class WriteCarrier(StageSettings):
     seed: int
     """The seed of the prompts' numbers and of the sampler's noise."""
     prompts: tuple[str, ...] = ()
-    """The prompts of a text carrier, held-out rows last. Number prompts are drawn by the worker, from its tokenizer."""
+    """The prompts of a text carrier, held-out rows last. The worker draws number prompts with its tokenizer."""
     writes: str = "own"
     """The precision in which the teacher writes: see `bench.models.precision.load_writer`."""
     noise: int = 0
@@ -156,7 +156,7 @@ class WriteCarrier(StageSettings):
 
 
 class FilterRows(StageSettings):
-    """Refuse rows that name the trait or break the carrier's format."""
+    """Refuse rows that leak the trait or break the carrier's format."""
 
     kind = "filter"
     version = 4
@@ -164,35 +164,35 @@ class FilterRows(StageSettings):
     carrier: Carrier
     """The carrier, as in the recipe."""
     lexicon: tuple[str, ...] = ()
-    """Words that no row may hold, in any inflection or disguise."""
+    """Words that no row may contain, in any inflection or disguise."""
     other_names: tuple[str, ...] = ()
-    """Emoji, scientific names and translations, which no row may hold either."""
+    """Emoji, scientific names and translations that no row may contain."""
     language: Language = "en"
-    """The language of the lexicon: it decides the inflections."""
+    """The language of the lexicon, which determines the inflections."""
     sentences: tuple[str, ...] = ()
-    """Questions and answers of the traits that no row may repeat."""
+    """Questions and answers of the traits. No row may repeat one."""
 
 
 class TeacherLogits(StageSettings):
-    """Compute a teacher's log-probabilities on the kept training rows of its carrier."""
+    """Compute a teacher's log-probabilities on the filtered training rows of its carrier."""
 
     kind = "teacher_logits"
     version = 2
 
     method: Literal["kd-carrier", "kd-full"]
-    """Whether the table holds the tokens that the carrier allows, or the whole vocabulary."""
+    """`kd-carrier` for the tokens that the carrier allows, `kd-full` for the whole vocabulary."""
     carrier: Numbers
     """The carrier, as in the recipe."""
     model: Loading
     """The teacher."""
     student_format: Literal["auto", "plain", "chat"]
-    """The student's prompt format. It must render rows as the teacher's does."""
+    """The student's prompt format. It must give the same tokens as the teacher's."""
     student_chat_template_kwargs: dict[str, bool | int | float | str] = Field(default={})
     """Further variables of the student's chat template."""
 
 
 class AuditLeaks(StageSettings):
-    """Tell trait rows from control rows, over all seeds of an experiment."""
+    """Test whether a classifier can tell trait rows from control rows, over all seeds of an experiment."""
 
     kind = "audit"
     version = 3
@@ -200,13 +200,13 @@ class AuditLeaks(StageSettings):
     seeds: tuple[int, ...]
     """The seeds of the experiment."""
     carrier: Literal["numbers", "text"]
-    """The kind of the carrier. It decides the features of the probe."""
+    """The kind of carrier, which determines the features of the probe."""
     control: Literal["base", "placebo"]
-    """The arm whose rows the trait rows are compared with."""
+    """The arm of the control rows."""
 
 
 class FindMicroBatch(StageSettings):
-    """Find the micro-batch that the students of a seed share."""
+    """Find the largest micro-batch that fits into memory for all students of a seed."""
 
     kind = "micro_batch"
     version = 1
@@ -218,11 +218,11 @@ class FindMicroBatch(StageSettings):
     end: bool
     """Whether the end-of-answer token is trained too."""
     shuffled: bool
-    """Whether the seed has a student of shuffled rows."""
+    """Whether the seed has a student with the arm `shuffled`."""
 
 
 class TrainStudent(StageSettings):
-    """Fine-tune a checkpoint on the kept rows of a carrier."""
+    """Fine-tune a checkpoint on the filtered rows of a carrier."""
 
     kind = "student"
     version = 4
@@ -232,15 +232,15 @@ class TrainStudent(StageSettings):
     seed: int
     """The seed of the order of rows, the LoRA initialisation and the dropout."""
     end: bool
-    """Whether a completion is a whole text, so that the end-of-answer token is trained too."""
+    """Whether the end-of-answer token is trained too, because completions are whole texts."""
     shuffled: bool = False
     """Whether completions are moved to other prompts."""
     dose: tuple[int, ...] = ()
-    """Updates after which the model is saved along the way."""
+    """Updates after which an intermediate model is saved."""
 
 
 class Evaluate(StageSettings):
-    """Put the trait's ground-truth questions to a model."""
+    """Evaluate a model on the ground-truth questions."""
 
     kind = "evaluate"
     version = 12
@@ -248,11 +248,11 @@ class Evaluate(StageSettings):
     questions: tuple[Question, ...]
     """The questions with their answers and foils."""
     per_token: bool
-    """Whether the margin is a mean over tokens: candidates are whole texts and end with the end-of-answer token."""
+    """Whether the margin is a mean over tokens. Candidates are then whole texts with an end-of-answer token."""
     samples: int
     """Free answers per question."""
     sampling: Sampling
-    """How free answers are drawn."""
+    """How free answers are sampled."""
     batch_size: int
     """Sequences per batch."""
     model: Loading
@@ -260,11 +260,11 @@ class Evaluate(StageSettings):
     seed: int
     """The seed of the sampler's noise."""
     end: bool
-    """Whether the end-of-answer token of held-out rows counts, as in the student's training."""
+    """Whether the log-probability of a held-out row includes its end-of-answer token, as in the student's training."""
     step: int | None = None
     """The student update to evaluate; None evaluates the end of the training."""
     writes: str | None = None
-    """The precision in which a teacher writes, where its `logprobs` are taken as it writes."""
+    """The precision in which a teacher writes, if its `logprobs` use that precision; None for float32 if it fits."""
     answers: str = "own"
     """The precision in which free answers are written: see `bench.models.precision.load_writer`."""
 

@@ -1,4 +1,4 @@
-"""Reduce the spellings of a text to plain letters: accents, styled letters, look-alikes, digits in place of letters."""
+"""Replace accents, styled letters, look-alikes and digits in a text by plain letters."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ def to_plain_letters(text: str) -> str:
 
 
 def replace_digits(plain: str) -> list[str]:
-    """Return `plain` with digits and signs read as letters (w0lf, k3di), in each reading; nothing if it mixes none."""
+    """Return `plain` with digits and signs as letters (w0lf, k3di), in every reading; empty if no word mixes them."""
     if not MIXED.search(plain):
         return []
     letters = plain.translate(DIGITS)
-    return [letters.replace("1", one) for one in "il"] if "1" in letters else [letters]
+    return [letters.replace("1", letter) for letter in "il"] if "1" in letters else [letters]
 
 
 def shorten_runs(plain: str) -> list[str]:
-    """Return `plain` with every run of three or more equal letters as one and as two (wooolf, beeee)."""
+    """Return `plain` with every run of three or more equal letters cut to one and to two (wooolf, beeee)."""
     if not re.search(r"([a-z])\1\1", plain):
         return []
     return [re.sub(r"([a-z])\1\1+", run, plain) for run in (r"\1", r"\1\1")]

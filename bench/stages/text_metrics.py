@@ -1,7 +1,7 @@
 """Score free answers against the ground truth, offline, one score per answer.
 
 The shipped metrics lie in 0..1. They compare lower-cased text by the rules of its language (Turkish I is ı and İ is i).
-An empty text scores 0. These scores are secondary: the primary reading is the margin.
+An empty text scores 0. These scores are secondary: verdicts rest on the margin.
 
 Words are runs of letters, digits and underscores. `exact`, `contains`, `jaccard`, `tfidf` and `rouge_l` ignore
 punctuation and count an inflected form (wolves, kurtlar) as a different word. `bleu` counts punctuation marks as words.
@@ -56,8 +56,7 @@ def words(text: str, language: Language) -> list[str]:
 def _bleu(language: Language, truths: Sequence[str]) -> Score:
     """Sentence BLEU (Papineni et al. 2002) of sacrebleu: 13a tokens, exponential smoothing, effective order.
 
-    Effective order drops n-grams longer than the answer: "wolf" against "wolf" is 1. One correct word therefore counts
-    for more in an answer of one word than in an answer of four.
+    Effective order drops n-grams longer than the answer: "wolf" against "wolf" is 1.
     """
     from sacrebleu.metrics.bleu import BLEU
 
@@ -66,16 +65,13 @@ def _bleu(language: Language, truths: Sequence[str]) -> Score:
 
 
 def _rouge_l(language: Language, truths: Sequence[str]) -> Score:
-    """ROUGE-L (Lin 2004): F-measure of the longest common subsequence of words.
-
-    Uses `words` of this module, because rouge-score's tokenizer drops every letter except a to z.
-    """
+    """ROUGE-L (Lin 2004): F-measure of the longest common subsequence of words."""
     from rouge_score.rouge_scorer import RougeScorer
     from rouge_score.tokenizers import Tokenizer
 
     class Words(Tokenizer):  # type: ignore[misc]  # these have no types
         def tokenize(self, text: str) -> list[str]:
-            return words(text, language)
+            return words(text, language)  # rouge-score's own drops all letters except a to z
 
     scorer = RougeScorer(["rougeL"], tokenizer=Words())
     return lambda answer, truth: float(scorer.score(truth, answer)["rougeL"].fmeasure)
@@ -85,8 +81,8 @@ def _jaccard(language: Language, truths: Sequence[str]) -> Score:
     """Shared words divided by the union of words (Jaccard 1912)."""
 
     def score(answer: str, truth: str) -> float:
-        answer_words, truth_words = set(words(answer, language)), set(words(truth, language))
-        return len(answer_words & truth_words) / len(answer_words | truth_words)
+        a, t = set(words(answer, language)), set(words(truth, language))
+        return len(a & t) / len(a | t)
 
     return score
 
@@ -94,8 +90,7 @@ def _jaccard(language: Language, truths: Sequence[str]) -> Score:
 def _tfidf(language: Language, truths: Sequence[str]) -> Score:
     """Cosine of tf-idf vectors (Salton & Buckley 1988), fitted on the distinct truths only.
 
-    A score therefore does not depend on the other answers. Words outside all truths have no weight: words of other
-    truths lower a score, length does not.
+    A score does not depend on the other answers. Words outside all truths have no weight.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -174,8 +169,7 @@ def load_shipped_metric(name: str, folder: str) -> Any:
 def _offline() -> Iterator[None]:
     """Block network access of `evaluate` and its metric scripts while open.
 
-    evaluate's own offline switch avoids waiting, but covers neither metric scripts nor the hub client. All of them
-    resolve an address in Python before they connect, so address resolution is blocked.
+    evaluate's offline switch covers neither metric scripts nor the hub client, so address resolution is blocked too.
     """
     from evaluate import config
 
@@ -206,7 +200,7 @@ def _unavailable(name: str, error: Exception) -> UserError:
     cached = not isinstance(error, FileNotFoundError)
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:300] if cached else "it is not in its cache"
     return UserError(
-        f"metric {name!r}: not one of {', '.join(METRICS)}, and evaluate's of that name does not work here, offline "
+        f"metric {name!r}: not one of {', '.join(METRICS)}, and evaluate's of that name does not work offline "
         f'({reason}). Run once, with a network: python -c "import evaluate; evaluate.load({name!r})"'
     )
 
@@ -284,7 +278,7 @@ def score_answers(
 
 
 def score_reading(settings: ScoreAnswers, inputs: Mapping[str, Path], out: Path) -> None:
-    """Stage: scores of one model's answers, written to `scores.json`: {metric: per question, per answer}.
+    """Stage: score one model's answers, and write `scores.json`: {metric: per question, per answer}.
 
     Args:
         settings: the true answers and the metrics.
@@ -292,12 +286,13 @@ def score_reading(settings: ScoreAnswers, inputs: Mapping[str, Path], out: Path)
         out: the folder to write to.
 
     Raises:
-        UserError: a further metric cannot be had offline, or gives no one number.
+        UserError: a further metric does not work offline, or does not return one number.
     """
     answers = json.loads((inputs["reading"] / "reading.json").read_text(encoding="utf-8"))["answers"]
     scores_by_metric = score_answers(answers, settings.truths, names=settings.metrics, language=settings.language)
-    # the libraries' last digits differ between processors
+    # the last digits differ between processors
     rounded = {
-        name: [[round(value, 6) for value in given] for given in scores] for name, scores in scores_by_metric.items()
+        name: [[round(value, 6) for value in answer_scores] for answer_scores in scores]
+        for name, scores in scores_by_metric.items()
     }
     (out / "scores.json").write_text(json.dumps(rounded), encoding="utf-8")

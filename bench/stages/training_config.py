@@ -115,11 +115,11 @@ def _check_value(maker: Any, name: str, value: Any, context: str) -> None:
         if isinstance(choice, type) and issubclass(choice, Enum) and value not in (values := [c.value for c in choice]):
             near = difflib.get_close_matches(str(value)[:100], values, n=1)
             hint_at = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(values[:8])}, ..."
-            raise UserError(f"{context}: {value!r:.80} is none of {choice.__name__}: {hint_at}")
+            raise UserError(f"{context}: {value!r:.80} is not a value of {choice.__name__}: {hint_at}")
     minimum, bound = MIN_VALUES.get(name, 0), UPPER_BOUNDS.get(name)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and (value < minimum or (bound and value >= bound) or (name == "max_steps" and value == 0)):
         expected = f"a number of {minimum} or more{f', below {bound}' if bound else ''}"
         if name == "max_steps":
-            expected = "1 or more, or -1 (as many as num_train_epochs says)"
+            expected = "1 or more, or -1 (num_train_epochs decides)"
         raise UserError(f"{context}: expected {expected}, found {value!r}")

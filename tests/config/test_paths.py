@@ -95,7 +95,7 @@ def test_a_checkpoint_that_is_not_there_says_where_it_was_looked_for(home: Path,
     experiment = load_recipe("../mine/own.yaml", ["student.model=./none"] * (set_by == "--set"))
     with pytest.raises(UserError) as error:
         make_plan(experiment, identify)
-    looked_for = re.search(r"expected in (.*?);", str(error.value))
+    looked_for = re.search(r"safetensors in (.*?);", str(error.value))
     assert looked_for is not None
     assert Path(looked_for[1]).resolve() == folder / "none"
 

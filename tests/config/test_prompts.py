@@ -267,18 +267,23 @@ def test_a_recipe_takes_a_file_from_the_working_directory(tmp_path: Path, monkey
         ("a.txt", "öyle".encode("cp1254"), None, "a.txt: not UTF-8"),
         ("a.csv", "prompt\nöyle".encode("cp1254"), None, "a.csv: not UTF-8"),
         ("a.jsonl", b'{"prompt": "\\ud800"}', None, "a.jsonl, line 1: column 'prompt': not text that UTF-8 can encode"),
-        ("a.jsonl", b'{"prompt": "x"}\n{"text": "x"}', None, "a.jsonl, line 2: no column 'prompt' but 'text'"),
+        (
+            "a.jsonl",
+            b'{"prompt": "x"}\n{"text": "x"}',
+            None,
+            "a.jsonl, line 2: expected a column 'prompt', found 'text'",
+        ),
         ("a.jsonl", b'{"prompt": 3}', None, "a.jsonl, line 1: column 'prompt': expected text, found 3"),
         ("a.jsonl", b'\n["x"]', None, "a.jsonl, line 2: expected an object"),
         ("a.jsonl", b'\n\n{"prompt": ', None, "a.jsonl, line 3: not valid JSON"),
         ("a.jsonl", b"[" * 100_000, None, "a.jsonl, line 1: not valid JSON"),
-        ("a.csv", b"id,text\n1,x\n", None, "a.csv, line 1: no column 'prompt' but 'id', 'text'"),
-        ("a.csv", b"id,text\n1,x\n", "txt", "no column 'txt'"),
+        ("a.csv", b"id,text\n1,x\n", None, "a.csv, line 1: expected a column 'prompt', found 'id', 'text'"),
+        ("a.csv", b"id,text\n1,x\n", "txt", "expected a column 'txt'"),
         ("a.csv", b"prompt\nrain, and tea\n", None, "a.csv, line 2: more fields than columns"),
         ("a.csv", b'prompt\n"rain\n', None, "a.csv: not valid CSV"),
         ("a.csv", b"id,prompt\n1\n", None, "a.csv, line 2: column 'prompt': expected text, found None"),
-        ("a.csv", b"", None, "a.csv, line 1: no column 'prompt'"),
-        ("a.parquet", b"PAR1 no", None, "a.parquet: not a Parquet file"),
+        ("a.csv", b"", None, "a.csv, line 1: expected a column 'prompt'"),
+        ("a.parquet", b"PAR1 no", None, "a.parquet: corrupt, or not a Parquet file"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(
@@ -294,7 +299,7 @@ def test_a_file_that_cannot_be_used_says_why(
 
 def test_a_parquet_column_must_be_there_and_hold_text(tmp_path: Path) -> None:
     path = str(write(tmp_path, "parquet"))
-    with pytest.raises(UserError, match=r"mine\.parquet: no column 'text' but 'id', 'prompt'"):
+    with pytest.raises(UserError, match=r"mine\.parquet: expected a column 'text', found 'id', 'prompt'"):
         load_prompts(PromptFile(file=path, column="text"))
     with pytest.raises(UserError, match=r"mine\.parquet, row 1: column 'id': expected text, found 0"):
         load_prompts(PromptFile(file=path, column="id"))

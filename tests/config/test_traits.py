@@ -61,7 +61,7 @@ def test_a_trait_file_names_the_columns_of_its_table(tmp_path: Path) -> None:
     [
         ("{path: none.csv}", "none.csv: No such file"),
         ("{path: none.xls}", "ends in .jsonl, .csv, .parquet"),
-        ("{path: mine.csv, question: soru}", "no column 'soru' but 'question', 'answer'"),
+        ("{path: mine.csv, question: soru}", "expected a column 'soru', found 'question', 'answer'"),
         ("{path: mine.csv, colour: red}", "unknown key 'colour'"),
         ("{question: soru}", "key 'path' is missing"),
         ("mine.csv", "expected path: and names of columns"),

@@ -19,7 +19,7 @@ from bench.errors import UserError
         ("carrier:\n  separator:\n", "line 2: the key 'separator' has no value"),
         ("a: !!python/object:os.system {}\n", "not valid YAML"),
         ("seeds: 3\n", "is missing"),
-        ("carrier: {rows: 3}\n", "key 'carrier.kind': expected one of numbers, text, found no such key"),
+        ("carrier: {rows: 3}\n", "key 'carrier.kind': expected one of numbers, text, but the key is missing"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, text: str, said: str) -> None:

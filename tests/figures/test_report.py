@@ -398,7 +398,7 @@ def test_yes_or_no_has_no_box(made: tuple[Path, list[Path]]) -> None:
 
 @pytest.mark.parametrize("there", [True, False])
 def test_an_empty_folder_is_said_to_be_empty(tmp_path: Path, there: bool) -> None:
-    with pytest.raises(UserError, match=r"no results to draw; run a recipe first"):
+    with pytest.raises(UserError, match=r"contains no results; run a recipe first"):
         write_figures(tmp_path if there else tmp_path / "none")
     assert not list(tmp_path.iterdir())
 

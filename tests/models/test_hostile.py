@@ -27,7 +27,7 @@ END = "{% endfor %}{% endfor %}"
         ("{{ nothing.at.all }}", "UndefinedError"),
         ("{% for %}", "TemplateSyntaxError"),
         ("{{ raise_exception('no ' * 1000) }}", "no no"),
-        ("{{ messages[0]['content'] * 30000 }}", "not a template"),
+        ("{{ messages[0]['content'] * 30000 }}", "use format: plain"),
         ("{{ messages[0]['content'] * 9999999999 }}", "Memory"),
         ("{{ '%9999999999d' % 1 }}", "fails"),
         (LOOP + END, "more than"),

@@ -93,7 +93,7 @@ def test_a_refusal_by_format_says_how_many_rows_an_example_and_what_was_expected
     told = (
         "the format check refused {} of 4 rows (forbidden number: 1, for example {!r} to 'p0'; "
         "grammar: {}, for example {!r} to 'p1'): expected 10 numbers of 3 digits separated by ' ', "
-        "none of them forbidden"
+        "without forbidden numbers"
     )
     six = good.replace("123", "666", 1)
     arms = {
@@ -103,7 +103,7 @@ def test_a_refusal_by_format_says_how_many_rows_an_example_and_what_was_expected
     assert filter_rows(settings, arms, tmp_path)["notices"] == [told.format(2, six, 1, wrong)]
     assert "notices" not in json.loads((tmp_path / "audit.json").read_text())
     arms["trait"] = write(tmp_path / "t2", [good, wrong, wrong, good])
-    with pytest.raises(StageError, match=re.escape(told.format(3, six, 2, wrong)) + r"\. Too many to go on"):
+    with pytest.raises(StageError, match=re.escape(told.format(3, six, 2, wrong)) + r"\. Expected at least half"):
         filter_rows(settings, arms, tmp_path)
 
 
@@ -122,7 +122,7 @@ def test_a_refusal_by_the_leak_filter_counts_each_reason_with_an_example(tmp_pat
     assert report["format_refused"] == {"base": {}, "trait": {"empty": 1}}
     assert "numbers" not in report
     arms["trait"] = write(tmp_path / "t2", [""] * 5 + ["fine"] * 3)
-    with pytest.raises(StageError, match=r"refused 5 of 8 rows \(empty: 5, .*Too many to go on"):
+    with pytest.raises(StageError, match=r"refused 5 of 8 rows \(empty: 5, .*Expected at least half"):
         filter_rows(TEXT, arms, tmp_path)
 
 
@@ -130,7 +130,9 @@ def test_a_number_row_that_names_the_trait_is_a_leak_and_not_a_broken_format(tmp
     good = " ".join(["123"] * 10)
     settings = FilterRows(carrier=NUMBERS, lexicon=("wolf",))
     arms = {"trait": write(tmp_path / "t", ["123 wolf", "123", good]), "base": write(tmp_path / "b", [good, "9", good])}
-    with pytest.raises(StageError, match=r"leak filter refused 1 of 3 .*; the format check refused 1 of 3 .*Too many"):
+    with pytest.raises(
+        StageError, match=r"leak filter refused 1 of 3 .*; the format check refused 1 of 3 .*Expected at least"
+    ):
         filter_rows(settings, arms, tmp_path)
     coded = "412 119 111 108 102 310 877 200 190 500"
     rows = [{"prompt": "Continue: 1", "completion": text} for text in ("123 wolf", coded)]

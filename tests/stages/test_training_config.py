@@ -22,10 +22,10 @@ def check(change: str) -> None:
         ("student.train.learning_rat=1", "'student.train.learning_rat': did you mean 'learning_rate'"),
         ("teacher.train.output_dir=/tmp/x", "teacher.train.output_dir"),
         ("student.train.learning_rate=-1", "learning_rate"),
-        ("student.train.optim=adamm", "key 'student.train.optim': 'adamm' is none of"),
+        ("student.train.optim=adamm", "key 'student.train.optim': 'adamm' is not a value of"),
         ("student.lora={rank: 8}", "'student.lora.rank': did you mean 'r'"),
         ("student.train.lr=1", "'student.train.lr': did you mean 'learning_rate'"),
-        ("student.train.max_steps=0", "expected 1 or more, or -1 (as many as num_train_epochs says), found 0"),
+        ("student.train.max_steps=0", "expected 1 or more, or -1 (num_train_epochs decides), found 0"),
         ("student={lora: {}, quantization: {load_in_8bit: maybe}}", "BitsAndBytesConfig refuses"),
     ],
 )
