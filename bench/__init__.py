@@ -1,1 +1,1 @@
-"""Does a student model inherit what its teacher never said? Recipes, controls, verdicts."""
+"""Does a student model inherit a trait that its training data never mentions? Recipes, controls, verdicts."""

@@ -85,20 +85,20 @@ def keep_shared_keys(change: Mapping[str, Any]) -> dict[str, Any]:
     return shared
 
 
-def find_differences(own: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
+def find_differences(experiment: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
     """Name the shared keys in which a reference differs, with both values; empty if there are none.
 
     Args:
-        own: the recipe, as `Experiment.resolved` gives it.
-        reference: the same of its reference.
+        experiment: the result of `Experiment.resolved`.
+        reference: that of its reference.
     """
     lines = []
     for key in SHARED_KEYS:
-        values = [_get(data["recipe"], key) for data in (own, reference)]
+        values = [_get(data["recipe"], key) for data in (experiment, reference)]
         lines += _differences(key, *values)
     if not lines:
         for key, name in (("trait", "trait"), ("traits", "trait"), ("prompts_sha256", "carrier.prompts")):
-            if own.get(key) != reference.get(key):
+            if experiment.get(key) != reference.get(key):
                 lines.append(f"{name}: the files differ")
     more = len(lines) - MAX_DIFFERENCES
     return "; ".join(lines[:MAX_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
@@ -110,14 +110,14 @@ def _get(data: Any, path: str) -> Any:
     return data
 
 
-def _differences(key: str, own: Any, reference: Any) -> list[str]:
+def _differences(key: str, expected: Any, value: Any) -> list[str]:
     """Compare two values key by key; one text for each difference."""
-    if isinstance(own, dict) and isinstance(reference, dict):
-        keys = sorted(own.keys() | reference.keys())
-        return [line for name in keys for line in _differences(f"{key}.{name}", own.get(name), reference.get(name))]
-    if own == reference:
+    if isinstance(expected, dict) and isinstance(value, dict):
+        keys = sorted(expected.keys() | value.keys())
+        return [line for name in keys for line in _differences(f"{key}.{name}", expected.get(name), value.get(name))]
+    if expected == value:
         return []
-    return [f"{key}: expected {clip_line(repr(own), 40)}, found {clip_line(repr(reference), 40)}"]
+    return [f"{key}: expected {clip_line(repr(expected), 40)}, found {clip_line(repr(value), 40)}"]
 
 
 def drop_inherited_claims(layers: list[Layer]) -> list[Layer]:
@@ -125,12 +125,12 @@ def drop_inherited_claims(layers: list[Layer]) -> list[Layer]:
 
     In the last layer, `bound: null` has nothing to remove.
     """
-    *inherited, own = layers
-    own_keys = {key: value for key, value in own.keys.items() if key not in NOT_INHERITED or value is not None}
+    *inherited, last = layers
+    last_keys = {key: value for key, value in last.keys.items() if key not in NOT_INHERITED or value is not None}
     return [
         *(
             Layer(folder, {key: value for key, value in keys.items() if key not in NOT_INHERITED})
             for folder, keys in inherited
         ),
-        Layer(own.folder, own_keys),
+        Layer(last.folder, last_keys),
     ]

@@ -166,7 +166,7 @@ class Behaviour(StrictModel):
         answers: dict[str, set[str]] = {}
         for q in questions:
             answers.setdefault(_normalise(q.question), set()).add(_normalise(q.answer))
-        ambiguous = [question for question, own in answers.items() if len(own) > 1]
+        ambiguous = [question for question, texts in answers.items() if len(texts) > 1]
         leaks = [q.question for q in questions if _contains_answer(q.question, q.answer)]
         return [
             f"{len(examples)} of {len(questions)} questions {issue}, as in {examples[0]!r:.100}"

@@ -1,4 +1,4 @@
-"""The environment of worker processes, and the GPUs among which they are divided."""
+"""The environment variables of worker processes, and the visible GPUs."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from itertools import takewhile
 
 __all__ = ["CPU_ENVIRONMENT", "ENVIRONMENT", "GPU_ENVIRONMENT", "extend_environment", "visible_gpus"]
 
-# Of every worker process.
+# Variables of every worker process.
 ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
-    "HF_HUB_OFFLINE": "1",  # all that a stage needs was fetched before it
-    "USE_HUB_KERNELS": "0",  # code that a checkpoint names is neither fetched nor run
+    "HF_HUB_OFFLINE": "1",  # all downloads happen before the stages
+    "USE_HUB_KERNELS": "0",  # the code of a checkpoint is neither downloaded nor run
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
     # Waiting threads sleep. By default they spin, also on cores that other work needs: with a load of 18 on two cores
     # a training took 2.9 to 11 times as long, and 3 to 5.5 times the processor time.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # Python removes the semaphores of a killed worker; its warning is of no use to the user.
+    # Python removes the semaphores of a killed worker; the user does not need its warning.
     "PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker",
 }
-# Of workers without a GPU.
+# Variables of workers without a GPU.
 CPU_ENVIRONMENT = {
     # glibc returns large blocks to the system and fetches them again, page by page, at every step of a model. Without
     # that, a training of SmolLM2 on two cores takes two thirds of the time. Other systems ignore these variables.
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**33),  # bytes
 }
-# Of workers with a GPU: cuBLAS gives equal runs equal bits only with a fixed workspace.
+# Variables of workers with a GPU: cuBLAS gives equal runs equal bits only with a fixed workspace.
 GPU_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 
@@ -51,7 +51,7 @@ def visible_gpus() -> list[str]:
 
 @contextmanager
 def extend_environment(more: dict[str, str]) -> Iterator[None]:
-    """Extend the environment of processes that are started meanwhile; this process then gets its own back."""
+    """Extend the environment of processes that start inside the block; restore this process's at its end."""
     before = dict(os.environ)
     os.environ.update(more)
     try:

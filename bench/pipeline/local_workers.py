@@ -58,7 +58,7 @@ def current_commit() -> str:
 
 @contextmanager
 def _redirect_output(log: Path) -> Iterator[None]:
-    """Redirect the output of this process, and of those started meanwhile, to a file. A terminal keeps its stdout.
+    """Redirect the output of this process, and of processes that it starts, to a file. A terminal keeps its stdout.
 
     Without this, a reader of the command's output would wait for processes that still import after the command's end.
     """

@@ -25,7 +25,7 @@ __all__ = [
 
 # The versions of these libraries are part of every key: with another version every artefact is made again.
 LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers")
-# The versions of these may change a number too. They are recorded, and are no part of a key.
+# The versions of these may change a number too. They are recorded, but are not part of a key.
 RECORDED = ("accelerate", "bitsandbytes", "confusable-homoglyphs", "datasets", "rapidfuzz", "snowballstemmer")
 
 
@@ -42,7 +42,7 @@ class Stage(NamedTuple):
     label: str
     """Its name on the screen."""
     model: str
-    """The model that it works on, for estimates of its time; empty where it works on none."""
+    """The model that it uses, for estimates of its time; empty without a model."""
     key: str
     """See `make_stage`."""
     settings: StageSettings
@@ -53,7 +53,7 @@ class Stage(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """The kind of stage."""
+        """Return the kind of stage."""
         return self.settings.kind
 
 
@@ -65,7 +65,7 @@ class ResultSpec(NamedTuple):
     evaluation: str
     """Key of the evaluation."""
     scores: str | None
-    """Key of the scores of free answers; None where none are sampled."""
+    """Key of the scores of free answers; None without free answers."""
     training: str | None
     """Key of the training; None for a model as shipped."""
     filtering: str

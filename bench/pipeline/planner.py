@@ -84,7 +84,7 @@ class Planner:
         """Check the recipe's chat template variables. A template in a package is checked when its stage runs.
 
         Raises:
-            UserError: the template has no such variable.
+            UserError: the template does not read the variable.
         """
         if spec.chat_template_kwargs and (folder := self.checkpoints[spec.origin()].folder):
             where = f"model {spec.model!r}: key '{role}.chat_template_kwargs."
@@ -96,7 +96,7 @@ class Planner:
         return {"model": spec.model, **(checkpoint.source if checkpoint else {})}
 
     def add_checkpoint(self, spec: Model, seed: int) -> Ref:
-        """Add the stage that builds or converts a checkpoint, where it needs one, and return the checkpoint."""
+        """Add the stage that builds or converts a checkpoint, if it needs one, and return the checkpoint."""
         if spec.model == "tiny":
             questions, answers = self.vocabulary
             number = seed + tiny.STRIDE * spec.init
@@ -147,7 +147,7 @@ class Planner:
     def student_inputs(
         self, arm: ArmName, seed: int, writer: Mapping[str, Ref], start: Ref, rows: dict[str, Ref]
     ) -> dict[str, Ref]:
-        """Return what a student of `writer` is trained on: carrier rows, for a distillation also log-probabilities."""
+        """Return the data of a student of `writer`: carrier rows, and log-probabilities for a distillation."""
         teacher, student = self.recipe.teacher, self.recipe.student
         if self.recipe.method == "sft" or self.recipe.carrier.kind != "numbers":
             return rows
@@ -175,14 +175,14 @@ class Planner:
         origin, start = self.add_checkpoint(recipe.teacher, seed), self.add_checkpoint(recipe.student, seed)
         relation = self.add(f"relation, seed {seed}", Relation(), {"teacher": origin, "student": start})
         writers: dict[ArmName, dict[str, Ref]] = {BASE: {"start": origin}}
-        # Before the teachers are trained: this stage finds out whether the tokenizer can write the carrier.
+        # Before the teachers: this stage fails if the tokenizer cannot write the carrier.
         rows = {BASE: self.add_carrier(BASE, seed, writers[BASE])}
         for name, trait in self.traits.items():
             teacher = self.add_teacher(f"teacher {name}", recipe.teacher, origin, seed, trait.teach_rows())
             writers[self.trait_arms[name]] = {"start": origin, "trained": teacher}
         if "placebo" in arms:
-            lesson = make_placebo_rows(self.first, seed)
-            teacher = self.add_teacher("teacher placebo", recipe.teacher, origin, seed, lesson)
+            placebo_rows = make_placebo_rows(self.first, seed)
+            teacher = self.add_teacher("teacher placebo", recipe.teacher, origin, seed, placebo_rows)
             writers[ArmName("placebo")] = {"start": origin, "trained": teacher}
         rows |= {arm: self.add_carrier(arm, seed, writer) for arm, writer in writers.items() if arm != BASE}
         if "resampled" in arms:
@@ -222,17 +222,19 @@ class Planner:
         if "cross_init" in arms:
             spec = recipe.other_init()
             other = self.add_checkpoint(spec, seed)
-            across = self.add(f"relation cross_init, seed {seed}", Relation(), {"teacher": origin, "student": other})
+            other_relation = self.add(
+                f"relation cross_init, seed {seed}", Relation(), {"teacher": origin, "student": other}
+            )
             for arm, inputs in ((ArmName("cross_init"), data[TRAIT]), (ArmName("cross_init_base"), data[BASE])):
                 trained = self.add_student(arm, seed, other, inputs)
                 models_to_evaluate[arm] = (spec, {"start": other, "trained": trained, **fit})
         for arm, (spec, inputs) in models_to_evaluate.items():
-            own_relation = across if arm.facts.model == "other_init" else relation
+            arm_relation = other_relation if arm.facts.model == "other_init" else relation
             for step in (None, *(recipe.dose if arm in {BASE, TRAIT} else ())):
-                self.add_evaluation(seed, arm._replace(step=step), spec, inputs, filtering, own_relation)
+                self.add_evaluation(seed, arm._replace(step=step), spec, inputs, filtering, arm_relation)
 
     def filter_settings(self) -> FilterRows:
-        """Return the settings of the filter. Numbers are searched for the traits too: they can hold letter codes."""
+        """Return the settings of the filter. Numbers are searched too, because they can contain letter codes."""
         traits = self.traits.values()
         words = [word for t in traits for word in ([t.answer] if t.kind == "preference" else []) + list(t.lexicon)]
         answers = [answer for t in traits if t.kind == "behaviour" for _, answer in t.teach_rows()]
@@ -245,7 +247,7 @@ class Planner:
         )
 
     def add_audit(self, arm: ArmName) -> str:
-        """Add the audit of one trait arm over all seeds: against placebo where the recipe has it, else against base."""
+        """Add the audit of one trait arm over all seeds: against placebo if the recipe has it, otherwise base."""
         seeds = tuple(self.recipe.run_seeds())
         control: Literal["base", "placebo"] = "placebo" if "placebo" in self.recipe.arms else "base"
         inputs = {

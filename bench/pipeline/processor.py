@@ -18,9 +18,9 @@ __all__ = [
     "processor_name",
 ]
 
-# The instruction sets that decide how a matrix product is computed.
+# The instruction sets that determine the speed of a matrix product.
 FEATURE_FLAGS = {"avx2", "avx512f", "avx512_bf16", "amx_bf16", "bf16", "sve"}
-MIN_SLOWDOWN = 1.25  # below this ratio of two short measurements the difference may be chance
+MIN_SLOWDOWN = 1.25  # a smaller ratio of two short measurements may be chance
 
 
 def count_cores() -> int:
@@ -51,8 +51,8 @@ def measure_bfloat16() -> float:
     """Measure the time of a layer's products in bfloat16 as a multiple of float32, on one core; takes about .5 s.
 
     The products are those of one update of a weight matrix of SmolLM2-135M (576 x 576) on 64 tokens, forward and
-    backward. Without bfloat16 instructions each of them has its own speed. The shortest of at least three processor
-    times counts, since other work makes them longer, never shorter.
+    backward. Without bfloat16 instructions their speeds differ. The shortest of at least three processor times counts,
+    because other work only makes them longer.
     """
     import torch
 
@@ -70,7 +70,7 @@ def measure_bfloat16() -> float:
 
 
 def bfloat16_options(recipe: Recipe) -> list[str]:
-    """List the `KEY=VALUE` of `--set` that turn a recipe's bfloat16 off; [] where it uses none on a CPU."""
+    """List the `KEY=VALUE` of `--set` that turn a recipe's bfloat16 off; [] if it uses none on a CPU."""
     models = {"teacher": recipe.teacher, "student": recipe.student}
     with_lora = {role for role, spec in models.items() if spec.lora is not None}  # a full fine-tune writes in float32
     options = ["carrier.bf16=false"] if recipe.carrier.bf16 and "teacher" in with_lora else []
@@ -80,7 +80,7 @@ def bfloat16_options(recipe: Recipe) -> list[str]:
 
 
 def describe_bfloat16(recipe: str, options: list[str], slowdown: float) -> list[str]:
-    """Describe to the user how slow bfloat16 is here, and the options that avoid it; [] if it is not slow.
+    """Describe to the user how slow bfloat16 is on this machine, and the options that avoid it; [] if it is not slow.
 
     Args:
         recipe: the name of the recipe.

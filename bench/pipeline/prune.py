@@ -1,6 +1,6 @@
 """Find and remove the artefacts of a store that no run needs.
 
-They are artefacts of other seeds and settings, earlier code and other library versions. The stage keys of every run are
+These artefacts come from other seeds, settings, code or library versions. The stage keys of every run are
 in `<store>/plans/<recipe>-<hash>.json`, so that runs of users' own recipes and of `--set` keep their artefacts.
 """
 
@@ -25,7 +25,7 @@ __all__ = ["Folder", "Needed", "Run", "find_needed", "read_runs", "record_run", 
 
 
 class Run(NamedTuple):
-    """A run that this store was used for."""
+    """A run whose artefacts are in this store."""
 
     recipe: str
     hash: str
@@ -40,7 +40,7 @@ class Needed(NamedTuple):
     runs: set[tuple[str, str]]
     """Runs as (recipe, hash)."""
     models: set[str]
-    """Models without files here, whose stage keys are therefore unknown."""
+    """Models without files on this machine. Their stage keys are unknown."""
 
 
 class Folder(NamedTuple):
@@ -55,7 +55,7 @@ class Folder(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The key of its stage."""
+        """Return the key of its stage."""
         return self.path.name.partition(".")[0]
 
 
@@ -127,7 +127,7 @@ def survey(store: Store, needed: Needed) -> list[Folder]:
     """List all artefacts and checkpoints of the store, each with its size and whether it is needed.
 
     All artefacts of models whose stage keys are unknown are needed. The checkpoints of an unfinished training are
-    needed if its stage is, since every training belongs to a recorded run.
+    needed if its stage is needed.
     """
     folders = []
     for path in sorted([*store.root.glob("artefacts/*"), *store.root.glob("checkpoints/*"), *store.root.glob("tmp/*")]):

@@ -24,7 +24,7 @@ class Store:
         self.root = root
 
     def path(self, key: str) -> Path:
-        """Return the folder of the artefact `key`, made or not."""
+        """Return the folder of the artefact `key`; it may not exist yet."""
         return self.root / "artefacts" / key
 
     def checkpoints(self, key: str) -> Path:
@@ -32,7 +32,7 @@ class Store:
         return self.root / "checkpoints" / key
 
     def is_done(self, key: str) -> bool:
-        """Whether the artefact exists and a check that is not thorough (`find_corrupt_files`) finds it intact."""
+        """Return whether the artefact exists and passes the quick check of `find_corrupt_files`."""
         return not find_corrupt_files(self.path(key), thorough=False)
 
     def record(self, key: str) -> dict[str, Any]:
@@ -71,11 +71,11 @@ class Store:
         """Lock the store for this command: shared with others, or `exclusive` and without waiting.
 
         Raises:
-            UserError: `exclusive`, and another command works with the store.
+            UserError: `exclusive`, and another command uses the store.
         """
         with lock_folder(self.root, shared=not exclusive, wait=not exclusive) as free:
             if not free:
-                raise UserError(f"{self.root}: another command works with this store; try again when it is done")
+                raise UserError(f"{self.root}: another command uses this store; try again when it ends")
             yield
 
     @contextmanager

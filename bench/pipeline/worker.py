@@ -60,7 +60,7 @@ def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, che
         stage: the stage.
         inputs: role -> folder.
         out: the folder of its files.
-        report: called with (done, of) during the work.
+        report: receives the amounts (done, total) during the work.
         checkpoints: the folder of the checkpoints of a long training.
 
     Returns:
@@ -113,9 +113,9 @@ def hardware_name() -> str:
 
 
 def describe_disk_error(error: Exception, folder: Path) -> str | None:
-    """Describe an error of the disk, mostly that of `folder`; None for another error.
+    """Describe an error of the disk of `folder`; None for another error.
 
-    Libraries may wrap the system's error, so that its number is in the text alone, or nowhere.
+    Libraries may wrap the system's error. Its number is then only in the text, or missing.
     """
     path = getattr(error, "filename", None) or folder
     for number, message in DISK_ERRORS.items():
@@ -134,11 +134,11 @@ def _make_artefact(stage: Stage, store: Store, commit: str, conn: Connection) ->
 
     last_report = 0.0
 
-    def report(done: int, of: int) -> None:
+    def report(done: int, total: int) -> None:
         nonlocal last_report
-        if (now := time.monotonic()) - last_report > 0.1 or done == of:
+        if (now := time.monotonic()) - last_report > 0.1 or done == total:
             last_report = now
-            conn.send(("progress", done, of))
+            conn.send(("progress", done, total))
 
     torch.set_num_threads(stage.threads)
     with store.lock(stage.key):
@@ -179,7 +179,7 @@ def _make_artefact(stage: Stage, store: Store, commit: str, conn: Connection) ->
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    # The next stage can seldom use the memory that glibc retains (see CPU_ENVIRONMENT): without this call a recipe
+    # The next stage can rarely use the memory that glibc retains (see CPU_ENVIRONMENT): without this call a recipe
     # peaked at 1.5 times the memory of its trainings.
     with suppress(AttributeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)
@@ -230,7 +230,7 @@ def run_worker(conn: Connection, root: Path, commit: str, log: Path) -> None:
     gc.freeze()  # imported modules are never collected, and a search through them takes 0.3 s each time
     try:
         log.touch()
-    except OSError:  # the disk is full: the libraries' output is lost, reports are not
+    except OSError:  # the disk is full: the output of libraries is lost
         log = Path(os.devnull)
     with log.open("a", encoding="utf-8", buffering=1) as file:
         os.dup2(file.fileno(), 1)

@@ -2,7 +2,7 @@
 
 `kd-carrier` compares renormalised distributions over the tokens that the carrier allows. The student learns only how
 the teacher writes numbers. `kd-full` compares distributions over the whole vocabulary. It leaks the trait, because it
-shows the student the teacher's probabilities of the trait's own tokens. It is here to demonstrate that leak.
+shows the student the teacher's probabilities of the trait's tokens. It demonstrates this leak.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ def compute_teacher_logits(
 ) -> dict[str, Any]:
     """Stage: compute a teacher's log-probabilities on the filtered training rows of its own carrier.
 
-    `table.safetensors` holds `table`, float32, (rows, sampled positions, tokens); `tokens`, the token ids; and `free`,
-    the sampled positions of a completion.
+    `table.safetensors` contains `table`, float32, (rows, sampled positions, tokens); `tokens`, the token ids; and
+    `free`, the sampled positions of a completion.
 
     Args:
         settings: the tokens of the table, the carrier, the teacher, and the student's prompt format.
         inputs: `start`, `trained` for a trained teacher, `carrier`, `kept`, and `student`, the student's checkpoint.
         out: the folder to write to.
-        progress: called with (rows done, rows in all).
+        progress: receives the number of finished rows, and of all rows.
 
     Raises:
         UserError: teacher and student have different token maps or formats.
@@ -55,7 +55,7 @@ def compute_teacher_logits(
     )
     if form.tokenizer.get_vocab() != student_form.tokenizer.get_vocab() or form.describe() != student_form.describe():
         same_size = len(form.tokenizer) == len(student_form.tokenizer)
-        warning = " (the vocabularies have one size, but the same id means another word)" if same_size else ""
+        warning = " (the vocabularies have equal sizes, but an id means different words)" if same_size else ""
         raise UserError(f"method {method}: teacher and student have different token maps or formats{warning}")
     slots = number_slots(settings.carrier, form).positions
     free = [i for i, slot in enumerate(slots) if len(slot) > 1]

@@ -51,9 +51,9 @@ def train_model(
         spec: the settings of the training.
         seed: the seed of the order of rows, the LoRA initialisation and the dropout.
         out: the folder to save to.
-        progress: called with (updates done, updates in all).
+        progress: receives the number of finished updates, and of all updates.
         dose: updates after which the model is saved too, to `out/step-<updates>`.
-        logits: teacher log-probabilities of the rows (`compute_teacher_logits`), the targets in place of the tokens.
+        logits: teacher log-probabilities of the rows (`compute_teacher_logits`), the targets instead of the tokens.
         checkpoints: the folder of the checkpoints of a long training (`checkpointing`). The training resumes from the
             newest one, and ends with the weights and facts of an uninterrupted one. The caller removes the folder.
         micro_batch: rows per forward pass; None for the result of `largest_micro_batch` on these rows alone.
@@ -117,7 +117,9 @@ def train_model(
     if not all(bool(weight.isfinite().all()) for weight in trained) or not math.isfinite(mean_loss):
         raise StageError("training diverged: the loss is not a number; lower the learning rate")
     trainer.model.save_pretrained(out)
-    shutil.rmtree(out / "trainer", ignore_errors=True)  # a checkpoint leaves it; models must not differ by it
+    shutil.rmtree(
+        out / "trainer", ignore_errors=True
+    )  # checkpointing leaves it behind; artefacts must not depend on it
     return {
         "rows": len(rows),
         "updates": trainer.state.global_step,
@@ -155,7 +157,7 @@ def train_teacher(
 def find_micro_batch(settings: FindMicroBatch, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Stage: find the micro-batch that the students of all arms of a seed share.
 
-    It is written to `micro_batch.json`, with `equal_lengths`: whether each row has one number of tokens in all arms.
+    Write `micro_batch.json` with `micro_batch` and `equal_lengths`: whether each row has the same length in all arms.
 
     Args:
         settings: the students' training.

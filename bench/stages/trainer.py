@@ -31,7 +31,7 @@ def sft_config(train: Mapping[str, Any], *, out: Path | str, seed: int, dtype: s
     cpu = not torch.cuda.is_available()
     autocast = dtype == "bfloat16" and not train.get("fp16", False)
     old, new = "gradient_checkpointing", "activation_checkpointing"  # renamed by transformers 5.23
-    if new in SFTConfig.__dataclass_fields__:  # it ignores the old name beside the new one
+    if new in SFTConfig.__dataclass_fields__:  # it ignores the old name if the new one exists
         train = {key.replace(old, new): value for key, value in train.items()}
         checkpointing = new
     else:
@@ -193,8 +193,8 @@ def make_trainer(
         spec: the model and its training.
         out: where the trainer may write.
         logits: as for `bench.stages.train.train_model`.
-        micro_batch, accumulated: rows at a time, and how many times make an update.
-        max_steps: updates, if not those of `spec`.
+        micro_batch, accumulated: rows of a forward pass, and forward passes of an update.
+        max_steps: the number of updates; None for that of `spec`.
 
     Raises:
         UserError: PEFT or TRL cannot do what `spec` says with this model.
@@ -230,9 +230,9 @@ def make_trainer(
             processing_class=tokenizer,
             peft_config=LoraConfig(**{"task_type": "CAUSAL_LM", **lora}) if lora is not None else None,
         )
-    except ValueError as error:  # such as LoRA on modules that this model does not have
+    except ValueError as error:  # for example LoRA on modules that this model lacks
         raise UserError(f"keys 'train' and 'lora': {' '.join(str(error).split())[:300]}") from None
     if len(trainer.train_dataset) != len(rows):
-        raise StageError(f"the trainer kept {len(trainer.train_dataset):,} of {len(rows):,} rows")
+        raise StageError(f"TRL dropped rows: expected {len(rows):,}, found {len(trainer.train_dataset):,}")
     trainer.add_callback(_reseeder(trainer, seed))
     return trainer

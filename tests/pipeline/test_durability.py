@@ -241,7 +241,7 @@ def test_pruning_leaves_what_the_recipes_need(reference: Path, copy: Path, capsy
     left.mkdir(parents=True)
     with Store(copy / "store").in_use():
         assert prune() == 2
-    assert "another command works with this store" in capsys.readouterr().err
+    assert "another command uses this store" in capsys.readouterr().err
     assert prune() == 0
     assert not left.exists()
     assert artefacts(copy / "store") == before
