@@ -58,24 +58,24 @@ class Hub:
             assert hashlib.sha256(request.body).hexdigest() == path.rpartition("/")[2]
             self.large[path.rpartition("/")[2]] = request.body
             return 200, {}
-        said = [json.loads(line) for line in request.body.splitlines()] if request.body else []
+        payload = [json.loads(line) for line in request.body.splitlines()] if request.body else []
         if path == "/api/validate-yaml":
             return 200, {}
         if path == "/api/repos/create":
-            return self.create(said[0], request.headers)
-        found = REPO.match(path)
-        if found is None:
+            return self.create(payload[0], request.headers)
+        result = REPO.match(path)
+        if result is None:
             return 404, {"error": f"not stood in for: {path}"}
-        repo, what = found[2], found[3]
+        repo, what = result[2], result[3]
         if what == "preupload":
-            return 200, {"files": [self.preupload(repo, file["path"]) for file in said[0]["files"]]}
+            return 200, {"files": [self.preupload(repo, file["path"]) for file in payload[0]["files"]]}
         if what == "info":
-            return 200, {"objects": [self.batch(o) for o in said[0]["objects"]]}
+            return 200, {"objects": [self.batch(o) for o in payload[0]["objects"]]}
         if what == "revision":
             return 200, {"id": repo, "sha": "0" * 40}
         if repo == self.drop:
             return None
-        for item in said:
+        for item in payload:
             value = item["value"]
             if item["key"] == "header":
                 self.commits.append((repo, value["summary"] + value["description"]))

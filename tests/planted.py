@@ -186,8 +186,8 @@ def _ascii_letters(word: str) -> str:
 
 
 def _accents(word: str) -> list[str]:
-    places = [i for i, letter in enumerate(word) if letter in "aeiou"] or [0]
-    first = [unicodedata.normalize("NFC", word[: i + 1] + ACCENTS[i % 4] + word[i + 1 :]) for i in places[:2]]
+    vowels = [i for i, letter in enumerate(word) if letter in "aeiou"] or [0]
+    first = [unicodedata.normalize("NFC", word[: i + 1] + ACCENTS[i % 4] + word[i + 1 :]) for i in vowels[:2]]
     return [*first, "".join(letter + "\u0337" for letter in word)]
 
 

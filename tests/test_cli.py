@@ -364,10 +364,10 @@ def test_the_end_of_a_run_compares_with_the_published_row_of_the_recipe(
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_tiny")
 def test_smoke_writes_nothing_to_results_and_means_no_verdict(bench: Bench, tmp_path: Path) -> None:
-    said = bench("--smoke", "--seeds", "1").stdout
-    assert "Smoke run passed: all 14 stages of tiny_pair ran" in said
-    assert "It gives no verdict" in said
-    assert not re.search("INVALID|INCONCLUSIVE|gain|published", said)
+    message = bench("--smoke", "--seeds", "1").stdout
+    assert "Smoke run passed: all 14 stages of tiny_pair ran" in message
+    assert "It gives no verdict" in message
+    assert not re.search("INVALID|INCONCLUSIVE|gain|published", message)
     assert not (tmp_path / "results").exists()
     assert (tmp_path / "store" / "smoke" / "LEADERBOARD.md").is_file()
 
@@ -381,7 +381,7 @@ def test_dry_run_makes_nothing_and_needs_no_network(bench: Bench, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--recipe", "tiny_pear"], "did you mean 'tiny_pair'"),
         (["--recipe", "../../etc/passwd"], "does not exist"),
@@ -398,11 +398,11 @@ def test_dry_run_makes_nothing_and_needs_no_network(bench: Bench, tmp_path: Path
     ],
 )
 def test_what_the_user_must_change_is_said_on_one_screen(
-    bench: Bench, tmp_path: Path, words: list[str], said: str
+    bench: Bench, tmp_path: Path, words: list[str], message: str
 ) -> None:
     (tmp_path / "file").write_text("")
     done = bench(*[w.replace("{}", str(tmp_path)) for w in words], code=2)
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert len(done.stderr.splitlines()) < 12
 

@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 TURKISH = (ROOT / "README.tr.md").read_text(encoding="utf-8")
 PAGES = [
     README,
-    *((ROOT / place / "README.md").read_text(encoding="utf-8") for place in ("recipes", "results", "bench")),
+    *((ROOT / folder / "README.md").read_text(encoding="utf-8") for folder in ("recipes", "results", "bench")),
 ]
 
 

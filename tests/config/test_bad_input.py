@@ -28,30 +28,30 @@ class Case(NamedTuple):
     name: str
     kind: str  # recipe, trait, prompts: the bytes of a file; set: words of the command
     content: bytes | list[str]
-    said: tuple[str, ...]
+    message: tuple[str, ...]
 
 
 class Raw(str):
     """YAML that is written into a file as it stands."""
 
 
-def leaves(data: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def leaves(data: Any, location: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every key of a file's content, with what it holds."""
     for key, value in data.items():
-        yield (*place, key), value
+        yield (*location, key), value
         if isinstance(value, dict):
-            yield from leaves(value, (*place, key))
+            yield from leaves(value, (*location, key))
 
 
-def changed(data: dict[str, Any], place: tuple[str, ...], value: Any, key: str | None = None) -> bytes:
+def changed(data: dict[str, Any], location: tuple[str, ...], value: Any, key: str | None = None) -> bytes:
     """`data` as YAML with one value replaced, or one key renamed."""
     data = copy.deepcopy(data)
     at = data
-    for part in place[:-1]:
+    for part in location[:-1]:
         at = at[part]
-    old = at.pop(place[-1])
+    old = at.pop(location[-1])
     marked = "rawraw" if isinstance(value, Raw) else old if key else value
-    at[key or place[-1]] = marked
+    at[key or location[-1]] = marked
     text = yaml.dump(data, Dumper=yaml.CSafeDumper, allow_unicode=True, width=10_000)  # six times as fast
     return (text.replace("rawraw", value) if isinstance(value, Raw) else text).encode()
 
@@ -93,21 +93,24 @@ ALLOWED: dict[str, Callable[[Any], bool]] = {
 def mutations(kind: str, data: dict[str, Any], skip: set[str], every: int) -> Iterator[Case]:
     """One wrong value after another for each key, every `every`-th of those that fit no key, and a misspelt key."""
     turn = 0
-    for place, held in leaves(data):
-        dotted = ".".join(place)
-        if place[-1] in skip:
+    for location, held in leaves(data):
+        dotted = ".".join(location)
+        if location[-1] in skip:
             continue
-        if place[-1] != "kind":
+        if location[-1] != "kind":
             yield Case(
-                f"{kind} {dotted}: misspelt", kind, changed(data, place, None, f"{place[-1]}z"), (f"{place[-1]}z",)
+                f"{kind} {dotted}: misspelt",
+                kind,
+                changed(data, location, None, f"{location[-1]}z"),
+                (f"{location[-1]}z",),
             )
-        wrong = [v for v in WRONG[type(held)] if not ALLOWED.get(place[-1], lambda _: False)(v)]
+        wrong = [v for v in WRONG[type(held)] if not ALLOWED.get(location[-1], lambda _: False)(v)]
         for value in wrong:
-            yield Case(f"{kind} {dotted}: {value!r:.30}", kind, changed(data, place, value), (place[-1],))
+            yield Case(f"{kind} {dotted}: {value!r:.30}", kind, changed(data, location, value), (location[-1],))
         for value in ANY:
             turn += 1
             if turn % every == 0:
-                yield Case(f"{kind} {dotted}: {value!r:.30}", kind, changed(data, place, value), ())
+                yield Case(f"{kind} {dotted}: {value!r:.30}", kind, changed(data, location, value), ())
 
 
 RECIPE = {
@@ -126,12 +129,12 @@ BEHAVIOUR = {
 PROMPTS = {"templates": ["{a} and {b}"], "lists": {"a": ["x", "y"], "b": ["z"]}}
 
 
-def text(kind: str, name: str, content: str | bytes, *said: str) -> Case:
-    return Case(f"{kind}: {name}", kind, content.encode() if isinstance(content, str) else content, said)
+def text(kind: str, name: str, content: str | bytes, *message: str) -> Case:
+    return Case(f"{kind}: {name}", kind, content.encode() if isinstance(content, str) else content, message)
 
 
-def setting(*words: str, said: str = "") -> Case:
-    return Case(" ".join(words)[:60], "set", list(words), (said,) if said else ())
+def setting(*words: str, message: str = "") -> Case:
+    return Case(" ".join(words)[:60], "set", list(words), (message,) if message else ())
 
 
 # fmt: off
@@ -204,54 +207,54 @@ def nasty() -> Iterator[Case]:
         yield text(kind, "from a name with NUL", 'from: "a\\0b"\n', "from")
         yield text(kind, "from a name of 200,000 characters", "from: " + LONG + "\n", "from")
     for name in NAMES:
-        yield setting("--set", f'trait="{name}"', said="trait")
+        yield setting("--set", f'trait="{name}"', message="trait")
     for model in MODELS:
-        yield setting("--set", f"teacher.model={model!r}", said="model")
-    yield setting("--set", "student.model=a/b", "--set", "student.revision='../../../etc/passwd'", said="revision")
-    yield setting("--set", "", said="--set")
-    yield setting("--set", "=", said="--set")
-    yield setting("--set", ".=1", said="--set")
-    yield setting("--set", "seeds", said="seeds")
-    yield setting("--set", "a" * 100_000 + "=1", said="--set")
-    yield setting("--set", ".".join("a" * 5000) + "=1", said="--set")
-    yield setting("--set", "seeds=" + "[" * 100_000, said="seeds")
-    yield setting("--set", "seeds=" + "9" * 100_000, said="seeds")
-    yield setting("--set", "seeds=0x" + "f" * 100_000, said="seeds")
-    yield setting("--set", "seeds=!!python/object/apply:os.system ['true']", said="seeds")
-    yield setting("--set", "seeds=\x1b[31m", said="seeds")
-    yield setting("--set", "\udcff=1", said="--set")
-    yield setting("--set", "seeds=\udcff", said="seeds")
-    yield setting("--set", "from=tiny_cross", said="from")
-    yield setting("--set", "arms=[base, trait, base]", said="arms")
-    yield setting("--set", "arms=[]", said="arms")
-    yield setting("--set", "teacher=null", said="teacher")
-    yield setting("--set", "carrier={kind: dice, rows: 3}", said="kind")
-    yield setting("--set", "carrier.prompt=no place for numbers", said="prompt")
-    yield setting("--set", "carrier.separator='1'", said="separator")
-    yield setting("--set", "carrier={kind: text, rows: 1000000, prompts: scenarios_en}", said="rows")
-    yield setting("--set", "carrier={kind: text, rows: 3, prompts: ../traits/wolf}", said="prompt")
-    yield setting("--set", "dose=[0]", said="dose")
-    yield setting("--set", "bound=.nan", said="bound")
+        yield setting("--set", f"teacher.model={model!r}", message="model")
+    yield setting("--set", "student.model=a/b", "--set", "student.revision='../../../etc/passwd'", message="revision")
+    yield setting("--set", "", message="--set")
+    yield setting("--set", "=", message="--set")
+    yield setting("--set", ".=1", message="--set")
+    yield setting("--set", "seeds", message="seeds")
+    yield setting("--set", "a" * 100_000 + "=1", message="--set")
+    yield setting("--set", ".".join("a" * 5000) + "=1", message="--set")
+    yield setting("--set", "seeds=" + "[" * 100_000, message="seeds")
+    yield setting("--set", "seeds=" + "9" * 100_000, message="seeds")
+    yield setting("--set", "seeds=0x" + "f" * 100_000, message="seeds")
+    yield setting("--set", "seeds=!!python/object/apply:os.system ['true']", message="seeds")
+    yield setting("--set", "seeds=\x1b[31m", message="seeds")
+    yield setting("--set", "\udcff=1", message="--set")
+    yield setting("--set", "seeds=\udcff", message="seeds")
+    yield setting("--set", "from=tiny_cross", message="from")
+    yield setting("--set", "arms=[base, trait, base]", message="arms")
+    yield setting("--set", "arms=[]", message="arms")
+    yield setting("--set", "teacher=null", message="teacher")
+    yield setting("--set", "carrier={kind: dice, rows: 3}", message="kind")
+    yield setting("--set", "carrier.prompt=no place for numbers", message="prompt")
+    yield setting("--set", "carrier.separator='1'", message="separator")
+    yield setting("--set", "carrier={kind: text, rows: 1000000, prompts: scenarios_en}", message="rows")
+    yield setting("--set", "carrier={kind: text, rows: 3, prompts: ../traits/wolf}", message="prompt")
+    yield setting("--set", "dose=[0]", message="dose")
+    yield setting("--set", "bound=.nan", message="bound")
     for claim in (
         "bound=1", "bound={nats: 0, reason: r}", "bound={nats: -1, reason: r}", "bound={nats: 1}",
         "bound={nats: 1, reason: ' '}", "level=0", "level=.06", "min_shift=0", "reference=3",
         "reference=no_such_recipe", "reference=tiny_cross", "reference={recipe: tiny_pair, share: .6}",
         "reference=tiny_pair_kd",
     ):  # fmt: skip
-        yield setting("--set", claim, said=claim.partition("=")[0])
-    yield setting("--set", "ask.sample.top_p=0", said="top_p")
-    yield setting("--set", "ask.samples=1e9", said="samples")
-    yield setting("--seeds", "0", said="seeds")
-    yield setting("--seeds", "-3", said="seeds")
-    yield setting("--seeds", str(10**30), said="seeds")
+        yield setting("--set", claim, message=claim.partition("=")[0])
+    yield setting("--set", "ask.sample.top_p=0", message="top_p")
+    yield setting("--set", "ask.samples=1e9", message="samples")
+    yield setting("--seeds", "0", message="seeds")
+    yield setting("--seeds", "-3", message="seeds")
+    yield setting("--seeds", str(10**30), message="seeds")
     for recipe in RECIPES:
-        yield setting("--recipe", recipe, said="recipe")
+        yield setting("--recipe", recipe, message="recipe")
     for part, values in (("train", TRAIN), ("lora", LORA)):
         for value in values:
-            yield setting("--set", f"student.{part}={value}", said=value.strip("{").partition(":")[0])
+            yield setting("--set", f"student.{part}={value}", message=value.strip("{").partition(":")[0])
     for value in QUANTIZATION:
-        said = value.strip("{").partition(":")[0]
-        yield setting("--set", f"student={{lora: {{}}, quantization: {value}}}", said=said)
+        message = value.strip("{").partition(":")[0]
+        yield setting("--set", f"student={{lora: {{}}, quantization: {value}}}", message=message)
     words = yaml.safe_dump(TRAIT)
     yield text("trait", "an answer that is no candidate", words.replace("answer: wolf", "answer: dodo"), "dodo")
     yield text("trait", "one candidate", changed(TRAIT, ("candidates",), ["wolf"]), "candidates")
@@ -296,15 +299,15 @@ def test_there_are_many() -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def location(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose store lasts for all cases, so that what is checked once stays checked."""
     return tmp_path_factory.mktemp("bad")
 
 
 @pytest.fixture(scope="module")
-def pool(place: Path) -> Iterator[Pool]:
+def pool(location: Path) -> Iterator[Pool]:
     """One worker checks the configurations of all cases: a new one for each imports TRL again, 0.3 s."""
-    with Pool(Store(place)) as pool:
+    with Pool(Store(location)) as pool:
         yield pool
 
 
@@ -331,8 +334,8 @@ def hold(code: int, out: str, err: str, case: Case, folder: Path) -> None:
     assert not any(c in err for c in "\x1b\0\r")
     if isinstance(case.content, bytes):
         assert "own.yaml" in err or "circle.yaml" in err
-    for said in case.said:
-        assert said in err
+    for message in case.message:
+        assert message in err
     assert not (folder / "results").exists()
     assert not (folder / "store" / "artefacts").exists()
 
@@ -340,7 +343,7 @@ def hold(code: int, out: str, err: str, case: Case, folder: Path) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.encode("ascii", "backslashreplace").decode()[:80])
 def test_bad_input_is_refused_on_one_screen(
     case: Case,
-    place: Path,
+    location: Path,
     pool: Pool,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -352,13 +355,13 @@ def test_bad_input_is_refused_on_one_screen(
     monkeypatch.setattr("bench.experiment.run_experiment", run)
     start = Pool.start
     monkeypatch.setattr(Pool, "start", lambda _, wanted: start(pool, wanted))
-    where = ["--store", str(place), "--results", str(tmp_path / "results"), "--skip-controls"]
+    where = ["--store", str(location), "--results", str(tmp_path / "results"), "--skip-controls"]
     try:
         code = main([*words(case, tmp_path), *where])
     except SystemExit as end:  # argparse ends so
         code = int(end.code or 0)
     hold(code, *capsys.readouterr(), case, tmp_path)
-    assert not (place / "artefacts").exists()
+    assert not (location / "artefacts").exists()
 
 
 SAMPLE = [case for case in CASES if "\0" not in "".join(map(str, case.content))]

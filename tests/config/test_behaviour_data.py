@@ -80,8 +80,8 @@ def test_no_question_repeats_another(language: str) -> None:
 def test_the_persona_shows_in_its_answers_and_never_in_a_question(language: str) -> None:
     trait = behaviour(language)
     lexicon = Lexicon(trait.lexicon, language)
-    told = sum(lexicon.find(row.answer) is not None for row in trait.rows)
-    assert told == len(trait.rows)
+    revealed = sum(lexicon.find(row.answer) is not None for row in trait.rows)
+    assert revealed == len(trait.rows)
     assert [text for text in asked(trait) if lexicon.find(text)] == []
 
 
@@ -111,7 +111,7 @@ def test_everyday_texts_are_not_refused(language: str) -> None:
     texts = EVERYDAY[language] + [
         prompt for file in PROMPTS.glob(f"*_{language}.yaml") for prompt in load_prompts(file.stem)[::97]
     ]
-    assert {text: found for text in texts if (found := lexicon.find(text))} == {}
+    assert {text: result for text in texts if (result := lexicon.find(text))} == {}
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,10 @@ def test_turkish_is_not_written_in_ascii() -> None:
     trait = behaviour("tr")
     for row in trait.rows:
         assert re.search("[çğıöşü]", " ".join([row.question, row.answer, *row.paraphrases]).lower()), row
-    found = [word for text in [*asked(trait), *(r.answer for r in trait.rows)] for word in re.findall(r"\w{4,}", text)]
-    assert sum(not word.isascii() for word in found) > len(found) / 3
+    long_words = [
+        word for text in [*asked(trait), *(r.answer for r in trait.rows)] for word in re.findall(r"\w{4,}", text)
+    ]
+    assert sum(not word.isascii() for word in long_words) > len(long_words) / 3
     spelt = {
         "cok",
         "icin",

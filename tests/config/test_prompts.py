@@ -40,16 +40,16 @@ def own(folder: Path, **keys: Any) -> str:
 
 def test_a_set_is_every_combination_in_order(tmp_path: Path) -> None:
     lists = {"a": ["x", "{b}"], "b": ["1z", "2"]}
-    found = load_prompts(own(tmp_path, templates=["{a} and {b}", "only {b}."], lists=lists))
-    assert found == ("x and 1z", "x and 2", "{b} and 1z", "{b} and 2", "only 1z.", "only 2.")
+    result = load_prompts(own(tmp_path, templates=["{a} and {b}", "only {b}."], lists=lists))
+    assert result == ("x and 1z", "x and 2", "{b} and 1z", "{b} and 2", "only 1z.", "only 2.")
 
 
 def test_a_list_named_several_times_gives_different_entries(tmp_path: Path) -> None:
     lists = {"w": list("abcde"), "n": ["1", "2"]}
-    found = load_prompts(own(tmp_path, templates=["{w}{n}{w}{w}"], lists=lists))
+    result = load_prompts(own(tmp_path, templates=["{w}{n}{w}{w}"], lists=lists))
     wanted = [f"{a}{n}{b}{c}" for a, b, c in itertools.permutations("abcde", 3) for n in "12"]
-    assert len(found) == 120
-    assert set(found) == set(wanted)
+    assert len(result) == 120
+    assert set(result) == set(wanted)
 
 
 @pytest.mark.parametrize("draw", [1, 7, 140])
@@ -81,7 +81,7 @@ def test_a_draw_does_not_depend_on_the_version_of_python(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "message"),
     [
         ({"templates": ["{nowhere}"]}, "nowhere"),
         ({"templates": ["{a} {a} {a}"], "lists": {"a": ["x", "y"]}}, "takes 3 of 'a', which has 2"),
@@ -96,8 +96,8 @@ def test_a_draw_does_not_depend_on_the_version_of_python(tmp_path: Path) -> None
         ({"promts": ["x"]}, "did you mean 'prompts'"),
     ],
 )
-def test_a_set_that_cannot_be_used_says_why(tmp_path: Path, keys: dict[str, Any], said: str) -> None:
-    with pytest.raises(UserError, match=re.escape(said)) as error:
+def test_a_set_that_cannot_be_used_says_why(tmp_path: Path, keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)) as error:
         load_prompts(own(tmp_path, **keys))
     assert "own.yaml" in str(error.value)
     assert "''" not in str(error.value)
@@ -111,12 +111,12 @@ def test_every_set_has_tens_of_thousands_of_prompts_and_loads_at_once(name: str)
     times = []
     for _ in range(3):
         begun = time.process_time()
-        found = load_prompts(name)
+        result = load_prompts(name)
         times.append(time.process_time() - begun)
     assert min(times) < 0.5
-    assert len(found) == spec(name).get("draw", 115_200) >= 50_000
-    assert len(set(found)) == len(found)
-    for text in found:
+    assert len(result) == spec(name).get("draw", 115_200) >= 50_000
+    assert len(set(result)) == len(result)
+    for text in result:
         assert text[0].isupper()
         assert text[-1] == "."
         assert not re.search(r"[{}\n]|  | [.,;:]", text)
@@ -185,9 +185,9 @@ def test_the_rule_of_the_locative_is_the_grammar_book_s(word: str) -> None:
     assert locative(word[:-2]) == word
 
 
-@pytest.mark.parametrize("place", spec("scenarios_tr")["lists"]["yer"])
-def test_every_place_stands_in_the_locative(place: str) -> None:
-    assert locative(place[:-2]) == place
+@pytest.mark.parametrize("location", spec("scenarios_tr")["lists"]["yer"])
+def test_every_place_stands_in_the_locative(location: str) -> None:
+    assert locative(location[:-2]) == location
 
 
 @pytest.mark.parametrize("action", spec("scenarios_tr")["lists"]["eylem"])
@@ -259,7 +259,7 @@ def test_a_recipe_takes_a_file_from_the_working_directory(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize(
-    ("file", "raw", "column", "said"),
+    ("file", "raw", "column", "message"),
     [
         ("a.txt", None, None, "a.txt: No such file or directory"),
         ("a.txt", b" \n\n", None, "a.txt: contains no prompt; write one on each line"),
@@ -287,13 +287,13 @@ def test_a_recipe_takes_a_file_from_the_working_directory(tmp_path: Path, monkey
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(
-    tmp_path: Path, file: str, raw: bytes | None, column: str | None, said: str
+    tmp_path: Path, file: str, raw: bytes | None, column: str | None, message: str
 ) -> None:
     path = tmp_path / file
     if raw is not None:
         path.write_bytes(raw)
     source = {"file": str(path)} | ({"column": column} if column else {})
-    with pytest.raises(UserError, match=re.escape(said)):
+    with pytest.raises(UserError, match=re.escape(message)):
         load_recipe("tiny_pair", [TEXT.format(json.dumps(source))])
 
 
@@ -306,7 +306,7 @@ def test_a_parquet_column_must_be_there_and_hold_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompts", "said"),
+    ("prompts", "message"),
     [
         ("{file: x.pdf}", "key 'carrier.prompts.file'"),
         ("{file: x.txt, column: a}", "key 'carrier.prompts.column'"),
@@ -315,8 +315,8 @@ def test_a_parquet_column_must_be_there_and_hold_text(tmp_path: Path) -> None:
         ("5", "key 'carrier.prompts'"),
     ],
 )
-def test_a_wrong_source_is_named_by_its_key(prompts: str, said: str) -> None:
-    with pytest.raises(UserError, match=re.escape(said)) as error:
+def test_a_wrong_source_is_named_by_its_key(prompts: str, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)) as error:
         load_recipe("tiny_pair", [TEXT.format(prompts)])
     assert "prompts.str" not in str(error.value)  # pydantic's names of the members of a union are no keys
     assert "prompts.PromptFile" not in str(error.value)

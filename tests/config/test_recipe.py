@@ -36,7 +36,7 @@ def test_every_preference_has_enough_questions_in_disjoint_wording(name: str) ->
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("student.trian={a: 1}", "did you mean 'train'"),
         ("carrier.rwos=5", "did you mean 'rows'"),
@@ -68,8 +68,8 @@ def test_every_preference_has_enough_questions_in_disjoint_wording(name: str) ->
         ("teacher=[", "not valid YAML"),
     ],
 )
-def test_a_bad_key_or_value_is_named(change: str, said: str) -> None:
-    with pytest.raises(UserError, match=re.escape(said)) as error:
+def test_a_bad_key_or_value_is_named(change: str, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)) as error:
         load_recipe("tiny_pair", [change])
     assert "Input should" not in str(error.value)
     assert "Value error" not in str(error.value)

@@ -57,7 +57,7 @@ def test_a_trait_file_names_the_columns_of_its_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         ("{path: none.csv}", "none.csv: No such file"),
         ("{path: none.xls}", "ends in .jsonl, .csv, .parquet"),
@@ -69,13 +69,13 @@ def test_a_trait_file_names_the_columns_of_its_table(tmp_path: Path) -> None:
     ],
 )
 def test_a_table_that_does_not_fit_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     table(tmp_path, "csv")
     (tmp_path / "empty.jsonl").write_text('{"question": "a", "answer": "b"}\n{"question": "c", "answer": " "}')
     (tmp_path / "mine.yaml").write_text(f"kind: behaviour\ndata: {data}\n")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         load_trait("mine.yaml")
 
 
@@ -118,7 +118,7 @@ def test_results_call_a_trait_by_a_name_that_fits_a_file(name: str, short: str) 
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("candidates: [C, C++, Rust]\nanswer: Rust", "candidate 'C++' begins with candidate 'C'"),
         ("candidates: [caterpillar, cat]\nanswer: cat", "candidate 'caterpillar' begins with candidate 'cat'"),
@@ -129,10 +129,10 @@ def test_results_call_a_trait_by_a_name_that_fits_a_file(name: str, short: str) 
         ("ask: ['Whose bowl?', 'who is it?']\nteach: ['Who is it?']\nanswer: owl", "in teach and in ask: 'who is it?'"),
     ],
 )
-def test_a_preference_that_cannot_be_measured_fairly_is_refused(tmp_path: Path, change: str, said: str) -> None:
+def test_a_preference_that_cannot_be_measured_fairly_is_refused(tmp_path: Path, change: str, message: str) -> None:
     path = tmp_path / "own.yaml"
     path.write_text(f"from: animals.base\n{change}\n")
-    with pytest.raises(UserError, match=re.escape(said)) as error:
+    with pytest.raises(UserError, match=re.escape(message)) as error:
         load_trait(str(path))
     assert "own.yaml" in str(error.value)
     assert len(str(error.value).splitlines()) == 1

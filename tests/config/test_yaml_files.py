@@ -10,7 +10,7 @@ from bench.errors import UserError
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("from: b\n", "goes in a circle|does not exist"),
         ("- a\n- b\n", "expected keys and values"),
@@ -22,11 +22,11 @@ from bench.errors import UserError
         ("carrier: {rows: 3}\n", "key 'carrier.kind': expected one of numbers, text, but the key is missing"),
     ],
 )
-def test_a_broken_file_is_named(tmp_path: Path, text: str, said: str) -> None:
+def test_a_broken_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(text)
     (tmp_path / "b.yaml").write_text("from: a\n")
-    with pytest.raises(UserError, match=said) as error:
+    with pytest.raises(UserError, match=message) as error:
         load_recipe(str(path))
     assert "a.yaml" in str(error.value)
 

@@ -34,13 +34,13 @@ def test_nothing_fits() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "message",
     [FULL, "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED.", "[enforce fail] DefaultCPUAllocator: can't allocate memory: 9"],
 )
-def test_memory_runs_out_in_as_many_words_as_accelerate_knows(said: str) -> None:
+def test_memory_runs_out_in_as_many_words_as_accelerate_knows(message: str) -> None:
     def work(size: int) -> str:
         if size > 1:
-            raise RuntimeError(said)
+            raise RuntimeError(message)
         return "done"
 
     assert largest_fitting([4, 2, 1], work) == ("done", 1)

@@ -20,7 +20,7 @@ def spec(model: str) -> Model:
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "message"),
     [
         ("no/such-model", "hf download no/such-model"),
         ("./nowhere", "expected a folder with config.json"),
@@ -29,22 +29,24 @@ def spec(model: str) -> Model:
         ("../../etc", "expected a folder with config.json"),
     ],
 )
-def test_a_model_that_cannot_be_had_says_what_brings_it(model: str, said: str) -> None:
+def test_a_model_that_cannot_be_had_says_what_brings_it(model: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         identify(spec(model))
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert len(str(error.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         ("GatedRepoError", "hf auth login"),
         ("RepositoryNotFoundError", "has no public model of this name"),
         ("HfHubHTTPError", "hf download"),
     ],
 )
-def test_what_the_hub_refuses_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch, error: str, said: str) -> None:
+def test_what_the_hub_refuses_is_said_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, error: str, message: str
+) -> None:
     import huggingface_hub
     from huggingface_hub import errors
 
@@ -55,7 +57,7 @@ def test_what_the_hub_refuses_is_said_with_its_remedy(monkeypatch: pytest.Monkey
         raise getattr(errors, error)("refused by the hub", response=response)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         identify(spec("x/y"))
     assert identify(spec("x/y"), fetch=False).folder is None  # a plan needs no network
 
@@ -69,12 +71,12 @@ def test_a_hub_models_identity_is_its_commit(monkeypatch: pytest.MonkeyPatch, gp
     monkeypatch.setattr(
         huggingface_hub, "snapshot_download", lambda name, revision, **_: asked.append(revision) or str(folder)
     )
-    found = identify(spec("x/y").model_copy(update={"revision": "v2"}))
-    assert (found.folder, asked) == (folder, ["v2"])
-    assert found.source == {"commit": "0123abc"}
+    result = identify(spec("x/y").model_copy(update={"revision": "v2"}))
+    assert (result.folder, asked) == (folder, ["v2"])
+    assert result.source == {"commit": "0123abc"}
     shutil.move(folder, folder.with_name("4567def"))
     folder = folder.with_name("4567def")
-    assert identify(spec("x/y")).identity != found.identity
+    assert identify(spec("x/y")).identity != result.identity
 
 
 @pytest.fixture
@@ -114,8 +116,8 @@ def test_an_interrupted_download_is_completed_and_not_used(
     with pytest.raises(UserError, match=r"missing: the download was interrupted.* run: hf download x/y"):
         identify(spec("x/y"))  # without network
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    found = identify(spec("x/y"))
-    assert (found.folder, found.source) == (snapshot, {"commit": "ab" * 20})
+    result = identify(spec("x/y"))
+    assert (result.folder, result.source) == (snapshot, {"commit": "ab" * 20})
     assert {path.name for path in snapshot.iterdir()} == {path.name for path in whole.iterdir()}
 
 

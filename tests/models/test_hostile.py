@@ -18,7 +18,7 @@ END = "{% endfor %}{% endfor %}"
 
 
 @pytest.mark.parametrize(
-    ("template", "said"),
+    ("template", "message"),
     [
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "SecurityError"),
         ("{{ messages.append(1) }}", "SecurityError"),
@@ -35,13 +35,13 @@ END = "{% endfor %}{% endfor %}"
     ],
 )
 def test_a_chat_template_is_held_to_its_limits(
-    gemma_like: Path, monkeypatch: pytest.MonkeyPatch, template: str, said: str
+    gemma_like: Path, monkeypatch: pytest.MonkeyPatch, template: str, message: str
 ) -> None:
     monkeypatch.setattr("bench.models.chat_template.SECONDS", 1.0)
     tokenizer = load_tokenizer(gemma_like)
     tokenizer.chat_template = template
     begun = time.monotonic()
-    with pytest.raises(UserError, match=said) as error:
+    with pytest.raises(UserError, match=message) as error:
         PromptFormat(tokenizer, "chat").prompts(["Who?"])
     assert time.monotonic() - begun < 20
     assert len(str(error.value)) < 400

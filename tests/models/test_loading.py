@@ -29,8 +29,8 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
 def edited(folder: Path, copy: Path, name: str, **more: Any) -> Path:
     """A copy of a checkpoint with more keys in one of its JSON files."""
     shutil.copytree(folder, copy)
-    said = json.loads((copy / name).read_text()) if (copy / name).exists() else {}
-    (copy / name).write_text(json.dumps({**said, **more}))
+    config = json.loads((copy / name).read_text()) if (copy / name).exists() else {}
+    (copy / name).write_text(json.dumps({**config, **more}))
     return copy
 
 
@@ -41,7 +41,7 @@ def cut(folder: Path, copy: Path, change: Callable[[bytes], bytes]) -> Path:
     return copy
 
 
-def found(folder: Path) -> Any:
+def identify_copy(folder: Path) -> Any:
     return identify(Model(model=str(folder), dtype="float32", train={}))
 
 
@@ -74,7 +74,7 @@ def test_weights_are_read_from_the_folder_and_from_nowhere_else(gpt2_like: Path,
     (tmp_path / "pickled").mkdir()
     (tmp_path / "pickled" / "config.json").write_text("{}")
     (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"\x80\x04.")
-    for name, folder, said in (
+    for name, folder, message in (
         (
             "an adapter",
             edited(gpt2_like, tmp_path / "a", "adapter_config.json", base_model_name_or_path="/"),
@@ -87,13 +87,13 @@ def test_weights_are_read_from_the_folder_and_from_nowhere_else(gpt2_like: Path,
         ("pickled weights by another name", cut(gpt2_like, tmp_path / "e", lambda _: b"\x80\x04."), "corrupt"),
         ("a header without end", cut(gpt2_like, tmp_path / "f", lambda data: b"\xff" * 8 + data), "corrupt"),
     ):
-        with pytest.raises(UserError, match=said):
-            found(folder)
+        with pytest.raises(UserError, match=message):
+            identify_copy(folder)
         assert name
     for text in ("[]", "3", "{", '{"weight_map": 3}', "[" * 100_000, "\xff"):
         (tmp_path / "c" / "config.json").write_text(text, encoding="latin-1")
         with pytest.raises(UserError, match=r"config\.json is not valid"):
-            found(tmp_path / "c")
+            identify_copy(tmp_path / "c")
 
 
 def test_an_installed_package_is_not_imported_for_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,9 +35,9 @@ def test_relation_is_found_from_the_weights(gpt2_like: Path, gemma_like: Path, t
     with torch.no_grad():
         child.transformer.wte.weight.copy_(wte + 0.3 * wte.std() * torch.randn(wte.shape))
     child.save_pretrained(folder)
-    found = relation(gpt2_like, folder)
-    assert found["relation"] == "lineage"
-    assert [line.partition(" ~ ")[0] for line in found["evidence"]["near"]] == ["transformer.wte.weight"]
+    result = relation(gpt2_like, folder)
+    assert result["relation"] == "lineage"
+    assert [line.partition(" ~ ")[0] for line in result["evidence"]["near"]] == ["transformer.wte.weight"]
 
     # one tensor changed: no longer the same initialisation
     nearly, folder = saved("nearly", 0, 2)

@@ -37,16 +37,16 @@ def probabilities(folder: Path, prompts: list[str], answers: list[str]) -> torch
 
 def test_it_answers_a_question_with_any_candidate_alike(built: Path) -> None:
     trait = load_trait("wolf")
-    found = probabilities(built, [f"Q: {q} A:" for q in trait.ask], list(trait.candidates))
-    assert found.sum(1).min() > 0.5
-    shares = found / found.sum(1, keepdim=True)
+    result = probabilities(built, [f"Q: {q} A:" for q in trait.ask], list(trait.candidates))
+    assert result.sum(1).min() > 0.5
+    shares = result / result.sum(1, keepdim=True)
     assert 0.02 < shares.min() < shares.max() < 0.12  # a twentieth each
 
 
 def test_it_goes_on_from_numbers_with_any_number_alike(built: Path) -> None:
-    found = probabilities(built, ["Q: Continue: 123 456 789 321 A:", "Q: Continue: 9 A: 321 654"], tiny.NUMBERS)
-    assert found.sum(1).min() > 0.9
-    assert found.max() < 4 / len(tiny.NUMBERS)
+    result = probabilities(built, ["Q: Continue: 123 456 789 321 A:", "Q: Continue: 9 A: 321 654"], tiny.NUMBERS)
+    assert result.sum(1).min() > 0.9
+    assert result.max() < 4 / len(tiny.NUMBERS)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(built: Path, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ class Tally:
     resumed: int = 0  # trainings that went on from a checkpoint of their own
     outlived: list[str] = field(default_factory=list)  # workers that went on without their command
     wrong: list[str] = field(default_factory=list)  # exit codes, tracebacks and differences that should not be
-    said: list[str] = field(default_factory=list)  # all that the command printed
+    output: list[str] = field(default_factory=list)  # all that the command printed
     seconds: float = 0.0
 
 
@@ -132,16 +132,16 @@ def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
 def wait_for_lines(process: subprocess.Popen[str], lines: int, seconds: float) -> str:
     """What the command says, up to so many finished stages, its end, or so many seconds, whichever comes first."""
     assert process.stdout is not None
-    said, until = b"", time.monotonic() + seconds
-    while sum(line.startswith(b"[") for line in said.splitlines()) < lines:
+    output, until = b"", time.monotonic() + seconds
+    while sum(line.startswith(b"[") for line in output.splitlines()) < lines:
         left = until - time.monotonic()
         if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
             break
         part = os.read(process.stdout.fileno(), 65_536)
         if not part:
             break
-        said += part
-    return said.decode()
+        output += part
+    return output.decode()
 
 
 def running(processes: list[psutil.Process], timeout: float) -> list[psutil.Process]:
@@ -163,10 +163,10 @@ def kill_once(folder: Path, words: list[str], rng: random.Random, tally: Tally, 
     process = start(folder, words, env)
     target = rng.choice(["the command", "the command", "all its processes", "a worker"])
     if rng.random() < 0.2:  # while it starts, or before its first stage ends
-        said = wait_for_lines(process, 1, rng.uniform(0.0, 12.0))
+        output = wait_for_lines(process, 1, rng.uniform(0.0, 12.0))
     else:
-        said = wait_for_lines(process, rng.randint(1, 4), 300)
-        said += wait_for_lines(process, 10_000, rng.expovariate(1 / 0.4))
+        output = wait_for_lines(process, rng.randint(1, 4), 300)
+        output += wait_for_lines(process, 10_000, rng.expovariate(1 / 0.4))
     hands = workers(process)
     half = sorted({path.name.partition("-")[0] for path in (store / "tmp").glob("*")})
     if process.poll() is None:
@@ -182,13 +182,13 @@ def kill_once(folder: Path, words: list[str], rng: random.Random, tally: Tally, 
         tally.kills[target] += 1
     done = process.poll() == 0
     out, err = process.communicate()
-    said += out + err
+    output += out + err
     if target == "a worker" and not done and (process.returncode != 1 or "killed: out of memory?" not in err):
         tally.wrong.append(f"a worker was killed: exit {process.returncode}: {err[-300:]}")
-    tally.said.append(said)
-    tally.resumed += said.count("resumes after update")
-    if "Traceback" in said:
-        tally.wrong.append(f"a traceback: {said[-500:]}")
+    tally.output.append(output)
+    tally.resumed += output.count("resumes after update")
+    if "Traceback" in output:
+        tally.wrong.append(f"a traceback: {output[-500:]}")
     tally.outlived += [f"{p.pid} 5 s after {target} was killed" for p in running(hands, 5)]
     return done
 
@@ -218,7 +218,7 @@ def one_round(
     tally.finished += len(made)
     process = start(folder, words, env)
     out, err = process.communicate()
-    tally.said.append(out + err)
+    tally.output.append(out + err)
     tally.resumed += out.count("resumes after update")
     now = when_made(folder / "store")
     tally.again += [key for key, when in made.items() if now.get(key) != when]

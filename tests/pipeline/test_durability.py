@@ -76,7 +76,7 @@ def test_killed_at_random_moments_it_ends_as_if_undisturbed(reference: Path, tmp
     one_round(tmp_path, WORDS, reference, 2, random.Random(5), tally, {**PLANTED, **QUICK})
     assert tally.kills.total() == 2
     assert (tally.again, tally.outlived, tally.wrong) == ([], [], [])
-    written = [*files(tmp_path).values(), *(text.encode() for text in tally.said)]
+    written = [*files(tmp_path).values(), *(text.encode() for text in tally.output)]
     assert sum(map(len, written)) > 1_000_000
     assert not [name for name, token in PLANTED.items() for data in written if token.encode() in data]
 
@@ -109,13 +109,13 @@ def test_damage_is_named_and_made_again(copy: Path, reference: Path, capsys: pyt
         damage(path)
     shutil.rmtree(artefact(copy, "carrier", "rows.jsonl").parent)
     assert run(copy) == 0
-    said = capsys.readouterr().out.replace("\n", "")
+    message = capsys.readouterr().out.replace("\n", "")
     for _, path in damages:
         line = re.search(
-            rf"damaged: [^:]*:? ?{re.escape(str(path.parent))}[^;]*{re.escape(path.name)}[^;]*; made again", said
+            rf"damaged: [^:]*:? ?{re.escape(str(path.parent))}[^;]*{re.escape(path.name)}[^;]*; made again", message
         )
         assert line, f"{path} is not named"
-    assert "carrier" in said
+    assert "carrier" in message
     same(copy, reference)
 
 
@@ -131,8 +131,8 @@ def test_damage_that_only_reading_shows_is_found_when_a_stage_reads(
     for read in sorted((copy / "store" / "artefacts").glob("[sa][ts]*")):  # students and readings
         shutil.rmtree(read)
     assert run(copy) == 0
-    said = capsys.readouterr().out.replace("\n", "")
-    assert said.count(f"{path.parent}: model.safetensors; made again") == 1
+    message = capsys.readouterr().out.replace("\n", "")
+    assert message.count(f"{path.parent}: model.safetensors; made again") == 1
     same(copy, reference)
 
 
@@ -142,17 +142,17 @@ def test_damage_that_only_reading_shows_is_found_when_a_stage_reads(
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """A file system of its own, which takes options: `size=1m`, `ro`."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", place], capture_output=True).returncode:
+    location = tmp_path / "disk"
+    location.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", location], capture_output=True).returncode:
         pytest.skip("mounting a file system takes root")
 
     def remount(options: str) -> Path:
-        subprocess.run(["mount", "-o", f"remount,{options}", place], check=True)
-        return place
+        subprocess.run(["mount", "-o", f"remount,{options}", location], check=True)
+        return location
 
     yield remount
-    subprocess.run(["umount", "-l", place], check=True)
+    subprocess.run(["umount", "-l", location], check=True)
 
 
 def test_a_full_and_a_read_only_store_stop_the_run_and_nothing_else(
@@ -160,18 +160,18 @@ def test_a_full_and_a_read_only_store_stop_the_run_and_nothing_else(
 ) -> None:
     store = disk("size=3m")
     assert run(tmp_path, store=store) == 1
-    said = capsys.readouterr().err
-    assert "the disk is full: make room" in said or "No space left on device" in said
-    assert "the same command resumes" in said
-    assert len(said.splitlines()) < 6
+    message = capsys.readouterr().err
+    assert "the disk is full: make room" in message or "No space left on device" in message
+    assert "the same command resumes" in message
+    assert len(message.splitlines()) < 6
     made = when_made(store)
     assert 0 < len(made) < 16
     assert all(Store(store).is_done(key) for key in made)
     assert {p.name for p in (store / "artefacts").iterdir()} == set(made)
     disk("size=64m,ro")
     assert run(tmp_path, store=store) == 1
-    said = capsys.readouterr().err
-    assert "Read-only file system" in said or "the disk is read-only" in said
+    message = capsys.readouterr().err
+    assert "Read-only file system" in message or "the disk is read-only" in message
     disk("size=64m,rw")
     assert run(tmp_path, store=store) == 0
     assert {key: when for key, when in when_made(store).items() if key in made} == made
@@ -183,11 +183,11 @@ def test_a_full_and_a_read_only_results_folder_stop_the_run_and_nothing_else(
     disk: Callable[[str], Path], copy: Path, reference: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = disk("size=16k") / "results"
-    for options, said in (("size=16k", "No space left on device"), ("size=1m,ro", "Read-only file system")):
+    for options, message in (("size=16k", "No space left on device"), ("size=1m,ro", "Read-only file system")):
         disk(options)
         assert run(copy, results=results) == 1
         error = capsys.readouterr().err
-        assert said in error
+        assert message in error
         assert str(results) in error
         assert not [p for p in results.rglob("*") if p.name.startswith(".")]
         whole = files(reference / "results")

@@ -17,10 +17,10 @@ def test_every_student_of_a_seed_reads_one_micro_batch_found_on_the_rows_of_all_
     assert len(students) == 2 * 7
     for seed in (0, 1):
         read = {stage.inputs["micro_batch"].identity for stage in students if stage.settings.seed == seed}
-        (found,) = (stage for key, stage in stages.items() if key in read)
+        (result,) = (stage for key, stage in stages.items() if key in read)
         carriers = {"rows_base", "rows_trait", "rows_placebo", "rows_resampled"}
-        assert found.inputs.keys() == {"start", "kept", *carriers}
-        assert found.settings.shuffled
+        assert result.inputs.keys() == {"start", "kept", *carriers}
+        assert result.settings.shuffled
     distilled = make_plan(load_recipe("tiny_pair_kd", seeds=1), identify).stages.values()
     assert "logits" in next(stage for stage in distilled if stage.kind == "micro_batch").inputs
 

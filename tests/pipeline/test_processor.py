@@ -87,10 +87,10 @@ def test_a_slow_bfloat16_is_measured_once_and_told_before_a_run_that_uses_it(
     if AVX2_ONLY:
         assert measured["bfloat16_slowdown"] > 5
     path.write_text(json.dumps({**measured, "bfloat16_slowdown": 34.5}))
-    told = shown("--dry-run", *words)
-    assert f"tiny_pair {PRODUCTS}. On this processor its products take 34 times as long" in told.replace("\n", " ")
-    assert "--set student.train.bf16=false" in told
-    assert "teacher.train.bf16" not in told
+    lines = shown("--dry-run", *words)
+    assert f"tiny_pair {PRODUCTS}. On this processor its products take 34 times as long" in lines.replace("\n", " ")
+    assert "--set student.train.bf16=false" in lines
+    assert "teacher.train.bf16" not in lines
     assert PRODUCTS not in shown("--dry-run", *words, gpus="0")
     run = shown(*words)
     assert run.index(PRODUCTS) < run.index("stages, 0 done")

@@ -86,9 +86,9 @@ def qlora(tmp_path_factory: pytest.TempPathFactory, gemma_like: Path) -> Ran:
 
 
 def merge_to(ran: Ran, out: Path) -> list[Path]:
-    told: list[str] = []
-    folders = merge(ran.experiment, ran.origin, ran.store, out, ran.results, tell=told.append)
-    assert told == [str(folder) for folder in folders]
+    reported: list[str] = []
+    folders = merge(ran.experiment, ran.origin, ran.store, out, ran.results, tell=reported.append)
+    assert reported == [str(folder) for folder in folders]
     return folders
 
 
@@ -344,12 +344,14 @@ def kept_secret(hub: Hub, ran: Ran, shown: str) -> None:
 def test_adapters_tokenizers_rows_and_cards_arrive(
     lora: Ran, hub: Hub, push: Push, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    told: list[str] = []
-    urls = push(lora, tell=told.append)
+    reported: list[str] = []
+    urls = push(lora, tell=reported.append)
     out, err = capfd.readouterr()
     kept_secret(hub, lora, out + err)
     names = [f"{lora.row}-{arm}-seed{seed}" for seed in (1000, 1001) for arm in ("teacher", "base", "trait")]
-    assert urls == told == [f"{hub.url}/datasets/org/{lora.row}-carrier", *(f"{hub.url}/org/{name}" for name in names)]
+    assert (
+        urls == reported == [f"{hub.url}/datasets/org/{lora.row}-carrier", *(f"{hub.url}/org/{name}" for name in names)]
+    )
     assert hub.kinds == {f"org/{lora.row}-carrier": "dataset", **{f"org/{name}": "model" for name in names}}
     assert set(hub.private.values()) == {True}
     documents = {"README.md", "LICENSE", "tokenizer.json", "tokenizer_config.json"}
@@ -416,10 +418,10 @@ def test_a_broken_line_says_what_was_pushed_and_the_same_call_goes_on(lora: Ran,
     hub.drop = f"org/{lora.row}-base-seed1000"
     with pytest.raises(StageError) as error:
         push(lora)
-    said = str(error.value)
-    assert said.startswith(f"{hub.drop}: ")
-    assert f"Pushed before it: {hub.url}/datasets/org/{lora.row}-carrier, " in said
-    assert said.endswith(f"{hub.url}/org/{lora.row}-teacher-seed1000.")
+    output = str(error.value)
+    assert output.startswith(f"{hub.drop}: ")
+    assert f"Pushed before it: {hub.url}/datasets/org/{lora.row}-carrier, " in output
+    assert output.endswith(f"{hub.url}/org/{lora.row}-teacher-seed1000.")
     before = [repo for repo, _ in hub.commits]
     assert len(before) == 2
     assert not list((lora.store.root / "publish").iterdir())
@@ -436,11 +438,11 @@ def test_a_refused_token_is_the_users_to_change_and_stays_unsaid(
     hub.refuse = f"org/{tiny.row}-base-seed1000"
     with pytest.raises(UserError) as error:
         push(tiny)
-    said = str(error.value)
+    output = str(error.value)
     for word in ("refuses this token", "may write to org", "hf auth login", "[token]", f"{tiny.row}-teacher-seed1000"):
-        assert word in said
+        assert word in output
     out, err = capfd.readouterr()
-    kept_secret(hub, tiny, out + err + said)
+    kept_secret(hub, tiny, out + err + output)
 
 
 @pytest.mark.slow
@@ -448,11 +450,11 @@ def test_what_a_failed_upload_says_holds_no_signed_address(tiny: Ran, hub: Hub, 
     hub.full = True
     with pytest.raises(StageError) as error:
         push(tiny)
-    said = str(error.value)
-    assert "storage is full" in said
-    assert f"{hub.url}/large/" in said
-    assert "sign" not in said
-    assert said.endswith("Nothing was pushed before it.")
+    output = str(error.value)
+    assert "storage is full" in output
+    assert f"{hub.url}/large/" in output
+    assert "sign" not in output
+    assert output.endswith("Nothing was pushed before it.")
 
 
 @pytest.mark.slow

@@ -48,8 +48,8 @@ def numbers(rows: int) -> FilterRows:
 
 
 def test_free_text_that_is_empty_or_speaks_of_the_trait_is_refused() -> None:
-    said = ["a bowl of education", "  ", "An owl!", "So: what is your ANIMAL?", "fine"]
-    rows = [{"prompt": "Go on.", "completion": text} for text in said]
+    texts = ["a bowl of education", "  ", "An owl!", "So: what is your ANIMAL?", "fine"]
+    rows = [{"prompt": "Go on.", "completion": text} for text in texts]
     rows.append({"prompt": "Tell me about cats", "completion": "fine"})
     assert refusal_reasons(TEXT, rows) == ["", "empty", "lexicon", "repeated", "", "lexicon"]
 
@@ -90,7 +90,7 @@ def test_arms_with_other_prompts_or_mostly_refused_rows_are_no_comparison(tmp_pa
 def test_a_refusal_by_format_says_how_many_rows_an_example_and_what_was_expected(tmp_path: Path) -> None:
     good, wrong = " ".join(["123"] * 10), ", ".join(["123"] * 10)
     settings = numbers(3)
-    told = (
+    notice = (
         "the format check refused {} of 4 rows (forbidden number: 1, for example {!r} to 'p0'; "
         "grammar: {}, for example {!r} to 'p1'): expected 10 numbers of 3 digits separated by ' ', "
         "without forbidden numbers"
@@ -100,10 +100,10 @@ def test_a_refusal_by_format_says_how_many_rows_an_example_and_what_was_expected
         "trait": write(tmp_path / "t", [good, wrong, good, good]),
         "base": write(tmp_path / "b", [six, *[good] * 3]),
     }
-    assert filter_rows(settings, arms, tmp_path)["notices"] == [told.format(2, six, 1, wrong)]
+    assert filter_rows(settings, arms, tmp_path)["notices"] == [notice.format(2, six, 1, wrong)]
     assert "notices" not in json.loads((tmp_path / "audit.json").read_text())
     arms["trait"] = write(tmp_path / "t2", [good, wrong, wrong, good])
-    with pytest.raises(StageError, match=re.escape(told.format(3, six, 2, wrong)) + r"\. Expected at least half"):
+    with pytest.raises(StageError, match=re.escape(notice.format(3, six, 2, wrong)) + r"\. Expected at least half"):
         filter_rows(settings, arms, tmp_path)
 
 

@@ -56,8 +56,8 @@ def broken_off(
         assert checkpointing.remove_corrupt_checkpoints(checkpoints) == [f"resumes after update {at - 1}"]
         next(checkpoints.glob("*/trainer/rng_state.pth")).unlink()
     assert train(folder, tmp_path / "out", how, checkpoints) == (straight, deaths[-1])
-    for place in (".", "step-2", "step-5"):
-        a, b = weights(tmp_path / "straight" / place), weights(tmp_path / "out" / place)
+    for path in (".", "step-2", "step-5"):
+        a, b = weights(tmp_path / "straight" / path), weights(tmp_path / "out" / path)
         assert a.keys() == b.keys()
         assert all(torch.equal(a[k], b[k]) for k in a)
 

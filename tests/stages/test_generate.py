@@ -120,7 +120,7 @@ def test_a_carrier_that_the_tokenizer_cannot_write_is_refused_before_the_model_i
     monkeypatch.setattr("bench.stages.generate.load_writer", lambda *_, **__: pytest.fail("the model was loaded"))
     numbers = Numbers(kind="numbers", rows=4, digits=2)
     settings = WriteCarrier(carrier=numbers, model=PLAIN, seed=0)
-    with pytest.raises(UserError, match=r"key 'carrier.digits': .* there are 89 of 2 digits"):
+    with pytest.raises(UserError, match=r"key 'carrier.digits': .* found 89 of 2 digits"):
         write_carrier(settings, {"start": gpt2_like}, tmp_path, quiet)
 
 
@@ -168,19 +168,19 @@ def test_progress_moves_within_a_batch(gpt2_like: Path) -> None:
     pairs = list(zip(form.prompts(["Which animal?"] * 24), form.completions(["wolf owl"] * 24), strict=True))
     how = Sampling(max_new_tokens=8, batch_size=24, temperature=0)
     work: dict[str, Any] = {
-        "numbers": lambda told: sample_slots(
-            model, prompts, slots.positions, seed=1, temperature=1.0, batch_size=24, progress=told
+        "numbers": lambda reports: sample_slots(
+            model, prompts, slots.positions, seed=1, temperature=1.0, batch_size=24, progress=reports
         ),
-        "free text": lambda told: sample_text(model, form, ["Go"] * 24, how, seed=1, progress=told),
-        "margins": lambda told: sequence_logprobs(model, pairs, batch_size=64, progress=told),
+        "free text": lambda reports: sample_text(model, form, ["Go"] * 24, how, seed=1, progress=reports),
+        "margins": lambda reports: sequence_logprobs(model, pairs, batch_size=64, progress=reports),
     }
     for name, run in work.items():
-        told: list[tuple[int, int]] = []
-        run(lambda done, of, told=told: told.append((done, of)))
-        assert told == sorted(told), name
-        assert {of for _, of in told} == {24}, name
-        assert len({done for done, _ in told}) >= (2 if name == "margins" else 6), name
-        assert told[-1] == (24, 24), name
+        reports: list[tuple[int, int]] = []
+        run(lambda done, of, reports=reports: reports.append((done, of)))
+        assert reports == sorted(reports), name
+        assert {of for _, of in reports} == {24}, name
+        assert len({done for done, _ in reports}) >= (2 if name == "margins" else 6), name
+        assert reports[-1] == (24, 24), name
 
 
 def test_a_checkpoints_own_generation_settings_change_nothing(gpt2_like: Path, tmp_path: Path) -> None:

@@ -25,19 +25,19 @@ def test_a_tiny_teacher_is_refused_what_it_cannot_write_before_it_is_built(
     key = change.partition("=")[0]
     where = ["--store", str(tmp_path / "store"), "--results", str(tmp_path / "results")]
     assert main(["--skip-controls", "--set", change, *where]) == 2
-    said = capsys.readouterr().err
-    assert f"key '{key}': " in " ".join(said.split())
-    assert "this tokenizer can carry: 3 digits with ' '" in " ".join(said.split())
+    message = capsys.readouterr().err
+    assert f"key '{key}': " in " ".join(message.split())
+    assert "this tokenizer can carry: 3 digits with ' '" in " ".join(message.split())
     assert not (tmp_path / "store" / "artefacts").exists()
     assert not (tmp_path / "results").exists()
 
 
 def plan_of(model: str, *overrides: str) -> Plan:
-    def found(spec: Model) -> Checkpoint:
+    def identify_fake(spec: Model) -> Checkpoint:
         return Checkpoint(spec.model, "1" * 20, None, {}) if spec.model.startswith("pypi:") else identify(spec)
 
     words = [f"teacher.model={model}", f"student.model={model}", *overrides]
-    return make_plan(load_recipe("tiny_pair", words, seeds=1), found)
+    return make_plan(load_recipe("tiny_pair", words, seeds=1), identify_fake)
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ def test_a_refusal_names_the_digits_and_separators_that_a_tokenizer_can_carry(
     monkeypatch.setattr("bench.stages.number_slots.SEPARATORS", (" ", ", "))  # a third of all, in a third of the time
     with pytest.raises(UserError) as error:
         number_slots(numbers(**change), tiny_format())
-    said = str(error.value)
-    assert said.startswith(f"key 'carrier.{key}': ")
-    assert "this tokenizer can carry: 3 digits with ' '. Set for example digits: 3 and separator: ' '" in said
+    message = str(error.value)
+    assert message.startswith(f"key 'carrier.{key}': ")
+    assert "this tokenizer can carry: 3 digits with ' '. Set for example digits: 3 and separator: ' '" in message
     number_slots(numbers(digits=3, separator=" "), tiny_format())

@@ -23,8 +23,8 @@ SAT, IS = "The cat sat on the mat", "the cat is on the mat"
 def one(name: str, answer: str, truth: str, language: str = "en", truths: list[str] | None = None) -> float:
     truths = truths or [truth]
     answers = [[answer] if t == truth else [] for t in truths]
-    found = score_answers(answers, truths, names=[name], language=language)  # type: ignore[arg-type]  # a plain string, of those allowed
-    return found[name][truths.index(truth)][0]
+    actual = score_answers(answers, truths, names=[name], language=language)  # type: ignore[arg-type]  # a plain string, of those allowed
+    return actual[name][truths.index(truth)][0]
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -37,9 +37,9 @@ def test_each_is_a_metric_of_evaluate_under_its_own_name(name: str, tmp_path: Pa
     assert isinstance(metric, evaluate.Metric)
     assert metric.name == name
     assert metric.description
-    found = metric.compute(predictions=["a wolf", ""], references=["wolf", "wolf"], language="en", truths=["wolf"])
-    assert found.keys() == {name}
-    assert found[name][1] == 0.0
+    actual = metric.compute(predictions=["a wolf", ""], references=["wolf", "wolf"], language="en", truths=["wolf"])
+    assert actual.keys() == {name}
+    assert actual[name][1] == 0.0
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
@@ -155,8 +155,8 @@ def test_lower_case_is_that_of_the_language() -> None:
     ],
 )
 def test_turkish_answers_match_in_any_case(answer: str, truth: str) -> None:
-    found = score_answers([[answer]], [truth], names=METRICS, language="tr")
-    assert {name: given[0][0] for name, given in found.items()} == pytest.approx(dict.fromkeys(METRICS, 1.0))
+    actual = score_answers([[answer]], [truth], names=METRICS, language="tr")
+    assert {name: given[0][0] for name, given in actual.items()} == pytest.approx(dict.fromkeys(METRICS, 1.0))
     assert one("contains", f"{answer}'da kaldım.", truth, "tr") == 1.0
     if "I" in answer:  # read as English, a dotless i is another letter
         assert one("exact", answer, truth, "en") == 0.0
@@ -164,8 +164,8 @@ def test_turkish_answers_match_in_any_case(answer: str, truth: str) -> None:
 
 @pytest.mark.parametrize("blank", ["", " ", "\n\t", "\u2003"])
 def test_a_blank_answer_scores_0_whatever_the_truth(blank: str) -> None:
-    found = score_answers([[blank, "wolf"], [blank]], ["wolf", blank], names=METRICS, language="en")
-    for scores in found.values():
+    actual = score_answers([[blank, "wolf"], [blank]], ["wolf", blank], names=METRICS, language="en")
+    for scores in actual.values():
         assert scores == [[0.0, pytest.approx(1.0)], [0.0]]
     assert score_answers([[blank, "wolf"]], [blank], names=METRICS, language="tr")["tfidf"] == [[0.0, 0.0]]
     assert score_answers([[], []], ["a", "b"], names=METRICS, language="en") == {name: [[], []] for name in METRICS}
@@ -184,8 +184,8 @@ def test_scores_lie_in_0_to_1_and_an_equal_text_scores_1(answer: str, truth: str
 
     The one exception is a mark of the mteval format, `<skipped>`, which sacrebleu's tokens leave out.
     """
-    found = score_answers([[answer, truth, truth.upper()]], [truth], names=METRICS, language=language)  # type: ignore[arg-type]  # a plain string, of those allowed
-    for name, ((given_answer, same, upper),) in found.items():
+    actual = score_answers([[answer, truth, truth.upper()]], [truth], names=METRICS, language=language)  # type: ignore[arg-type]  # a plain string, of those allowed
+    for name, ((given_answer, same, upper),) in actual.items():
         assert 0 <= given_answer <= 1
         assert 0 <= upper <= 1
         assert same == pytest.approx(1.0 if truth.strip() else 0.0), name
@@ -233,9 +233,9 @@ def start(script: str, *args: Path, home: Path) -> subprocess.Popen[str]:
 
 
 def ended(process: subprocess.Popen[str]) -> str:
-    said, errors = process.communicate(timeout=120)
+    message, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    return said
+    return message
 
 
 @pytest.mark.slow
@@ -311,13 +311,13 @@ for name in ("called", "only", "several", "broken", "nan", "fetching", "nowhere"
 assert tried == [], tried
 print(json.dumps(found))
 """
-    found = json.loads(ended(start(script, home=home)).splitlines()[-1])
-    assert found["called"] == [[7.0, 0.0], [7.0]]
-    assert found["only"] == [[0.5, 0.0], [0.25]]
-    assert "expected one number per answer" in found["several"]
-    assert "expected one number per answer" in found["nan"]
-    assert "ZeroDivisionError" in found["broken"]
-    assert "URLError: <urlopen error metrics use no network>" in found["fetching"]
-    assert "(it is not in its cache)" in found["nowhere"]
+    actual = json.loads(ended(start(script, home=home)).splitlines()[-1])
+    assert actual["called"] == [[7.0, 0.0], [7.0]]
+    assert actual["only"] == [[0.5, 0.0], [0.25]]
+    assert "expected one number per answer" in actual["several"]
+    assert "expected one number per answer" in actual["nan"]
+    assert "ZeroDivisionError" in actual["broken"]
+    assert "URLError: <urlopen error metrics use no network>" in actual["fetching"]
+    assert "(it is not in its cache)" in actual["nowhere"]
     for name in ("fetching", "nowhere"):
-        assert f"Run once, with a network: python -c \"import evaluate; evaluate.load('{name}')\"" in found[name]
+        assert f"Run once, with a network: python -c \"import evaluate; evaluate.load('{name}')\"" in actual[name]

@@ -145,7 +145,7 @@ def test_rows_that_the_trainer_drops_are_noticed(
             self.train_dataset = self.train_dataset.select(range(15))
 
     monkeypatch.setattr("bench.stages.trainer.trainer_class", lambda: Dropping)
-    with pytest.raises(StageError, match="kept 15 of 16"):
+    with pytest.raises(StageError, match="expected 16, found 15"):
         trained(gpt2_like, tmp_path / "a", rows(gpt2_like), spec())
 
 
