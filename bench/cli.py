@@ -20,6 +20,7 @@ from bench.terminal import (
     ProgressDisplay,
     print_line,
     print_plan,
+    print_prompts,
     print_pruning,
     print_recipes,
     print_summary,
@@ -51,6 +52,11 @@ def parser() -> argparse.ArgumentParser:
     mode.add_argument("--list", action="store_true", help="list the recipes with their questions and needs")
     mode.add_argument("--leaderboard", action="store_true", help="rebuild LEADERBOARD.md from the result files")
     mode.add_argument("--dry-run", action="store_true", help="show the plan: all stages, and those to do")
+    mode.add_argument(
+        "--show",
+        choices=["prompts"],
+        help="prompts: show the text and the tokens of one example of each kind of stage; trains nothing",
+    )
     mode.add_argument(
         "--prune",
         action="store_true",
@@ -121,6 +127,7 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
         refuse_other_cells(experiment, plans[-1], results)
         for line in pool.describe_bfloat16(experiment, plans[-1]):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
+    pool.check_systems((e, plan, source) for (e, source), plan in zip(experiments, plans, strict=True))
     pool.check_numbers(zip(plans, (source for _, source in experiments), strict=True))
     controls: Any = None
     for (experiment, _), plan in zip(experiments, plans, strict=True):
@@ -225,6 +232,22 @@ def _prune(args: argparse.Namespace, store: Store, console: Console) -> None:
         )
 
 
+def _show_prompts(names: list[str], args: argparse.Namespace, store: Store, console: Console) -> None:
+    """Print the examples of `--show prompts`, of each recipe's first seed."""
+    from bench.config.recipe import load_recipe
+    from bench.models.checkpoints import identify
+    from bench.pipeline.planner import make_plan
+    from bench.pipeline.prompt_examples import list_examples
+
+    for name in names:
+        experiment = load_recipe(name, args.set, seeds=1)
+        try:
+            examples = list_examples(make_plan(experiment, identify), store)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from None
+        print_prompts(experiment.name, examples, console)
+
+
 def _command(args: argparse.Namespace, console: Console) -> None:
     if args.yes and not args.prune:
         raise UserError("--yes needs --prune")
@@ -254,6 +277,9 @@ def _command(args: argparse.Namespace, console: Console) -> None:
         return
     names = args.recipe or [DEFAULT]
     experiments = [load_recipe(name, args.set, seeds=args.seeds, smoke=args.smoke) for name in names]
+    if args.show:
+        _show_prompts(names, args, store, console)
+        return
     if args.merge or args.publish:
         _share(list(zip(experiments, names, strict=True)), args, store, console)
         return

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bench.config.model_settings import Model
     from bench.config.recipe import Experiment
     from bench.pipeline.plan import Plan, Stage
+    from bench.pipeline.prompt_examples import PromptExample
     from bench.pipeline.prune import Folder, Run
     from bench.pipeline.store import Store
 
@@ -32,6 +33,7 @@ __all__ = [
     "ProgressDisplay",
     "print_line",
     "print_plan",
+    "print_prompts",
     "print_pruning",
     "print_recipes",
     "print_summary",
@@ -202,6 +204,17 @@ def print_summary(entry: LeaderboardEntry, console: Console) -> None:
     for name, contrast in entry.contrasts.items():
         print_line(console, f"{name}: {gain_text(contrast)}")
     print_line(console, f"{entry.verdict}: {entry.verdict_reason}.\n")
+
+
+def print_prompts(name: str, examples: Sequence[PromptExample], console: Console) -> None:
+    """Print the text and the tokens of each example; brackets mark the labelled tokens."""
+    print_line(console, f"{name}: one example of each kind of stage. [Tokens in brackets] have a loss, or are scored.")
+    for example in examples:
+        print_line(console, f"\n{example.kind} ({', '.join(example.stages)})")
+        for line in example.text.split("\n"):
+            print_line(console, f"    {line}".rstrip())
+        tokens = " ".join([*example.prompt, *(f"[{token}]" for token in example.labelled)])
+        print_line(console, f"  tokens: {tokens}")
 
 
 def print_pruning(folders: Sequence[Folder], runs: Sequence[Run], console: Console, *, removed: bool) -> None:

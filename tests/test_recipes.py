@@ -39,10 +39,12 @@ def shrink(name: str, persona: Path, stand_ins: dict[str, Path]) -> Experiment:
     recipe, changes = whole.recipe, ["carrier.rows=8", "carrier.held_out=4"]
     for role, spec in (("teacher", recipe.teacher), ("student", recipe.student)):
         if spec.model != "tiny":
-            changes.append(f"{role}.model={stand_ins['gemma' if 'emma' in spec.model else 'gpt2']}")
-        if spec.train.get("max_steps", 1) > 0 and spec.train.get("num_train_epochs") != 0:
-            changes.append(f"{role}.train.max_steps=1")
-        changes.append(f"{role}.train.per_device_train_batch_size=4")
+            stand_in = "gemma" if "emma" in spec.model or spec.format == "chat" else "gpt2"
+            changes.append(f"{role}.model={stand_ins[stand_in]}")
+        if spec.train is not None:
+            if spec.train.get("max_steps", 1) > 0 and spec.train.get("num_train_epochs") != 0:
+                changes.append(f"{role}.train.max_steps=1")
+            changes.append(f"{role}.train.per_device_train_batch_size=4")
         if spec.lora:
             changes.append(f"{role}.lora.target_modules=all-linear")
     if any(trait.kind == "behaviour" for trait in whole.traits.values()):

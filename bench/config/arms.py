@@ -40,7 +40,7 @@ class Arm(NamedTuple):
 # In the order in which a seed evaluates them.
 ARMS = {
     "teacher_base": Arm("teacher", None, False, "the teacher without the trait"),
-    "teacher": Arm("teacher", None, True, "the teacher after it was trained on the trait"),
+    "teacher": Arm("teacher", None, True, "the teacher with the trait"),
     "untrained": Arm("student", None, False, "the student as shipped"),
     "base": Arm("student", "base", False, "the control: a student of the same data from the teacher without the trait"),
     "trait": Arm("student", "trait", True, "a student of data that the teacher wrote with the trait"),

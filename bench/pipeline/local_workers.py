@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from bench.config.recipe import Experiment
 from bench.errors import StageError, UserError
 from bench.files import ROOT, digest, write_atomically
+from bench.models.tokenizer_source import TokenizerSource
 from bench.pipeline import processor
 from bench.pipeline.environment import (
     CPU_ENVIRONMENT,
@@ -24,10 +25,10 @@ from bench.pipeline.environment import (
     extend_environment,
     visible_gpus,
 )
-from bench.pipeline.plan import Plan, library_versions
+from bench.pipeline.plan import Plan, Ref, library_versions
 from bench.pipeline.store import Store
 from bench.pipeline.worker import MEASURE_BFLOAT16, run_worker
-from bench.stages.settings import BuildTiny, WriteCarrier
+from bench.stages.settings import BuildTiny, Convert, Relation, WriteCarrier
 
 __all__ = ["Pool", "Worker", "current_commit"]
 
@@ -74,6 +75,16 @@ def _redirect_output(log: Path) -> Iterator[None]:
         for stream, original in zip(streams, originals, strict=True):
             os.dup2(original, stream)
             os.close(original)
+
+
+def find_tokenizer(plan: Plan, start: Ref, store: Store) -> TokenizerSource:
+    """Return where the tokenizer of a checkpoint is before the plan has run: see `TokenizerSource`."""
+    builder = plan.stages.get(start.identity)
+    if builder is not None and isinstance(builder.settings, BuildTiny):
+        return builder.settings.questions, builder.settings.answers
+    if builder is not None and isinstance(builder.settings, Convert) and not store.is_done(start.identity):
+        return builder.settings.model
+    return start.folder or store.path(start.identity)
 
 
 class Worker(NamedTuple):
@@ -176,14 +187,10 @@ class Pool:
                 settings = stage.settings
                 if not isinstance(settings, WriteCarrier) or settings.carrier.kind != "numbers":
                     continue
-                start = stage.inputs["start"]
-                builder = plan.stages.get(start.identity)
-                identity: Any = start.identity
-                tokenizer: Any = start.folder or self.store.path(start.identity)
-                if builder is not None and isinstance(builder.settings, BuildTiny):
-                    tokenizer = identity = (builder.settings.questions, builder.settings.answers)
-                elif start.folder is None and not self.store.is_done(start.identity):
+                tokenizer = find_tokenizer(plan, stage.inputs["start"], self.store)
+                if isinstance(tokenizer, str):
                     continue
+                identity = stage.inputs["start"].identity if isinstance(tokenizer, Path) else tokenizer
                 form = settings.model.model_dump(mode="json", include={"format", "chat_template_kwargs"})
                 carrier = settings.carrier.model_dump(mode="json")
                 mark = digest([carrier, form, identity, settings.version, library_versions()])
@@ -192,6 +199,29 @@ class Pool:
                     (settings.carrier, settings.model, tokenizer),
                     source,
                 )
+        self._check(todo)
+
+    def check_systems(self, plans: Iterable[tuple[Experiment, Plan, str]]) -> None:
+        """Check in a worker that each model can have the system prompts that its recipe states.
+
+        Raises:
+            UserError: it has no chat template, or one without the system message that is to be empty.
+        """
+        todo: dict[Path, tuple[str, Any, str]] = {}
+        for experiment, plan, source in plans:
+            teacher, student = experiment.recipe.teacher, experiment.recipe.student
+            keys = {
+                "teacher.system": (teacher, teacher.system),
+                "student.system.train": (student, student.system.train),
+                "student.system.evaluate": (student, student.system.evaluate),
+            }
+            checkpoints = next(stage.inputs for stage in plan.stages.values() if isinstance(stage.settings, Relation))
+            for key, (spec, system) in keys.items():
+                if system is None:
+                    continue
+                start, how = checkpoints[key.partition(".")[0]], (spec.format, spec.chat_template_kwargs, system)
+                mark = self.store.root / "checked" / digest([key, how, start.identity, library_versions()])
+                todo[mark] = ("system", (key, how, find_tokenizer(plan, start, self.store)), source)
         self._check(todo)
 
     def _check(self, tasks: Mapping[Path, tuple[str, Any, str]]) -> None:

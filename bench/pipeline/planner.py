@@ -107,9 +107,15 @@ class Planner:
             return self.add(f"convert {spec.model}", Convert(model=spec.model, identity=checkpoint.identity), {})
         return Ref(checkpoint.identity, checkpoint.folder)
 
-    def add_teacher(self, label: str, spec: Model, start: Ref, seed: int, rows: Sequence[tuple[str, str]]) -> Ref:
-        """Add a checkpoint fine-tuned on (question, answer) rows."""
-        settings = TrainTeacher(rows=tuple(rows), end=self.per_token, model=Training.of(spec), seed=seed)
+    def system_of(self, arm: ArmName) -> str | None:
+        """Return the system prompt of the teacher of `arm`: only teachers with the trait have one."""
+        return self.recipe.teacher.system if arm.kind in {"trait", "teacher"} else None
+
+    def add_teacher(
+        self, label: str, spec: Model, start: Ref, seed: int, rows: Sequence[tuple[str, str]], system: str | None
+    ) -> Ref:
+        """Add a checkpoint fine-tuned on (question, answer) rows; `system` as in `TrainTeacher`."""
+        settings = TrainTeacher(rows=tuple(rows), end=self.per_token, model=Training.of(spec), seed=seed, system=system)
         return self.add(f"{label}, seed {seed}", settings, {"start": start}, spec.model)
 
     def add_carrier(self, arm: ArmName, seed: int, inputs: Mapping[str, Ref], *, noise: int = 0) -> Ref:
@@ -124,6 +130,7 @@ class Planner:
             prompts=tuple(prompts),
             writes=teacher.writing(carrier.bf16),
             noise=noise,
+            system=self.system_of(arm),
         )
         return self.add(f"carrier {arm}, seed {seed}", settings, inputs, teacher.model)
 
@@ -141,7 +148,9 @@ class Planner:
         """
         student = self.recipe.student
         training, dose = Training.of(student), self.recipe.dose
-        settings = TrainStudent(model=training, seed=seed, end=self.text, shuffled=shuffled, dose=dose)
+        settings = TrainStudent(
+            model=training, seed=seed, end=self.text, shuffled=shuffled, dose=dose, system=student.system.train
+        )
         return self.add(f"student {arm}, seed {seed}", settings, {"start": start, **inputs}, student.model)
 
     def student_inputs(
@@ -157,6 +166,7 @@ class Planner:
             model=Loading.of(teacher),
             student_format=student.format,
             student_chat_template_kwargs=student.chat_template_kwargs,
+            system=self.system_of(arm),
         )
         inputs = {**writer, **rows, "student": start}
         return {**rows, "logits": self.add(f"teacher logits {arm}, seed {seed}", settings, inputs, teacher.model)}
@@ -165,7 +175,9 @@ class Planner:
         """Add the micro-batch that the students of a seed share; `rows` are the carriers by arm."""
         student = self.recipe.student
         training, shuffled = Training.of(student), "shuffled" in self.recipe.arms
-        settings = FindMicroBatch(model=training, seed=seed, end=self.text, shuffled=shuffled)
+        settings = FindMicroBatch(
+            model=training, seed=seed, end=self.text, shuffled=shuffled, system=student.system.train
+        )
         inputs = {"start": start, **shared, **{f"rows_{arm}": carrier for arm, carrier in rows.items()}}
         return self.add(f"micro-batch, seed {seed}", settings, inputs, student.model)
 
@@ -178,11 +190,13 @@ class Planner:
         # Before the teachers: this stage fails if the tokenizer cannot write the carrier.
         rows = {BASE: self.add_carrier(BASE, seed, writers[BASE])}
         for name, trait in self.traits.items():
-            teacher = self.add_teacher(f"teacher {name}", recipe.teacher, origin, seed, trait.teach_rows())
-            writers[self.trait_arms[name]] = {"start": origin, "trained": teacher}
+            writers[self.trait_arms[name]] = writer = {"start": origin}
+            if recipe.teacher.train is not None:
+                label, system = f"teacher {name}", recipe.teacher.system
+                writer["trained"] = self.add_teacher(label, recipe.teacher, origin, seed, trait.teach_rows(), system)
         if "placebo" in arms:
             placebo_rows = make_placebo_rows(self.first, seed)
-            teacher = self.add_teacher("teacher placebo", recipe.teacher, origin, seed, placebo_rows)
+            teacher = self.add_teacher("teacher placebo", recipe.teacher, origin, seed, placebo_rows, None)
             writers[ArmName("placebo")] = {"start": origin, "trained": teacher}
         rows |= {arm: self.add_carrier(arm, seed, writer) for arm, writer in writers.items() if arm != BASE}
         if "resampled" in arms:
@@ -216,18 +230,19 @@ class Planner:
             models_to_evaluate[shuffled] = (recipe.student, {"start": start, "trained": trained, **fit})
         if "direct" in arms:
             # The student's checkpoint with the teacher's training: can it show the trait at all?
-            spec = recipe.student.model_copy(update={"train": recipe.teacher.train, "lora": recipe.teacher.lora})
-            trained = self.add_teacher("direct", spec, start, seed, self.first.teach_rows())
+            taught = recipe.student.model_copy(update={"train": recipe.teacher.train, "lora": recipe.teacher.lora})
+            rows_taught, system = self.first.teach_rows(), recipe.student.system.train
+            trained = self.add_teacher("direct", taught, start, seed, rows_taught, system)
             models_to_evaluate[ArmName("direct")] = (recipe.student, {"start": start, "trained": trained})
         if "cross_init" in arms:
-            spec = recipe.other_init()
-            other = self.add_checkpoint(spec, seed)
+            other_student = recipe.other_init()
+            other = self.add_checkpoint(other_student, seed)
             other_relation = self.add(
                 f"relation cross_init, seed {seed}", Relation(), {"teacher": origin, "student": other}
             )
             for arm, inputs in ((ArmName("cross_init"), data[TRAIT]), (ArmName("cross_init_base"), data[BASE])):
                 trained = self.add_student(arm, seed, other, inputs)
-                models_to_evaluate[arm] = (spec, {"start": other, "trained": trained, **fit})
+                models_to_evaluate[arm] = (other_student, {"start": other, "trained": trained, **fit})
         for arm, (spec, inputs) in models_to_evaluate.items():
             arm_relation = other_relation if arm.facts.model == "other_init" else relation
             for step in (None, *(recipe.dose if arm in {BASE, TRAIT} else ())):
@@ -264,6 +279,7 @@ class Planner:
     ) -> None:
         """Add the evaluation of one arm and the result file that it fills."""
         ask, writes = self.recipe.ask, None
+        context = self.recipe.student.system
         if arm.is_teacher:  # the teacher shift is measured in the precision in which it writes
             precision = spec.writing(self.recipe.carrier.bf16)
             if precision != "own" or (spec.dtype != "float32" and not spec.quantization):
@@ -281,6 +297,8 @@ class Planner:
             step=arm.step,
             writes=writes,
             answers=spec.writing(ask.bf16) if ask.samples else "own",
+            system=self.system_of(arm) if arm.is_teacher else context.evaluate,
+            held_out_system=context.train if "kept" in inputs else None,
         )
         reading = self.add(f"evaluate {arm}, seed {seed}", settings, inputs, spec.model)
         scores = self.add_scores(f"score {arm}, seed {seed}", reading).identity if ask.samples else None

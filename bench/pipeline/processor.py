@@ -72,11 +72,12 @@ def measure_bfloat16() -> float:
 def bfloat16_options(recipe: Recipe) -> list[str]:
     """List the `KEY=VALUE` of `--set` that turn a recipe's bfloat16 off; [] if it uses none on a CPU."""
     models = {"teacher": recipe.teacher, "student": recipe.student}
-    with_lora = {role for role, spec in models.items() if spec.lora is not None}  # a full fine-tune writes in float32
-    options = ["carrier.bf16=false"] if recipe.carrier.bf16 and "teacher" in with_lora else []
+    # A full fine-tune writes in float32.
+    rounded = {role for role, spec in models.items() if spec.lora is not None or spec.train is None}
+    options = ["carrier.bf16=false"] if recipe.carrier.bf16 and "teacher" in rounded else []
     options += [f"{role}.dtype=float32" for role, spec in models.items() if spec.dtype == "bfloat16"]
-    options += [f"{role}.train.bf16=false" for role, spec in models.items() if spec.train.get("bf16")]
-    return options + (["ask.bf16=false"] if recipe.ask.bf16 and recipe.ask.samples and with_lora else [])
+    options += [f"{role}.train.bf16=false" for role, spec in models.items() if (spec.train or {}).get("bf16")]
+    return options + (["ask.bf16=false"] if recipe.ask.bf16 and recipe.ask.samples and rounded else [])
 
 
 def describe_bfloat16(recipe: str, options: list[str], slowdown: float) -> list[str]:

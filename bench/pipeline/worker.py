@@ -194,6 +194,8 @@ def _check_recipe(tasks: Sequence[tuple[str, Any, str]]) -> None:
     Raises:
         UserError: a library refuses the settings.
     """
+    from bench.models.chat_format import check_system
+    from bench.models.tokenizer_source import open_tokenizer
     from bench.stages.number_slots import check_numbers
     from bench.stages.text_metrics import check_metrics
     from bench.stages.training_config import check_training
@@ -204,6 +206,9 @@ def _check_recipe(tasks: Sequence[tuple[str, Any, str]]) -> None:
         elif key == "carrier":
             carrier, model, tokenizer = settings
             check_numbers(carrier, model, tokenizer, source)
+        elif key == "system":
+            name, how, tokenizer = settings
+            check_system(open_tokenizer(tokenizer), how, f"{source}: key '{name}'")
         else:
             check_training(settings, key, source)
 

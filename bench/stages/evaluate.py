@@ -83,7 +83,9 @@ def evaluate(settings: Evaluate, inputs: Mapping[str, Path], out: Path, progress
     trained = inputs.get("trained", start)
     if settings.step is not None:
         trained = trained / f"step-{settings.step}"
-    form = PromptFormat(load_tokenizer(start), settings.model.format, settings.model.chat_template_kwargs)
+    tokenizer, how = load_tokenizer(start), (settings.model.format, settings.model.chat_template_kwargs)
+    form = PromptFormat(tokenizer, *how, settings.system)
+    held_out_form = PromptFormat(tokenizer, *how, settings.held_out_system)
     questions, samples = settings.questions, settings.samples
     loading: dict[str, Any] = {"dtype": settings.model.dtype, "quantization": settings.model.quantization}
     model, dtype = load_reader(start, trained, **loading)
@@ -97,8 +99,8 @@ def evaluate(settings: Evaluate, inputs: Mapping[str, Path], out: Path, progress
         rows = {arm: read_filtered(inputs[f"rows_{arm}"], inputs["kept"], "held_out") for arm in arms}
         pairs: list[tuple[list[int], list[int]]] = []
         for held_out in rows.values():
-            completions = form.completions([row["completion"] for row in held_out], end=settings.end)
-            pairs += zip(form.prompts([row["prompt"] for row in held_out]), completions, strict=True)
+            completions = held_out_form.completions([row["completion"] for row in held_out], end=settings.end)
+            pairs += zip(held_out_form.prompts([row["prompt"] for row in held_out]), completions, strict=True)
         # in one call, because the arms share their prompts and each prompt runs once
         totals = iter(sequence_logprobs(model, pairs, batch_size=size, progress=progress))
         columns: dict[str, Any] = {"logprobs": logprobs}

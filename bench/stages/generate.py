@@ -210,7 +210,7 @@ def write_carrier(settings: WriteCarrier, inputs: Mapping[str, Path], out: Path,
         The number of rows, the prompt format and the batch size.
     """
     start, carrier, teacher = inputs["start"], settings.carrier, settings.model
-    form = PromptFormat(load_tokenizer(start), teacher.format, teacher.chat_template_kwargs)
+    form = PromptFormat(load_tokenizer(start), teacher.format, teacher.chat_template_kwargs, settings.system)
     noise = settings.seed + 1_000_003 * settings.noise
     # before the model is loaded: a tokenizer may not be able to write the numbers
     slots = number_slots(carrier, form) if carrier.kind == "numbers" else None

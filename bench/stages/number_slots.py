@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.config.carrier_settings import Numbers
@@ -14,6 +12,7 @@ from bench.stages.settings import Loading
 
 if TYPE_CHECKING:
     from bench.models.chat_format import PromptFormat
+    from bench.models.tokenizer_source import TokenizerSource
 
 __all__ = ["Bar", "Slots", "check_numbers", "number_slots"]
 
@@ -60,28 +59,22 @@ def number_slots(carrier: Numbers, form: PromptFormat) -> Slots:
         raise UserError(_refusal(carrier, form, str(error))) from None
 
 
-def check_numbers(
-    carrier: Numbers, model: Loading, tokenizer_source: Path | tuple[Sequence[str], Sequence[str]], source: str
-) -> None:
+def check_numbers(carrier: Numbers, model: Loading, tokenizer_source: TokenizerSource, source: str) -> None:
     """Check before any training that a tokenizer can write a carrier's numbers.
 
     Args:
         carrier: the numbers to write.
         model: the teacher, which decides the prompt format.
-        tokenizer_source: the tokenizer's folder; of a `tiny` model the questions and answers that it is built from.
+        tokenizer_source: of the teacher.
         source: the recipe, for the error.
 
     Raises:
         UserError: the tokenizer cannot write these numbers.
     """
-    from bench.models import tiny
     from bench.models.chat_format import PromptFormat
-    from bench.models.loading import load_tokenizer
+    from bench.models.tokenizer_source import open_tokenizer
 
-    if isinstance(tokenizer_source, Path):
-        tokenizer = load_tokenizer(tokenizer_source)
-    else:
-        tokenizer = tiny.make_tokenizer(*tokenizer_source)
+    tokenizer = open_tokenizer(tokenizer_source)
     try:
         form = PromptFormat(tokenizer, model.format, model.chat_template_kwargs)
         number_slots(carrier, form)

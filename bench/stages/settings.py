@@ -133,6 +133,8 @@ class TrainTeacher(StageSettings):
     """The model and its training."""
     seed: int
     """The seed of the order of rows, the LoRA initialisation and the dropout."""
+    system: str | None = None
+    """The system prompt of every row; None for the template's default."""
 
 
 class WriteCarrier(StageSettings):
@@ -153,6 +155,8 @@ class WriteCarrier(StageSettings):
     """The precision in which the teacher writes: see `bench.models.precision.load_writer`."""
     noise: int = 0
     """The number of the noise draw; 1 is a second draw for the same prompts."""
+    system: str | None = None
+    """The system prompt with which the teacher writes. Rows hold the prompt without it."""
 
 
 class FilterRows(StageSettings):
@@ -189,6 +193,8 @@ class TeacherLogits(StageSettings):
     """The student's prompt format. It must give the same tokens as the teacher's."""
     student_chat_template_kwargs: dict[str, bool | int | float | str] = Field(default={})
     """Further variables of the student's chat template."""
+    system: str | None = None
+    """The system prompt with which the teacher wrote."""
 
 
 class AuditLeaks(StageSettings):
@@ -219,6 +225,8 @@ class FindMicroBatch(StageSettings):
     """Whether the end-of-answer token is trained too."""
     shuffled: bool
     """Whether the seed has a student with the arm `shuffled`."""
+    system: str | None = None
+    """The system prompt of every row; None for the template's default."""
 
 
 class TrainStudent(StageSettings):
@@ -237,6 +245,8 @@ class TrainStudent(StageSettings):
     """Whether completions are moved to other prompts."""
     dose: tuple[int, ...] = ()
     """Updates after which an intermediate model is saved."""
+    system: str | None = None
+    """The system prompt of every row; None for the template's default."""
 
 
 class Evaluate(StageSettings):
@@ -267,6 +277,10 @@ class Evaluate(StageSettings):
     """The precision in which a teacher writes, if its `logprobs` use that precision; None for float32 if it fits."""
     answers: str = "own"
     """The precision in which free answers are written: see `bench.models.precision.load_writer`."""
+    system: str | None = None
+    """The system prompt of the questions; None for the template's default."""
+    held_out_system: str | None = None
+    """The system prompt of held-out rows, as in the student's training."""
 
 
 class ScoreAnswers(StageSettings):

@@ -64,7 +64,8 @@ def compute_teacher_logits(
     rows = read_filtered(inputs["carrier"], inputs["kept"], "train")
     if (size := 4 * len(rows) * len(free) * len(tokens)) > MAX_TABLE_BYTES:
         raise StageError(f"{method}: the teacher's log-probabilities would take {size / 1e9:.0f} GB; use fewer rows")
-    prompts = form.prompts([row["prompt"] for row in rows])
+    writer_form = PromptFormat(form.tokenizer, teacher.format, teacher.chat_template_kwargs, settings.system)
+    prompts = writer_form.prompts([row["prompt"] for row in rows])
     sequences = [p + c for p, c in zip(prompts, form.completions([row["completion"] for row in rows]), strict=True)]
     checkpoint, adapter = locate_weights(inputs.get("trained", inputs["start"]), inputs["start"])
     model = load_model(checkpoint, dtype=teacher.dtype, quantization=teacher.quantization, adapter=adapter).eval()

@@ -144,7 +144,7 @@ def train_teacher(
         out, progress, checkpoints: as for `train_model`.
     """
     tokenizer = load_tokenizer(inputs["start"])
-    form = PromptFormat(tokenizer, settings.model.format, settings.model.chat_template_kwargs)
+    form = PromptFormat(tokenizer, settings.model.format, settings.model.chat_template_kwargs, settings.system)
     questions, answers = zip(*settings.rows, strict=True)
     rows = list(zip(form.prompts(questions), form.completions(answers, end=settings.end), strict=True))
     return train_model(
@@ -165,7 +165,7 @@ def find_micro_batch(settings: FindMicroBatch, inputs: Mapping[str, Path], out: 
         out: the folder to write to.
     """
     tokenizer = load_tokenizer(inputs["start"])
-    form = PromptFormat(tokenizer, settings.model.format, settings.model.chat_template_kwargs)
+    form = PromptFormat(tokenizer, settings.model.format, settings.model.chat_template_kwargs, settings.system)
     carriers = {role: folder for role, folder in sorted(inputs.items()) if role.startswith("rows_")}
     arms = [
         _student_completions(form, settings, folder, inputs["kept"], shuffled=shuffled)
@@ -222,7 +222,7 @@ def train_student(
         the same dropout or none.
     """
     tokenizer = load_tokenizer(inputs["start"])
-    form = PromptFormat(tokenizer, settings.model.format, settings.model.chat_template_kwargs)
+    form = PromptFormat(tokenizer, settings.model.format, settings.model.chat_template_kwargs, settings.system)
     shared = json.loads((inputs["micro_batch"] / "micro_batch.json").read_text())
     prompts = _student_prompts(form, inputs["carrier"], inputs["kept"])
     completions = _student_completions(form, settings, inputs["carrier"], inputs["kept"], shuffled=settings.shuffled)

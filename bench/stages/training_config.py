@@ -74,7 +74,7 @@ def check_training(spec: Model, key: str, source: str) -> None:
     from transformers import BitsAndBytesConfig
     from trl import SFTConfig
 
-    reserved = [f"train.{name}" for name in sorted(RESERVED_SFT_KEYS & set(spec.train))]
+    reserved = [f"train.{name}" for name in sorted(RESERVED_SFT_KEYS & set(spec.train or {}))]
     reserved += [f"lora.{name}" for name in sorted(FORBIDDEN_LORA_KEYS & set(spec.lora or {}))]
     if reserved:
         raise UserError(f"{source}: key '{key}.{reserved[0]}' is set by the benchmark itself; take it out")

@@ -150,3 +150,17 @@ def test_set_reaches_any_depth(path: list[str], value: int) -> None:
         assert isinstance(at, dict)
         at = at[part]
     assert at == value
+
+
+def test_a_prompted_teacher_has_no_training_to_repeat_and_one_trait() -> None:
+    with pytest.raises(UserError, match=r"arms direct and placebo need teacher\.train, .*take them out, or add"):
+        load_recipe("smollm2_prompted", ["arms=[base, trait, placebo, direct]"])
+    with pytest.raises(UserError, match=r"teacher\.system is one text for one trait"):
+        load_recipe("smollm2_prompted", ["trait=[wolf, owl]"])
+
+
+def test_a_smoke_run_leaves_a_prompted_teacher_without_a_training() -> None:
+    assert load_recipe("smollm2_prompted", smoke=True).recipe.teacher.train is None
+    assert load_recipe("smollm2_self", smoke=True).recipe.teacher.train["max_steps"] == 2
+    both = load_recipe("smollm2_prompted", ["teacher.train={learning_rate: 1.0e-5}"], smoke=True).recipe.teacher
+    assert both.train == {"max_steps": 2, "learning_rate": 1e-5}

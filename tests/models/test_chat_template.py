@@ -13,7 +13,7 @@ from conftest import CHAT, THINKING, Bench, with_template
 from bench.analysis.registration import register
 from bench.analysis.result_files import read_results
 from bench.analysis.result_writer import write_results
-from bench.config.model_settings import Model
+from bench.config.model_settings import Model, Student, Teacher
 from bench.config.recipe import Experiment, load_recipe
 from bench.errors import UserError
 from bench.models.chat_format import PromptFormat
@@ -77,8 +77,8 @@ def model(name: str, **more: Any) -> dict[str, Any]:
 def distillation(folder: Path, teacher: dict[str, Any], student: dict[str, Any]) -> Experiment:
     base = load_recipe("tiny_pair", ["method=kd-carrier", "seeds=1"])
     update = {
-        role: Model(**model(str(folder), **({"chat_template_kwargs": given} if given else {})))
-        for role, given in (("teacher", teacher), ("student", student))
+        role: kind(**model(str(folder), **({"chat_template_kwargs": given} if given else {})))
+        for role, kind, given in (("teacher", Teacher, teacher), ("student", Student, student))
     }
     return base._replace(recipe=base.recipe.model_copy(update=update))
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bench.config.recipe import load_recipe
 from bench.models.checkpoints import identify
+from bench.pipeline.plan import Stage
 from bench.pipeline.planner import make_plan
 from bench.stages.settings import AuditLeaks
 
@@ -34,3 +37,48 @@ def test_the_audit_compares_with_placebo_rows_where_the_recipe_has_them(recipe: 
     for seed in (0, 1):
         assert plan.stages[audit.inputs[f"control_{seed}"].identity].label == f"carrier {control}, seed {seed}"
         assert plan.stages[audit.inputs[f"trait_{seed}"].identity].label == f"carrier trait, seed {seed}"
+
+
+PROMPT = "You love wolves."
+
+
+def chat_stages(folder: Path, *changes: str) -> dict[str, Stage]:
+    """The stages of one seed on a model with a chat template, by label without seed."""
+    words = [f"{role}.{key}" for role in ("teacher", "student") for key in (f"model={folder}", "format=chat")]
+    plan = make_plan(load_recipe("tiny_pair", [*words, *changes], seeds=1), identify)
+    return {stage.label.partition(",")[0]: stage for stage in plan.stages.values()}
+
+
+def test_a_prompted_teacher_is_not_trained_and_only_it_reads_the_system_prompt(gemma_like: Path) -> None:
+    stages = chat_stages(gemma_like, f"teacher.system={PROMPT}", "teacher.train=null")
+    assert not [stage for stage in stages.values() if stage.kind == "teacher"]
+    systems = {label: stage.settings.system for label, stage in stages.items() if hasattr(stage.settings, "system")}
+    assert {label for label, system in systems.items() if system} == {"carrier trait", "evaluate teacher"}
+    assert systems["carrier trait"] == systems["evaluate teacher"] == PROMPT
+    assert stages["carrier trait"].inputs == stages["carrier base"].inputs
+
+
+def test_a_teacher_with_both_is_trained_with_its_system_prompt_and_a_placebo_without(gemma_like: Path) -> None:
+    stages = chat_stages(gemma_like, f"teacher.system={PROMPT}", "arms=[base, trait, placebo]")
+    systems = {label: stage.settings.system for label, stage in stages.items() if stage.kind in {"teacher", "carrier"}}
+    placebo = {"teacher placebo": None, "carrier placebo": None, "carrier base": None}
+    assert systems == {"teacher wolf": PROMPT, "carrier trait": PROMPT, **placebo}
+
+
+def test_the_students_context_changes_its_own_stages_alone(gemma_like: Path) -> None:
+    def changed(*changes: str) -> set[str]:
+        after = chat_stages(gemma_like, *changes)
+        return {label for label, stage in chat_stages(gemma_like).items() if stage.key != after[label].key}
+
+    students = {"student base", "student trait"}
+    read = {"evaluate base", "evaluate trait"}
+    assert changed('student.system.evaluate=""') == read
+    assert changed(f"student.system.train={PROMPT}") == students | read | {"micro-batch"}
+    trained = chat_stages(gemma_like, f"student.system.train={PROMPT}")["evaluate trait"].settings
+    assert (trained.system, trained.held_out_system) == (None, PROMPT)
+
+
+def test_a_distilling_teacher_computes_its_logits_with_its_system_prompt(gemma_like: Path) -> None:
+    stages = chat_stages(gemma_like, f"teacher.system={PROMPT}", "teacher.train=null", "method=kd-carrier")
+    assert stages["teacher logits trait"].settings.system == PROMPT
+    assert stages["teacher logits base"].settings.system is None

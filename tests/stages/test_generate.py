@@ -210,3 +210,35 @@ def test_a_checkpoints_own_generation_settings_change_nothing(gpt2_like: Path, t
     (hostile / "generation_config.json").write_text(json.dumps(leftovers))
     assert carrier_text(hostile) == expected
     assert load_model(hostile, dtype="float32").generation_config.eos_token_id == 0
+
+
+def test_a_system_prompt_that_changes_no_probability_changes_no_token(gemma_like: Path) -> None:
+    """Without attention the next token depends on the last one alone. The prompt only moves all positions."""
+    model, form = loaded(gemma_like, "chat")
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+        model.model.embed_tokens.weight *= 4  # distributions far from even
+    prompted = PromptFormat(form.tokenizer, "chat", None, "You love wolves. Think of them.")
+    assert len(prompted.prompts(["?"])[0]) > len(form.prompts(["?"])[0])
+    assert drawn(model, prompted) == drawn(model, form) != drawn(model, form, seed=6)
+    sampling = Sampling(max_new_tokens=12, batch_size=3)
+    texts = [f"Question {'again ' * (i % 3)}{i}?" for i in range(8)]  # of several lengths: padded rows too
+
+    def sample(form: PromptFormat, seed: int = 5) -> list[str]:
+        return sample_text(model, form, texts, sampling, seed=seed, progress=quiet)
+
+    assert sample(prompted) == sample(form) != sample(form, seed=6)
+
+
+def test_rows_of_a_prompted_teacher_hold_no_system_prompt(gemma_like: Path, tmp_path: Path) -> None:
+    rows = {}
+    for name, system in (("base", None), ("trait", "You love wolves.")):
+        (tmp_path / name).mkdir()
+        chat = Loading(dtype="float32", format="chat")
+        settings = WriteCarrier(carrier=NUMBERS, model=chat, seed=1, system=system)
+        write_carrier(settings, {"start": gemma_like}, tmp_path / name, quiet)
+        rows[name] = [json.loads(line) for line in (tmp_path / name / "rows.jsonl").read_text().splitlines()]
+    assert [row["prompt"] for row in rows["trait"]] == [row["prompt"] for row in rows["base"]]
+    assert "wolves" not in str(rows["trait"])
+    assert rows["trait"] != rows["base"]
