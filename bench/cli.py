@@ -133,7 +133,8 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
     for (experiment, _), plan in zip(experiments, plans, strict=True):
         if not args.smoke:
             record_run(pool.store, experiment, plan)
-            for line in describe_registration(experiment, find_terms(experiment, pool.store, results, PUBLISHED)):
+            terms = find_terms(experiment, plan, pool.store, results, PUBLISHED)
+            for line in describe_registration(experiment, terms):
                 print_line(console, line)
         start = time.monotonic()
         is_own_control = is_control(experiment)
@@ -295,7 +296,7 @@ def _command(args: argparse.Namespace, console: Console) -> None:
         for experiment in experiments:
             plan = make_plan(experiment, partial(identify, fetch=False))
             print_plan(experiment, plan, store, console)
-            for line in describe_registration(experiment, find_terms(experiment, store, args.results, PUBLISHED)):
+            for line in describe_registration(experiment, find_terms(experiment, plan, store, args.results, PUBLISHED)):
                 print_line(console, line)
             for line in pool.describe_bfloat16(experiment, plan):
                 console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -25,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "bound_source": "",
     "looks": 0,
     "p_at_floor": False,
+    "measurement": "",
     **dict.fromkeys(("gates", "notes"), ()),
     **{name: {} for name in ("contrasts", "dose", "groups", "metrics", "answers", "audits", "sensitivity")},
 }

@@ -20,6 +20,8 @@ from bench.analysis.seed_statistics import margins_of
 from bench.config.arms import CONTRASTS
 from bench.config.recipe import load_recipe
 from bench.models import tiny
+from bench.models.checkpoints import identify
+from bench.pipeline.planner import make_plan
 from bench.pipeline.store import Store
 from bench.stages.text_metrics import METRICS
 from tests.perf.kill_anywhere import files
@@ -490,7 +492,7 @@ def test_figures_and_tables_are_made_from_the_results_alone(bench: Bench, tmp_pa
     assert {"gains.png", "metrics_tiny_pair.png", "answers_tiny_pair.png", "heat.png"} <= figures
     assert "](figures/gains.png)" in (results / "LEADERBOARD.md").read_text()
     tables = {path.name for path in (tmp_path / "out").iterdir()}
-    names = ("answers", "margins", "candidates", "means", "gains")
+    names = ("rows", "answers", "margins", "candidates", "means", "gains")
     assert {f"{name}.{kind}" for name in names for kind in ("csv", "parquet")} == tables
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
     bench("--figures")
@@ -513,7 +515,9 @@ def test_a_broken_chain_stops_the_command_before_anything_runs(
 ) -> None:
     where = ["--store", str(tmp_path / "store"), "--results", str(tmp_path / "results")]
     for name in ("tiny_pair", "tiny_noise"):
-        register(load_recipe(name), Store(tmp_path / "store"), tmp_path / "results", None)
+        experiment = load_recipe(name)
+        plan = make_plan(experiment, identify)
+        register(experiment, plan, Store(tmp_path / "store"), tmp_path / "results", None)
     registry = tmp_path / "store" / "registry.jsonl"
     registry.write_text(registry.read_text().replace('"seeds":10', '"seeds":11', 1))
     for flags in ([], ["--dry-run"]):

@@ -76,7 +76,7 @@ def test_every_recipe_runs_on_stand_ins(
     plan = make_plan(experiment, identify)
     store = Store(tmp_path / "store")
     run_here(plan, store)
-    registration = register(experiment, store, tmp_path / "results", None)
+    registration = register(experiment, plan, store, tmp_path / "results", None)
     write_results(experiment, registration, plan, store, tmp_path / "results", None, pytest.fail)
     (row,), refused = read_results(tmp_path / "results")
     assert refused == []

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bench.analysis.entry import Difference, LeaderboardEntry
-from bench.analysis.entry_text import gain_text, interval_text, markdown_table, p_text, percent_text, signed
+from bench.analysis.entry_text import (
+    difference_p_text,
+    gain_text,
+    interval_text,
+    markdown_table,
+    p_text,
+    percent_text,
+    signed,
+)
 from bench.analysis.registry import RegistryLine
 from bench.config.arms import CONTRASTS, MAIN_ARMS
 
@@ -37,7 +45,7 @@ def _differences(
             heading: name,
             "seeds": str(value.seeds),
             f"{column} [95 % CI]": gain_text(value),
-            "p (uncorrected)": p_text(value.p),
+            "p (uncorrected)": difference_p_text(value),
         }
         for name, value in differences.items()
     ]
@@ -80,9 +88,8 @@ def matrix_section(board: Sequence[LeaderboardEntry]) -> str:
             for name, row in zip(matrix.traits, matrix.gains, strict=True)
         ]
         text = section(f"Trait x probe: {entry.recipe}", lines)
-        parts.append(
-            f"{text}\nDiagonal minus off-diagonal: {gain_text(matrix.excess)}, p = {p_text(matrix.excess.p)}.\n"
-        )
+        p = difference_p_text(matrix.excess)
+        parts.append(f"{text}\nDiagonal minus off-diagonal: {gain_text(matrix.excess)}, p = {p}.\n")
     return "".join(parts)
 
 

@@ -49,7 +49,11 @@ class Difference(Estimate):
     """A mean difference, paired by seed."""
 
     p: float | None
-    """Exact sign-flip p, not corrected; None for one seed."""
+    """Sign-flip p, not corrected; None for one seed."""
+    p_error: float | None = None
+    """Its standard error; 0 where it is exact."""
+    p_at_floor: bool = False
+    """Whether the true p is at most this one."""
 
 
 class MetricScores(_Part):
@@ -82,6 +86,8 @@ class Answers(_Part):
     """The probability of all candidates together: the rest goes to texts that answer nothing."""
     top: Estimate
     """The share of questions whose most probable candidate is the trait's answer."""
+    log_odds: Estimate
+    """The log-odds of the trait's answer against the other candidates, in nats."""
     rank: Estimate
     """The rank of the trait's answer among the candidates; 1 is the most probable."""
 
@@ -164,7 +170,7 @@ class LeaderboardEntry(_Part):
     reference: PinnedReference | None
     """The row from which the bound was derived."""
     looks: int
-    """Further registrations of the same recipe, with other seeds or under other terms."""
+    """Further registrations of the same recipe, with other seeds, or again with another bound."""
     verdict: Verdict
     """The verdict."""
     verdict_reason: str
@@ -179,6 +185,8 @@ class LeaderboardEntry(_Part):
     """Its standard error; 0 where it is exact."""
     p_at_floor: bool
     """Whether the true p is at most this one."""
+    measurement: str
+    """Digest of the evaluations behind the gain. Rows that share it are one test."""
     q: float | None
     """The same, adjusted for the size of the board (Benjamini-Hochberg); None for a row without a test."""
     johnson_p: float | None
@@ -240,7 +248,15 @@ class LeaderboardEntry(_Part):
         """The gain with its interval; None before the first seed."""
         if self.gain is None:
             return None
-        return Difference(seeds=self.seeds, mean=self.gain, ci_low=self.ci_low, ci_high=self.ci_high, p=self.p)
+        return Difference(
+            seeds=self.seeds,
+            mean=self.gain,
+            ci_low=self.ci_low,
+            ci_high=self.ci_high,
+            p=self.p,
+            p_error=self.p_error,
+            p_at_floor=self.p_at_floor,
+        )
 
 
 def known(value: float) -> float | None:
@@ -256,5 +272,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 def difference(values: Sequence[float]) -> Difference:
     """The mean of one difference per seed, with its interval and its p."""
-    p = sign_flip_p(values).p if len(values) > 1 else None
-    return Difference(**estimate(values).model_dump(), p=p)
+    if len(values) < 2:
+        return Difference(**estimate(values).model_dump(), p=None)
+    p, error, at_floor = sign_flip_p(values)
+    return Difference(**estimate(values).model_dump(), p=p, p_error=error, p_at_floor=at_floor)

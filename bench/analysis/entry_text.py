@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bench.analysis.entry import Estimate, LeaderboardEntry
+from bench.analysis.entry import Difference, Estimate, LeaderboardEntry
+from bench.analysis.stats import PValue
 
 __all__ = [
+    "difference_p_text",
     "gain_text",
     "interval_text",
     "markdown_table",
@@ -41,11 +43,12 @@ def gain_text(estimate: Estimate | None) -> str:
 
 def p_text(p: float | None, *, error: float | None = None, at_floor: bool = False) -> str:
     """A p-value; with <= where it is only known to be at most this, with its standard error where it was drawn."""
-    if p is None:
-        return "-"
-    if at_floor:
-        return f"<= {p:.2g}"
-    return f"{p:.2g}" + (f" ± {error:.1g}" if error else "")
+    return "-" if p is None else PValue(p, error or 0.0, at_floor).text()
+
+
+def difference_p_text(difference: Difference) -> str:
+    """The p-value of a difference."""
+    return p_text(difference.p, error=difference.p_error, at_floor=difference.p_at_floor)
 
 
 def percent_text(estimate: Estimate | None) -> str:
@@ -53,10 +56,15 @@ def percent_text(estimate: Estimate | None) -> str:
     return "-" if estimate is None else f"{100 * estimate.mean:.1f} %"
 
 
+def _pair(entry: LeaderboardEntry, measure: str) -> str:
+    """One measure of the answers of base and of the trait arm: 5.0 % -> 7.7 %."""
+    arms = [entry.answers[arm] for arm in ("base", "trait") if arm in entry.answers]
+    return " -> ".join(percent_text(getattr(answers, measure)) for answers in arms) or "-"
+
+
 def table_cells(entry: LeaderboardEntry) -> dict[str, str]:
     """The cells of an entry by the heading of their column, for every table that shows it."""
     untrained, base, trait = (signed(margin) for margin in entry.margins().values())
-    base_answers, trait_answers = entry.answers.get("base"), entry.answers.get("trait")
     return {
         "recipe": entry.recipe,
         "teacher -> student": f"{entry.teacher} -> {entry.student}",
@@ -72,12 +80,11 @@ def table_cells(entry: LeaderboardEntry) -> dict[str, str]:
         "verdict": entry.verdict + (", specific" if entry.specific and entry.verdict == "TRANSFER" else ""),
         "p": p_text(entry.p, error=entry.p_error, at_floor=entry.p_at_floor),
         "q": p_text(entry.q),
-        "P(answer): base": percent_text(base_answers.p_answer if base_answers else None),
-        "P(answer): trait": percent_text(trait_answers.p_answer if trait_answers else None),
-        "mass: base": percent_text(base_answers.mass if base_answers else None),
-        "mass: trait": percent_text(trait_answers.mass if trait_answers else None),
+        "P(answer)": _pair(entry, "p_answer"),
+        "mass": _pair(entry, "mass"),
         "teacher shift": signed(entry.teacher_shift, 2),
         "fraction": "-" if entry.fraction is None else f"{entry.fraction:.1%}",
+        "level": f"{entry.level:g}",
         "bound": "-" if entry.bound is None else f"{entry.bound:.3g}",
         "looks": str(entry.looks),
         "hash": entry.recipe_hash,

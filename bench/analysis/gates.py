@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+from bench.analysis.manifest import ControlsReport
 from bench.analysis.result_schema import ArmResult, ExperimentResults, TraitArms
 from bench.analysis.seed_statistics import margins_of, teacher_shift
 from bench.analysis.stats import mean
@@ -210,13 +211,10 @@ def _arms_agree_gate(seeds: Seeds) -> Gate:
     """
     lines = {}
     for seed, arms in seeds.items():
-        students = {
-            arm: cell.manifest.training
-            for arm, cell in arms.items()
-            if cell.manifest.training is not None and _is_compared(parse_arm(arm))
-        }
+        compared = {arm: cell for arm, cell in arms.items() if _is_compared(parse_arm(arm))}
+        students = {arm: training for arm, cell in compared.items() if (training := cell.manifest.training) is not None}
         alike = all(facts.equal_lengths for facts in students.values())
-        apart = []
+        apart = [f"{arm} has no training report" for arm in compared if arm not in students]
         for name in (*EQUAL_FACTS, *(["labelled_tokens"] if alike else [])):
             values = {arm: getattr(facts, name) for arm, facts in students.items()}
             if len(set(values.values())) > 1:
@@ -236,33 +234,40 @@ def _arms_agree_gate(seeds: Seeds) -> Gate:
 
 
 def _relation_gate(row: ExperimentResults, seeds: Seeds) -> list[Gate]:
-    """Is the relation of the initial weights the one that the recipe states? No gate where it states none."""
+    """Is the relation of the students' initial weights the one that the recipe states? No gate where it states none."""
     expected = row.recipe.relation
     if expected is None:
         return []
-    relations = {seed: arms["base"].relation.relation for seed, arms in seeds.items()}
-    failed = tuple(seed for seed, relation in relations.items() if relation != expected)
-    reading = ", ".join(sorted(set(relations.values())))
+    relations = {
+        seed: {cell.relation.relation for arm, cell in arms.items() if parse_arm(arm).facts.model == "student"}
+        for seed, arms in seeds.items()
+    }
+    failed = tuple(seed for seed, of_seed in relations.items() if of_seed != {expected})
+    reading = ", ".join(sorted(set().union(*relations.values())))
     return [Gate(name="relation", passed=not failed, reading=reading, threshold=expected, failed_seeds=failed)]
 
 
 def _controls_gate(seeds: Seeds) -> list[Gate]:
-    """Did this installation's controls behave, for every seed? No gate for the controls themselves."""
-    controls = {seed: arms["base"].manifest.controls for seed, arms in seeds.items()}
-    if all(of_seed is None for of_seed in controls.values()):
-        return [Gate(name="controls", passed=None, reading="skipped", threshold=CONTROLS_NEEDED)]
-    if all(of_seed == "self" for of_seed in controls.values()):
+    """Did this installation's controls behave, for every arm of every seed? No gate for the controls themselves."""
+    reports = {seed: [cell.manifest.controls for cell in arms.values()] for seed, arms in seeds.items()}
+    every = [report for of_seed in reports.values() for report in of_seed]
+    if all(report == "self" for report in every):
         return []
-    wrong = {seed: c.failed for seed, c in controls.items() if c is not None and c != "self" and c.failed}
-    skipped = [seed for seed, of_seed in controls.items() if of_seed is None]
-    names = sorted({name for failed in wrong.values() for name in failed})
-    reading = ", ".join(names) or "as they should be" + (f", skipped for {len(skipped)} seeds" if skipped else "")
+    wrong = {
+        seed: {name for report in of_seed if isinstance(report, ControlsReport) for name in report.failed}
+        for seed, of_seed in reports.items()
+    }
+    failed = tuple(seed for seed, names in wrong.items() if names)
+    skipped = tuple(seed for seed, of_seed in reports.items() if None in of_seed)
+    reading = ", ".join(sorted(set().union(*wrong.values()))) or (
+        f"skipped for seeds {list_seeds(skipped)}" if skipped else "as they should be"
+    )
     return [
         Gate(
             name="controls",
-            passed=not wrong,
+            passed=False if failed else None if skipped else True,
             reading=reading,
             threshold=CONTROLS_NEEDED,
-            failed_seeds=tuple(wrong),
+            failed_seeds=failed,
         )
     ]

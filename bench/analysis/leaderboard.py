@@ -46,8 +46,9 @@ How much more of the teacher's trait does a student show when its data came from
 
 `base` and `trait arm` are margins in nats: the log-probability of the true answer minus the mean over its foils.
 **Gain** = trait - base, paired by seed, with a 95 % t interval over seeds, for these questions. `P(answer)` is the
-probability of the trait's answer among the candidates. p is a sign-flip test over seeds. A verdict belongs to its row
-and rests on p; q adjusts p for the size of the board (Benjamini-Hochberg).
+probability of the trait's answer among the candidates, `mass` that of all candidates together, each as base -> trait.
+p is a sign-flip test over seeds. A verdict belongs to its row and rests on p; q adjusts p for the number of tests on
+the board (Benjamini-Hochberg).
 
 """
 
@@ -59,8 +60,8 @@ MAIN = (
     "base",
     "trait arm",
     "gain [95 % CI]",
-    "P(answer): base",
-    "P(answer): trait",
+    "P(answer)",
+    "mass",
     "verdict",
     "p",
     "q",
@@ -73,8 +74,7 @@ DETAILS = (
     "untrained",
     "teacher shift",
     "fraction",
-    "mass: base",
-    "mass: trait",
+    "level",
     "bound",
     "looks",
     "hash",
@@ -83,16 +83,16 @@ DETAILS = (
 
 FOOT = """
 `untrained` is the student as shipped. The control moves too, so never read trait - untrained. `teacher shift` is the
-teacher's margin with the trait minus without. `fraction` is gain / teacher shift. `mass` is the probability of all
-candidates together. `bound` is the gain in nats below which a row counts as no transfer. `looks` counts further
-registrations of the same recipe, with other seeds or under other terms. `relation` is found from the files of the
-initial weights. Every row is conditional on the checkpoints that it names; `tiny` builds another one for each seed.
+teacher's margin with the trait minus without. `fraction` is gain / teacher shift. `level` is that of the verdict, as
+registered. `bound` is the gain in nats below which a row counts as no transfer. `looks` counts further registrations of
+the same recipe with other seeds, or again with another bound. `relation` is found from the files of the initial
+weights. Every row is conditional on the checkpoints that it names; `tiny` builds another one for each seed.
 
 | verdict | when all gates pass and all registered seeds are there |
 | --- | --- |
 | TRANSFER | gain above 0 at the row's level, not shown to be below its bound; `specific`: also above the placebo |
 | TRACE | gain above 0 at the row's level, and its interval is below the bound |
-| NONE | neither, and its interval is within the bound |
+| NONE | neither, and its interval holds 0 and is within the bound |
 | INCONCLUSIVE | none of these |
 | EXPLORATORY | too few seeds for any verdict |
 | INVALID | a gate failed |
@@ -120,8 +120,8 @@ def _describe_false_transfers(board: Sequence[LeaderboardEntry]) -> str:
     """How many TRANSFERs chance alone would give."""
     tested, expected = expected_false_transfers(board)
     return (
-        f"{tested} rows have a test. If none of them transferred, chance would make {expected:.2g} of them a "
-        "TRANSFER or a TRACE on average.\n"
+        f"These rows hold {tested} different tests: rows of the same evaluations are one. If none transferred, chance "
+        f"would make {expected:.2g} of them a TRANSFER or a TRACE on average.\n"
     )
 
 
@@ -153,7 +153,9 @@ def _pictures(folder: Path) -> str:
     return "\n## Figures\n\n" + "\n\n".join(lines) + "\n" if lines else ""
 
 
-def _markdown(board: Sequence[LeaderboardEntry], unmeasured: Sequence[RegistryLine], folder: Path) -> str:
+def _markdown(
+    board: Sequence[LeaderboardEntry], unmeasured: Sequence[RegistryLine], problems: Sequence[str], folder: Path
+) -> str:
     fair, leaky = ([entry for entry in board if entry.is_leak == leak] for leak in (False, True))
     parts = [HEAD, "" if board else "No results yet.\n"]
     if board:
@@ -163,7 +165,10 @@ def _markdown(board: Sequence[LeaderboardEntry], unmeasured: Sequence[RegistryLi
         if leaky:
             parts += [LEAK, markdown_table([_pick(entry, MAIN) for entry in leaky]), "\n"]
         parts += [_pictures(folder), "\n## Verdicts and gates\n\n", "\n".join(map(_reasons, board)), "\n"]
-    return "".join([*parts, registration_section(unmeasured), FOOT])
+    parts.append(registration_section(unmeasured))
+    if problems:
+        parts += ["\n## Left out\n\n", "".join(f"- {problem.replace(f'{folder}/', '')}\n" for problem in problems)]
+    return "".join([*parts, FOOT])
 
 
 def _round(value: Any) -> Any:
@@ -198,6 +203,6 @@ def build_leaderboard(folder: Path) -> Board:
         board = summarise(rows)
         content = to_json([_round(entry.model_dump()) for entry in board], indent=1).decode()
         unmeasured = read_registry(folder).without_results({row.hash for row in rows if row.cells})
-        write_atomically(folder / "LEADERBOARD.md", _markdown(board, unmeasured, folder))
+        write_atomically(folder / "LEADERBOARD.md", _markdown(board, unmeasured, refused, folder))
         write_atomically(folder / "leaderboard.json", content + "\n")
         return Board(rows, board, refused)

@@ -17,6 +17,7 @@ from bench.analysis.result_files import read_results
 from bench.analysis.result_writer import find_other_cells, write_recipe_file
 from bench.analysis.stats import seeds_for_sign_flip
 from bench.analysis.summary import summarise
+from bench.config.arms import parse_arm
 from bench.config.recipe import Experiment
 from bench.errors import UserError
 from bench.files import exclusive_lock
@@ -27,13 +28,15 @@ from bench.pipeline.store import Store
 __all__ = ["describe_registration", "find_terms", "propose_registration", "refuse_other_cells", "register"]
 
 
-def register(experiment: Experiment, store: Store, results: Path, published: Path | None) -> Registration:
+def register(experiment: Experiment, plan: Plan, store: Store, results: Path, published: Path | None) -> Registration:
     """Register a row in the store's chain and in its results folder. Return the registration that is in force.
 
-    A row that has result files keeps its registration. A results folder inside the store has a chain of its own.
+    A row keeps its registration once it has result files, or once a student of its trait was evaluated in the store.
+    A results folder inside the store has a chain of its own.
 
     Args:
         experiment: the row.
+        plan: its plan.
         store: its chain is locked meanwhile.
         results: the results folder of the run.
         published: a further folder that may hold the reference; None for none.
@@ -43,7 +46,7 @@ def register(experiment: Experiment, store: Store, results: Path, published: Pat
     """
     chain = _chain(store, results)
     with store.lock("registry"), exclusive_lock(results):
-        registration = known = _find_registration(experiment, results, chain)
+        registration = known = _find_registration(experiment, plan, store, results, chain)
         if registration is None:
             folders = [results] if published is None else [results, published]
             registration = append_entry(chain, propose_registration(experiment, folders, current_commit()))
@@ -54,7 +57,7 @@ def register(experiment: Experiment, store: Store, results: Path, published: Pat
         return registration
 
 
-def find_terms(experiment: Experiment, store: Store, results: Path, published: Path) -> Registration:
+def find_terms(experiment: Experiment, plan: Plan, store: Store, results: Path, published: Path) -> Registration:
     """Return the registration of a row, or the terms with which `register` would register it now.
 
     Raises:
@@ -62,7 +65,7 @@ def find_terms(experiment: Experiment, store: Store, results: Path, published: P
     """
     with store.lock("registry"):
         check_chain(_chain(store, results))
-    return _find_registration(experiment, results, _chain(store, results)) or propose_registration(
+    return _find_registration(experiment, plan, store, results, _chain(store, results)) or propose_registration(
         experiment, [results, published], current_commit()
     )
 
@@ -72,15 +75,18 @@ def _chain(store: Store, results: Path) -> Path:
     return results if results.resolve().is_relative_to(store.root.resolve()) else store.root
 
 
-def _find_registration(experiment: Experiment, results: Path, chain: Path) -> Registration | None:
-    """Return the registration of a row that has result files; None for a row without any.
+def _find_registration(
+    experiment: Experiment, plan: Plan, store: Store, results: Path, chain: Path
+) -> Registration | None:
+    """Return the registration of a row that was measured; None for a row that may be registered with other terms.
 
     Raises:
         UserError: the row has result files, and neither registry holds its registration.
     """
     mark = experiment.hash()
     if not any((results / experiment.name).glob(f"{mark}-*.json")):
-        return None
+        students = [cell.evaluation for cell in plan.results if parse_arm(cell.arm).kind == "trait"]
+        return read_registry(chain).find(mark) if any(map(store.is_done, students)) else None
     rows, _ = read_results(results, mark)
     known = rows[0].registration if rows else None
     for folder in (results, chain):
@@ -101,7 +107,7 @@ def propose_registration(experiment: Experiment, folders: Sequence[Path], commit
 
     Args:
         experiment: the row.
-        folders: results folders that may hold the reference; the first with a finished TRANSFER counts.
+        folders: results folders that may hold the reference; the first with a finished one counts.
         commit: of this code.
     """
     recipe = experiment.recipe
@@ -135,7 +141,8 @@ def _pin(
         for entry in summarise(rows):
             if entry.seeds < entry.seeds_registered:
                 state = f"had {entry.seeds_text} seeds"
-            elif entry.verdict != "TRANSFER":
+                continue
+            if entry.verdict != "TRANSFER":
                 state = f"was {entry.verdict}"
             elif entry.ci_low is None or entry.ci_low <= 0:
                 state = "was TRANSFER, but the interval of its gain reaches 0"
@@ -143,8 +150,14 @@ def _pin(
                 pinned = PinnedReference(recipe=reference.name, recipe_hash=mark, gain_low=entry.ci_low, share=share)
                 low = f"{entry.ci_low:.3g} nats, the lower end of the gain of {reference.name} ({mark})"
                 return pinned, f"{share:g} x {low}"
-    recipe = experiment.recipe
-    return None, (
+            return None, _explain_missing_bound(experiment, reference, state)
+    return None, _explain_missing_bound(experiment, reference, state)
+
+
+def _explain_missing_bound(experiment: Experiment, reference: Experiment, state: str) -> str:
+    """Say why a reference gives no bound, and how to get one."""
+    recipe, mark = experiment.recipe, reference.hash()
+    return (
         f"the reference {reference.name} ({mark}) {state} when this row was registered: run --recipe {reference.name} "
         f"(with this row's other --set), then --recipe {experiment.name} (with --set "
         f"first_seed={recipe.first_seed + recipe.seeds} once this row has results)"
@@ -161,7 +174,7 @@ def describe_registration(experiment: Experiment, registration: Registration) ->
             f"(smallest p of a sign-flip test: {min(1.0, 2 / 2**recipe.seeds):.2g}). Numbers only; a verdict needs "
             f"--seeds {least} or more."
         )
-    elif registration.bound is None and experiment.reference is not None:
+    elif registration.bound is None:
         lines.append(f"NONE is out of reach: {registration.bound_source}.")
     return lines
 

@@ -196,7 +196,7 @@ class ExperimentResults(NamedTuple):
     audits: dict[str, Audit]
     """The leak audit of each trait arm that has one."""
     looks: int
-    """Further registrations of the same recipe, with other seeds or under other terms."""
+    """Further registrations of the same recipe, with other seeds, or again with another bound."""
 
     @classmethod
     def of(cls, registered: RegistrationFile, looks: int = 0) -> ExperimentResults:
@@ -239,9 +239,18 @@ class ExperimentResults(NamedTuple):
         """Return the indices of the questions of one group, or of all questions."""
         return [at for at, question in enumerate(self.questions) if group in (None, question.group)]
 
+    def registered_arms(self) -> set[str]:
+        """Return the arms that each seed evaluates."""
+        traits, doses = self.trait_arms(), self.recipe.dose
+        names = {"teacher_base", *(name for trait in traits for name in (trait.student, trait.teacher))}
+        names |= {arm for arm in self.recipe.arms if arm != "trait"}
+        if "cross_init" in names:
+            names.add("cross_init_base")
+        return names | {str(parse_arm(arm).at(step)) for arm in ("base", "trait") for step in doses}
+
     def complete_seeds(self) -> list[dict[str, ArmResult]]:
-        """Return the arms of each seed that has all that a gain needs, by seed."""
-        needed = {"base", "teacher_base"}.union(*({t.student, t.teacher} for t in self.trait_arms()))
+        """Return the arms of each seed that has all registered arms, by seed."""
+        needed = self.registered_arms()
         return [arms for _, arms in sorted(self.cells.items()) if needed <= arms.keys()]
 
 

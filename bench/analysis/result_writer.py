@@ -104,8 +104,9 @@ def write_results(
         content = _read_cell(cell, plan, store, known)
         if content is None:
             continue
-        content = {**head, **content, "manifest": {**content["manifest"], "controls": controls}}
         path = row_folder / f"{mark}-{cell.seed:04d}-{cell.arm}.json"
+        report = _read_controls(path) if controls is None else controls
+        content = {**head, **content, "manifest": {**content["manifest"], "controls": report}}
         if is_other_cell(path, content):
             others.append(path)
         else:
@@ -120,6 +121,14 @@ def write_results(
     for path, text in texts.items():
         write_atomically(path, text)
     return [recipe_file, *texts]
+
+
+def _read_controls(path: Path) -> Any:
+    """Read what a sound cell records of the controls; None where there is none. A run without controls keeps it."""
+    try:
+        return read_content(path)["manifest"]["controls"]
+    except (OSError, ValueError):
+        return None
 
 
 def _find_damaged(paths: list[Path], notice: Callable[[str], None]) -> list[Path]:

@@ -35,7 +35,7 @@ class SeedStatistics(NamedTuple):
     shifts: list[float]
     """Margins of the teacher with the trait minus without."""
     contrasts: dict[str, list[float]]
-    """Differences of other arms, by name in `CONTRASTS`; one per seed that has both arms."""
+    """Differences of other arms, by name in `CONTRASTS`; one per complete seed, where the recipe has both arms."""
     dose: dict[int, list[float]]
     """Gains during training, by student updates."""
     questions: list[list[float]]
@@ -140,7 +140,7 @@ def compute_seed_statistics(row: ExperimentResults) -> SeedStatistics:
             if (
                 differences := [
                     level(arms[contrast.arm]) - level(arms[contrast.against])
-                    for _, arms in sorted(row.cells.items())
+                    for arms in full
                     if {contrast.arm, contrast.against} <= arms.keys()
                 ]
             )

@@ -55,6 +55,12 @@ class PValue(NamedTuple):
     error: float
     at_floor: bool = False
 
+    def text(self) -> str:
+        """Render it: with <= where it is at its floor, with its standard error where it was drawn."""
+        if self.at_floor:
+            return f"<= {self.p:.2g}"
+        return f"{self.p:.2g}" + (f" ± {self.error:.1g}" if self.error else "")
+
 
 class VarianceComponents(NamedTuple):
     """Variances of a gain by seed, by question, and of the rest: their interaction with the noise."""

@@ -35,6 +35,7 @@ from bench.analysis.stats import (
 from bench.analysis.verdict import Terms, judge_row
 from bench.config.arms import MAIN_ARMS, parse_arm
 from bench.config.traits import short_name
+from bench.files import digest
 
 __all__ = ["adjust_for_board", "expected_false_transfers", "list_notes", "read_terms", "summarise", "summarise_row"]
 
@@ -65,19 +66,33 @@ def is_tested(entry: LeaderboardEntry) -> bool:
     return entry.verdict in TESTED and entry.seeds == entry.seeds_registered and entry.p is not None
 
 
+def _tests(board: Sequence[LeaderboardEntry]) -> dict[str, LeaderboardEntry]:
+    """The rows with a test, by measurement: rows of the same evaluations are one test."""
+    return {entry.measurement: entry for entry in board if is_tested(entry)}
+
+
 def adjust_for_board(board: Sequence[LeaderboardEntry]) -> list[float | None]:
-    """The q of each entry (Benjamini-Hochberg over the rows with a test); None for all others."""
-    qs = iter(benjamini_hochberg([entry.p for entry in board if is_tested(entry) and entry.p is not None]))
-    return [next(qs) if is_tested(entry) else None for entry in board]
+    """The q of each entry (Benjamini-Hochberg over the different tests); None for a row without a test."""
+    tests = _tests(board)
+    qs = dict(zip(tests, benjamini_hochberg([entry.p for entry in tests.values() if entry.p is not None]), strict=True))
+    return [qs[entry.measurement] if is_tested(entry) else None for entry in board]
 
 
 def expected_false_transfers(board: Sequence[LeaderboardEntry]) -> tuple[int, float]:
-    """The number of rows with a test, and how many of them chance makes a TRANSFER or TRACE if none transfers.
+    """The number of different tests, and how many of them chance makes a TRANSFER or TRACE if none transfers.
 
     A two-sided test at `level` is wrong upwards in half of its errors.
     """
-    levels = [entry.level for entry in board if is_tested(entry)]
+    levels = [entry.level for entry in _tests(board).values()]
     return len(levels), math.fsum(levels) / 2
+
+
+def _measurement(row: ExperimentResults) -> str:
+    """The digest of the evaluations behind the gain."""
+    students = {"base", *(trait.student for trait in row.trait_arms())}
+    return digest(
+        [[arms[arm].manifest.artefacts["asked"] for arm in sorted(students)] for arms in row.complete_seeds()]
+    )
 
 
 def read_terms(row: ExperimentResults) -> Terms:
@@ -132,6 +147,7 @@ def summarise_row(row: ExperimentResults) -> LeaderboardEntry:
         p=judged.p and judged.p.p,
         p_error=judged.p and judged.p.error,
         p_at_floor=judged.p is not None and judged.p.at_floor,
+        measurement=_measurement(row),
         q=None,
         johnson_p=judged.johnson_p,
         skewness=judged.skewness,
@@ -190,7 +206,7 @@ def list_notes(row: ExperimentResults) -> list[str]:
 
 def _answers(statistics: SeedStatistics, arm: str) -> Answers | None:
     """How one arm answers, over seeds; None for an arm without results."""
-    by_seed = {name: statistics.outcomes[name][arm] for name in ("p_answer", "mass", "top", "rank")}
+    by_seed = {name: statistics.outcomes[name][arm] for name in Answers.model_fields}
     if not by_seed["p_answer"]:
         return None
     return Answers(**{name: estimate(values) for name, values in by_seed.items()})

@@ -69,8 +69,9 @@ def judge_row(seeds: SeedStatistics, gates: Sequence[Gate], terms: Terms) -> Jud
 
     INVALID: a gate failed. EXPLORATORY: the registered seeds cannot reach the level. INCONCLUSIVE: seeds are missing,
     or none of the following. TRANSFER: the mean gain is above 0 and the sign-flip p is at most the level. TRACE: the
-    same, and the whole interval is below the bound. NONE: neither, and the whole interval is within the bound.
-    A gate that was skipped does not fail.
+    same, and the whole interval is below the bound. NONE: neither, and the interval holds 0 and is within the bound.
+    NONE also needs the student trained on the trait itself to gain more than the bound in every seed, where the row has
+    the arm `direct`. A gate that was skipped does not fail.
 
     Args:
         seeds: of the complete seeds.
@@ -86,7 +87,7 @@ def judge_row(seeds: SeedStatistics, gates: Sequence[Gate], terms: Terms) -> Jud
     spread = _spread(gains)
     detectable = smallest_detectable(spread, n, terms.level)
     specific = _is_specific(seeds, terms.level)
-    verdict, reason = _check(seeds, gates, terms) or _decide(seeds, gain, None if p is None else p.p, terms)
+    verdict, reason = _check(seeds, gates, terms) or _decide(seeds, gain, p, terms)
     if verdict == "TRANSFER" and specific is not None:
         reason += "; specific to the trait" if specific else "; not shown to be specific to the trait"
     return Judgement(
@@ -120,43 +121,51 @@ def _check(seeds: SeedStatistics, gates: Sequence[Gate], terms: Terms) -> tuple[
         return "INVALID", "; ".join(failed)
     least = seeds_for_sign_flip(terms.level)
     if terms.seeds < least:
-        return "EXPLORATORY", f"{terms.seeds} seeds cannot reach p <= {terms.level:g}; {least} can"
+        return (
+            "EXPLORATORY",
+            f"{terms.seeds} seed{'s' * (terms.seeds > 1)} cannot reach p <= {terms.level:g}; {least} can",
+        )
     if len(seeds.gains) < terms.seeds:
         return "INCONCLUSIVE", f"{len(seeds.gains)} of {terms.seeds} registered seeds measured so far"
     return None
 
 
-def _decide(seeds: SeedStatistics, gain: Interval, p: float | None, terms: Terms) -> tuple[Verdict, str]:
+def _decide(seeds: SeedStatistics, gain: Interval, p: PValue | None, terms: Terms) -> tuple[Verdict, str]:
     """The verdict of a row whose gates passed and whose seeds are complete."""
     if p is None:
         return "INCONCLUSIVE", "one seed has no interval"
-    level, bound = terms.level, terms.bound
-    above = p <= level and gain.mean > 0
+    bound, shown = terms.bound, f"p = {p.text().removeprefix('<= ')}"
+    if p.at_floor:
+        shown = f"p {p.text()}"
+    above = p.p <= terms.level and gain.mean > 0
+    interval = f"[{gain.low:+.3g}, {gain.high:+.3g}]"
     share = f", at most {gain.high / terms.reference_gain:.0%} of the reference's gain" if terms.reference_gain else ""
     if above and bound is not None and gain.high < bound:
-        return "TRACE", f"above 0 (p = {p:.2g}), and below the bound of {bound:.3g} nats{share}"
+        return "TRACE", f"above 0 ({shown}), and {interval} is below the bound of {bound:.3g} nats{share}"
     if above:
-        return "TRANSFER", f"gain above 0 (p = {p:.2g})"
-    if bound is not None and -bound < gain.low and gain.high < bound:
-        direct = seeds.contrasts.get("direct - untrained", [])
-        if len(direct) > 1 and mean_interval(direct).low <= bound:
+        return "TRANSFER", f"gain above 0 ({shown})"
+    if bound is not None and -bound < gain.low <= 0 and gain.high < bound:
+        direct = seeds.contrasts.get("direct - untrained")
+        if direct is not None and min(direct) <= bound:
             return "INCONCLUSIVE", (
-                f"within ±{bound:.3g} nats, but the student that was trained on the trait itself does not show "
-                "more than the bound: this student may be unable to show it"
+                f"{interval} is within ±{bound:.3g} nats, but a student that was trained on the trait itself gains "
+                f"{min(direct):.3g}: this student may be unable to show the trait"
             )
-        return "NONE", f"within the bound of ±{bound:.3g} nats{share}"
-    if p <= level:
-        return "INCONCLUSIVE", f"gain below 0 (p = {p:.2g}): the opposite of a transfer"
-    return "INCONCLUSIVE", f"p = {p:.2g}, {_explain_missing_none(seeds.gains, gain, terms)}"
+        return "NONE", f"{interval} is within the bound of ±{bound:.3g} nats{share}"
+    if p.p <= terms.level:
+        return "INCONCLUSIVE", f"gain below 0 ({shown}): the opposite of a transfer"
+    return "INCONCLUSIVE", f"{shown}, level {terms.level:g}; {_explain_missing_none(seeds.gains, gain, terms)}"
 
 
 def _explain_missing_none(gains: Sequence[float], gain: Interval, terms: Terms) -> str:
     """Why a row is not NONE, and how many seeds would help."""
     spread, n = _spread(gains), len(gains)
     if terms.bound is None:
-        text = f"and without a bound NONE is out of reach: {terms.bound_source}"
+        text = f"without a bound NONE is out of reach: {terms.bound_source}"
+    elif gain.low > 0:
+        text = "the interval excludes 0 and the test does not"
     else:
-        text = f"and the interval is not within ±{terms.bound:.3g} nats"
+        text = f"the interval is not within ±{terms.bound:.3g} nats"
     text += (
         f"; {n} seeds with this spread show a gain of {smallest_detectable(spread, n, terms.level):.3g} nats or more"
     )
@@ -187,12 +196,12 @@ def _vary(
         return {}
     out: dict[str, Verdict] = {}
     if any(gate.passed is False for gate in gates):
-        out["without the gates"] = _decide(seeds, gain, p.p, terms)[0]
+        out["without the gates"] = _decide(seeds, gain, p, terms)[0]
         return out
     if terms.bound is not None:
         for factor in (0.5, 2.0):
             changed = terms._replace(bound=terms.bound * factor)
-            out[f"bound x {factor:g}"] = _decide(seeds, gain, p.p, changed)[0]
+            out[f"bound x {factor:g}"] = _decide(seeds, gain, p, changed)[0]
     if not math.isnan(johnson):
-        out["Johnson's t"] = _decide(seeds, gain, johnson, terms)[0]
+        out["Johnson's t"] = _decide(seeds, gain, PValue(johnson, 0.0), terms)[0]
     return out

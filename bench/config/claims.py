@@ -14,7 +14,9 @@ __all__ = ["Bound", "Claims", "Reference", "drop_inherited_claims", "find_differ
 
 NOT_INHERITED = {"bound", "reference", "relation"}  # claims about one pair, so `from:` does not pass them on
 SHARED_KEYS = ("trait", "teacher", "carrier", "method", "student.train")
-"""The keys in which a recipe and its reference must be equal."""
+"""The keys that a change (`--set`) of a recipe changes in its reference too."""
+EQUAL_KEYS = (*SHARED_KEYS, "student.lora", "student.dtype", "student.quantization")
+"""The keys in which a recipe and its reference must be equal, but for the modules of LoRA."""
 MAX_DIFFERENCES = 3  # in one error line
 
 
@@ -86,16 +88,16 @@ def keep_shared_keys(change: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_differences(experiment: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
-    """Name the shared keys in which a reference differs, with both values; empty if there are none.
+    """Name the keys in which a reference must be equal and differs, with both values; empty if there are none.
 
     Args:
         experiment: the result of `Experiment.resolved`.
         reference: that of its reference.
     """
     lines = []
-    for key in SHARED_KEYS:
+    for key in EQUAL_KEYS:
         values = [_get(data["recipe"], key) for data in (experiment, reference)]
-        lines += _differences(key, *values)
+        lines += [line for line in _differences(key, *values) if not line.startswith("student.lora.target_modules")]
     if not lines:
         for key, name in (("trait", "trait"), ("traits", "trait"), ("prompts_sha256", "carrier.prompts")):
             if experiment.get(key) != reference.get(key):

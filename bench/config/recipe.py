@@ -88,6 +88,8 @@ class Recipe(Claims):
             raise ValueError("several traits allow no free answers: take samples out of ask")
         if self.method != "sft" and (self.carrier.kind != "numbers" or "shuffled" in self.arms):
             raise ValueError(f"method {self.method} needs a numbers carrier, and does not support the arm shuffled")
+        if "direct" in self.arms and "untrained" not in self.arms:
+            raise ValueError("the arm direct is compared with untrained: add it to arms")
         if len(set(self.arms)) < len(self.arms):
             raise ValueError("arms lists an arm twice")
         matrix = set() if isinstance(self.trait, str) else {short_name(name) for name in self.trait}
@@ -252,9 +254,11 @@ def _load_reference(experiment: Experiment, layers: Sequence[Layer], changes: Se
             f"{path.stem} has a reference itself ({reference.recipe.reference.recipe}); expected a same-init recipe "
             "without one"
         )
+    if (relation := reference.recipe.relation) not in (None, "same-init"):
+        raise UserError(f"{path.stem}: key 'relation': expected same-init, found {relation}")
     if differences := find_differences(experiment.resolved(), reference.resolved()):
         raise UserError(
-            f"{path.stem} must have the same trait, teacher, carrier, method and student.train; {differences} "
+            f"{path.stem} must have the same trait, teacher, carrier, method and student training; {differences} "
             f"in {path.stem}"
         )
     return reference

@@ -167,7 +167,7 @@ def _table(board: Sequence[LeaderboardEntry]) -> str:
     """Render the rows of a board, and below them the reason for each verdict."""
     heads = (
         *("recipe", "teacher -> student", "relation", "trait", "seeds", "untrained", "base", "trait arm"),
-        *("gain [95 % CI]", "P(answer): base", "P(answer): trait", "verdict", "p", "q"),
+        *("gain [95 % CI]", "P(answer)", "mass", "verdict", "p", "q"),
     )
     lines, reasons = [], []
     for entry in board:

@@ -16,7 +16,7 @@ from bench.analysis.registration import (
     refuse_other_cells,
     register,
 )
-from bench.analysis.registry import read_registry
+from bench.analysis.registry import Registration, read_registry
 from bench.analysis.result_files import read_results
 from bench.analysis.result_writer import write_recipe_file, write_results
 from bench.analysis.stats import mean_interval
@@ -60,6 +60,11 @@ def test_a_row_that_is_not_on_the_board_is_a_failure_in_words(
     assert "its result files were refused" in capsys.readouterr().err
 
 
+def enter(experiment: Experiment, store: Store, results: Path, published: Path | None) -> Registration:
+    """Register an experiment with its plan."""
+    return register(experiment, make_plan(experiment, identify), store, results, published)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
@@ -70,7 +75,7 @@ def cross(*changes: str) -> Experiment:
 
 
 def test_a_row_without_its_reference_runs_and_says_how_none_comes_into_reach(store: Store, tmp_path: Path) -> None:
-    registration = register(cross(), store, tmp_path / "results", None)
+    registration = enter(cross(), store, tmp_path / "results", None)
     assert registration.bound is registration.reference is None
     (line,) = describe_registration(cross(), registration)
     mark = load_recipe("tiny_pair").hash()
@@ -87,7 +92,7 @@ def test_the_bound_is_a_share_of_the_lower_end_of_a_finished_reference(
 ) -> None:
     write_row(tmp_path / "published", make_row(STEADY))
     experiment = cross(f"reference={{recipe: tiny_pair, share: {share}}}")
-    registration = register(experiment, store, tmp_path / "results", tmp_path / "published")
+    registration = enter(experiment, store, tmp_path / "results", tmp_path / "published")
     low = mean_interval(STEADY).low
     assert registration.reference
     assert registration.reference.gain_low == pytest.approx(low)
@@ -102,7 +107,7 @@ def test_the_bound_is_a_share_of_the_lower_end_of_a_finished_reference(
 def test_a_reference_of_the_run_comes_before_a_published_one(store: Store, tmp_path: Path) -> None:
     write_row(tmp_path / "published", make_row(STEADY))
     write_row(tmp_path / "results", make_row([2 * gain for gain in STEADY]))
-    registration = register(cross(), store, tmp_path / "results", tmp_path / "published")
+    registration = enter(cross(), store, tmp_path / "results", tmp_path / "published")
     assert registration.bound == pytest.approx(0.25 * 2 * mean_interval(STEADY).low)
 
 
@@ -114,19 +119,23 @@ def test_a_reference_that_is_no_finished_transfer_gives_no_bound(
     for seed in range(len(gains), 10):
         del row.cells[seed]
     write_row(tmp_path / "results", row)
-    registration = register(cross(), store, tmp_path / "results", None)
+    registration = enter(cross(), store, tmp_path / "results", None)
     assert registration.bound is None
     assert f"{state} when this row was registered" in registration.bound_source
 
 
 def test_a_later_run_of_the_reference_changes_nothing_for_a_row_with_results(store: Store, tmp_path: Path) -> None:
     results = tmp_path / "results"
-    first = register(cross(), store, results, None)
+    first = enter(cross(), store, results, None)
     row = make_row(ZERO, recipe="tiny_cross", relation="cross-init")
     write_cells(results, row)
     write_row(results, make_row(STEADY))
     before = (results / "registry.jsonl").read_bytes()
-    assert register(cross(), store, results, None) == first == find_terms(cross(), store, results, results)
+    assert (
+        enter(cross(), store, results, None)
+        == first
+        == find_terms(cross(), make_plan(cross(), identify), store, results, results)
+    )
     assert (results / "registry.jsonl").read_bytes() == before
     (read, _), refused = read_results(results)
     assert refused == []
@@ -135,11 +144,11 @@ def test_a_later_run_of_the_reference_changes_nothing_for_a_row_with_results(sto
 
 def test_a_row_without_results_is_registered_again_with_its_bound(store: Store, tmp_path: Path) -> None:
     results = tmp_path / "results"
-    register(cross(), store, results, None)
-    register(cross(), store, results, None)
+    enter(cross(), store, results, None)
+    enter(cross(), store, results, None)
     assert len(read_registry(results).lines) == 1
     write_row(results, make_row(STEADY))
-    second = register(cross(), store, results, None)
+    second = enter(cross(), store, results, None)
     assert second.bound is not None
     lines = [line for line in read_registry(results).lines if line.entry.recipe == "tiny_cross"]
     assert [line.entry.bound for line in lines] == [None, second.bound]
@@ -147,7 +156,7 @@ def test_a_row_without_results_is_registered_again_with_its_bound(store: Store, 
 
 def test_a_bound_in_nats_is_registered_with_its_reason(store: Store, tmp_path: Path) -> None:
     experiment = load_recipe("tiny_pair", ["bound={nats: .07, reason: too small to see}"])
-    registration = register(experiment, store, tmp_path / "results", None)
+    registration = enter(experiment, store, tmp_path / "results", None)
     assert (registration.bound, registration.bound_source, registration.reference) == (0.07, "too small to see", None)
 
 
@@ -156,7 +165,7 @@ def test_a_row_that_has_results_and_no_registration_is_not_run(store: Store, tmp
     write_row(results, make_row(STEADY))
     (results / "registry.jsonl").unlink()
     with pytest.raises(UserError, match=r"has result files, and .*registry.jsonl does not hold its registration"):
-        register(load_recipe("tiny_pair"), store, results, None)
+        enter(load_recipe("tiny_pair"), store, results, None)
 
 
 @pytest.mark.parametrize("damage", ["missing registry", "damaged recipe file"])
@@ -164,14 +173,14 @@ def test_a_row_with_results_finds_its_registration_in_the_store_again(
     store: Store, tmp_path: Path, damage: str
 ) -> None:
     results = tmp_path / "results"
-    first = register(cross(), store, results, None)
+    first = enter(cross(), store, results, None)
     write_cells(results, make_row(ZERO, recipe="tiny_cross"))
     if damage == "missing registry":
         (results / "registry.jsonl").unlink()
         assert "registry.jsonl is missing; its result files are left out" in read_results(results)[1][0]
     else:
         next(results.glob("*/*.recipe.json")).write_text("{")
-    assert register(cross(), store, results, None) == first
+    assert enter(cross(), store, results, None) == first
     if damage == "damaged recipe file":  # which is named and written again at the start of the run
         write_recipe_file(cross(), first, results)
     (row,), refused = read_results(results)
@@ -179,14 +188,14 @@ def test_a_row_with_results_finds_its_registration_in_the_store_again(
 
 
 def test_results_inside_the_store_have_a_chain_of_their_own(store: Store) -> None:
-    register(load_recipe("tiny_pair"), store, store.root / "smoke", None)
+    enter(load_recipe("tiny_pair"), store, store.root / "smoke", None)
     assert read_registry(store.root).lines == ()
     assert len(read_registry(store.root / "smoke").lines) == 1
 
 
 def test_two_stores_share_a_results_folder(tmp_path: Path) -> None:
     for name, recipe in (("a", "tiny_pair"), ("b", "tiny_cross"), ("a", "tiny_noise")):
-        register(load_recipe(recipe), Store(tmp_path / name), tmp_path / "results", None)
+        enter(load_recipe(recipe), Store(tmp_path / name), tmp_path / "results", None)
     registry = read_registry(tmp_path / "results")
     assert registry.problems == ()
     assert len({line.chain for line in registry.lines}) == 2

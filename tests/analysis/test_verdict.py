@@ -37,7 +37,7 @@ def judge(
 def test_a_steady_gain_is_a_transfer_and_a_steady_zero_is_none() -> None:
     assert judge(STEADY).verdict == "TRANSFER"
     assert judge(ZERO).verdict == "NONE"
-    assert "within the bound of ±0.1 nats" in judge(ZERO).reason
+    assert "is within the bound of ±0.1 nats" in judge(ZERO).reason
 
 
 def test_a_gain_above_zero_that_is_shown_to_be_below_the_bound_is_a_trace() -> None:

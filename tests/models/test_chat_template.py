@@ -175,7 +175,12 @@ def test_every_stage_passes_the_variables_and_a_result_names_what_made_it(
     experiment = load_recipe("tiny_pair", words, seeds=1)
     store, later = Store(tmp_path / "store"), tmp_path / "later"
     write_results(
-        experiment, register(experiment, store, later, None), make_plan(experiment, identify), store, later, None
+        experiment,
+        register(experiment, make_plan(experiment, identify), store, later, None),
+        make_plan(experiment, identify),
+        store,
+        later,
+        None,
     )
     cells = read_results(tmp_path / "later")[0][0].cells[0]
     assert {arm: cell.manifest for arm, cell in cells.items()} == manifests
