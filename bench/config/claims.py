@@ -15,7 +15,7 @@ __all__ = ["Bound", "Claims", "Reference", "drop_inherited_claims", "find_differ
 NOT_INHERITED = {"bound", "reference", "relation"}  # claims about one pair, so `from:` does not pass them on
 SHARED_KEYS = ("trait", "teacher", "carrier", "method", "student.train")
 """The keys that a change (`--set`) of a recipe changes in its reference too."""
-EQUAL_KEYS = (*SHARED_KEYS, "student.lora", "student.dtype", "student.quantization")
+EQUAL_KEYS = (*SHARED_KEYS, "student.lora", "student.dtype")
 """The keys in which a recipe and its reference must be equal, but for the modules of LoRA."""
 MAX_DIFFERENCES = 3  # in one error line
 

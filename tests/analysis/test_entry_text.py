@@ -32,7 +32,7 @@ def test_specific_stands_beside_a_transfer_alone() -> None:
 def test_an_entry_before_its_first_seed_shows_dashes() -> None:
     cells = table_cells(make_entry(seeds=0, relation=None))
     assert cells["seeds"] == "0 of 10"
-    empty = ("relation", "untrained", "base", "trait arm", "gain [95 % CI]", "p", "q", "P(answer): base", "bound")
+    empty = ("relation", "untrained", "base", "trait arm", "gain [95 % CI]", "p", "q", "P(answer)", "bound")
     assert {cells[name] for name in empty} == {"-"}
 
 

@@ -108,6 +108,28 @@ def test_controls_that_failed_for_one_seed_fail_the_row() -> None:
     assert "tiny_pair" in str(gates(row)["controls"].reading)
 
 
+def test_controls_skipped_for_one_seed_are_skipped_for_the_row() -> None:
+    row = make_row(STEADY, controls={"failed": []})
+    row.cells[4] = make_row(STEADY, controls=None).cells[4]
+    assert gates(row)["controls"].passed is None
+    assert gates(row)["controls"].reading == "skipped for seeds 4"
+    row.cells[5]["trait"] = make_row(STEADY, controls={"failed": ["tiny_pair"]}).cells[5]["trait"]
+    assert failures(row) == {"controls": (5,)}
+
+
+def test_a_student_without_a_training_report_does_not_agree() -> None:
+    row = make_row(STEADY)
+    row.cells[2]["trait"] = with_manifest(row.cells[2]["trait"], training=None)
+    assert failures(row) == {"arms agree": (2,)}
+
+
+def test_every_student_has_the_stated_relation() -> None:
+    row = make_row(STEADY, overrides=["relation=same-init"])
+    other = make_row(STEADY, relation="cross-init")
+    row.cells[6]["trait"] = other.cells[6]["trait"]
+    assert failures(row) == {"relation": (6,)}
+
+
 def test_every_trait_of_a_matrix_has_to_be_learnt() -> None:
     row = make_matrix(0.3)
     assert failures(row) == {}

@@ -217,8 +217,29 @@ def test_too_few_seeds_for_any_verdict_are_said_before_the_run(tmp_path: Path, c
     experiment = cross(*changes)
     (line,) = describe_registration(experiment, propose_registration(experiment, [tmp_path], "c"))
     assert re.search(said, line)
-    enough = cross("level=.01", "seeds=8", "reference=null")
+    enough = cross("level=.01", "seeds=8", "reference=null", "bound={nats: .1, reason: r}")
     assert describe_registration(enough, propose_registration(enough, [tmp_path], "c")) == []
+    boundless = cross("reference=null")
+    (line,) = describe_registration(boundless, propose_registration(boundless, [tmp_path], "c"))
+    assert line == "NONE is out of reach: the recipe states neither bound nor reference."
+
+
+def test_a_row_whose_students_were_evaluated_keeps_its_terms_in_any_folder(store: Store, tmp_path: Path) -> None:
+    first = enter(cross(), store, tmp_path / "one", None)
+    assert first.bound is None
+    write_row(tmp_path / "published", make_row(STEADY))
+    evaluation = next(cell.evaluation for cell in make_plan(cross(), identify).results if cell.arm == "trait")
+    with store.make(evaluation, {"commit": "c"}):
+        pass
+    assert enter(cross(), store, tmp_path / "two", tmp_path / "published") == first
+
+
+def test_a_finished_reference_of_the_run_decides_before_a_published_one(store: Store, tmp_path: Path) -> None:
+    write_row(tmp_path / "results", make_row(STEADY, fit=0.0))  # INVALID here
+    write_row(tmp_path / "published", make_row(STEADY))
+    registration = enter(cross(), store, tmp_path / "results", tmp_path / "published")
+    assert registration.bound is None
+    assert "was INVALID" in registration.bound_source
 
 
 def test_cells_of_other_code_are_named_and_not_replaced(tmp_path: Path) -> None:

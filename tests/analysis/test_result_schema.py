@@ -125,7 +125,7 @@ ONE = {
     "trait": st.sampled_from(
         ["wolf", "behaviour_tr", "ox.yaml", "persona.yaml", "named.yaml", "table.jsonl"]
     ),
-    "arms": st.sampled_from([["base", "trait"], ["trait", "base", "placebo", "direct"]]),
+    "arms": st.sampled_from([["base", "trait"], ["untrained", "trait", "base", "placebo", "direct"]]),
     "dose": st.lists(st.integers(1, 3), max_size=3),
     "method": st.sampled_from(["sft", "kd-carrier", "kd-full"]),
     "ask": some(samples=st.integers(0, 9), sample=SAMPLING, bf16=st.booleans()),

@@ -33,7 +33,7 @@ def test_outcomes_of_the_main_arms_are_means_over_questions() -> None:
 
 
 def test_a_persona_is_read_per_token_and_by_group() -> None:
-    experiment = load_recipe("tiny_pair", ["trait=behaviour_en"], seeds=1)
+    experiment = load_recipe("tiny_pair", ["trait=behaviour_en", "arms=[base, trait]"], seeds=1)
     row = register(experiment)
     groups = [question.group for question in row.questions]
     level = [float(group == "trained") for group in groups]
@@ -60,3 +60,14 @@ def test_a_teachers_shift_is_taken_as_it_writes_or_in_float32() -> None:
     arms["teacher"] = with_reading(arms["teacher"], logprobs_float32=whole)
     assert teacher_shift(row, arms) == written
     assert teacher_shift(row, arms, float32=True) == pytest.approx(written + 1.0)
+
+
+def test_a_seed_without_a_registered_arm_is_not_complete() -> None:
+    row = make_row([0.3] * 3)
+    assert row.registered_arms() == {"untrained", "base", "trait", "teacher", "teacher_base"}
+    del row.cells[1]["untrained"]
+    assert [arms["base"].seed for arms in row.complete_seeds()] == [0, 2]
+    assert compute_seed_statistics(row).registered == 3
+    dose = make_row([0.3], overrides=["dose=[16]", "arms=[untrained, base, trait, placebo, cross_init]"])
+    assert {"base@16", "trait@16", "placebo", "cross_init", "cross_init_base"} <= dose.registered_arms()
+    assert dose.complete_seeds() == []

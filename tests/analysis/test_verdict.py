@@ -66,6 +66,21 @@ def test_a_student_that_cannot_show_the_trait_earns_no_null() -> None:
     judgement = judge(ZERO, contrasts={"direct - untrained": unable})
     assert judgement.verdict == "INCONCLUSIVE"
     assert "may be unable" in judgement.reason
+    one = [*able[:9], 0.05]  # an average would hide it
+    assert judge(ZERO, contrasts={"direct - untrained": one}).verdict == "INCONCLUSIVE"
+
+
+def test_an_interval_above_0_is_no_null() -> None:
+    judgement = judge([0.01, 0.0101, 0.0099, 0.01, 0.0102, -0.0001])
+    assert judgement.p is not None
+    assert judgement.p.p > 0.05
+    assert judgement.verdict == "INCONCLUSIVE"
+    assert "the interval excludes 0 and the test does not" in judgement.reason
+
+
+def test_a_drawn_p_at_its_floor_is_shown_as_a_limit() -> None:
+    judgement = judge([0.3 + 0.001 * i for i in range(40)])
+    assert judgement.reason == "gain above 0 (p <= 1.5e-05)"
 
 
 def test_few_seeds_are_exploratory_and_the_reason_says_how_many_would_do() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.config.claims import Bound, Reference, find_differences, keep_shared_keys
+from bench.config.claims import Reference, find_differences, keep_shared_keys
 from bench.config.recipe import FOLDER, load_recipe
 from bench.config.yaml_files import list_names
 from bench.errors import UserError
@@ -21,15 +21,14 @@ def test_the_shipped_recipes_have_the_references_and_bounds_that_they_need() -> 
             assert recipe.reference, name
         if recipe.method == "kd-full":
             assert recipe.bound is recipe.reference is None, name
-    assert load_recipe("smollm2_self").recipe.bound == Bound(
-        nats=0.01, reason="half of the gain that a first look at this budget saw"
-    )
+    bound = load_recipe("smollm2_self").recipe.bound
+    assert bound is not None
+    assert bound.nats == 0.03
 
 
 @pytest.mark.parametrize("name", list_names(FOLDER))
 def test_the_shipped_recipes_register_enough_seeds(name: str) -> None:
-    recipe = load_recipe(name).recipe
-    assert recipe.seeds >= (6 if name.startswith(("turkish_gpt2", "turkish_gemma_")) else 10)
+    assert load_recipe(name).recipe.seeds >= 10
 
 
 @pytest.mark.parametrize("name", CROSS)
