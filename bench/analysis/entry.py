@@ -186,7 +186,7 @@ class LeaderboardEntry(_Part):
     p_at_floor: bool
     """Whether the true p is at most this one."""
     measurement: str
-    """Digest of the evaluations behind the gain. Rows that share it are one test."""
+    """Digest of the seeds and margins behind the gain. Rows that share it are one test."""
     q: float | None
     """The same, adjusted for the size of the board (Benjamini-Hochberg); None for a row without a test."""
     johnson_p: float | None

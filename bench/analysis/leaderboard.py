@@ -120,8 +120,8 @@ def _describe_false_transfers(board: Sequence[LeaderboardEntry]) -> str:
     """How many TRANSFERs chance alone would give."""
     tested, expected = expected_false_transfers(board)
     return (
-        f"These rows hold {tested} different tests: rows of the same evaluations are one. If none transferred, chance "
-        f"would make {expected:.2g} of them a TRANSFER or a TRACE on average.\n"
+        f"These rows hold {tested} different tests: rows of the same seeds and margins are one. If none transferred, "
+        f"chance would make {expected:.2g} of them a TRANSFER or a TRACE on average.\n"
     )
 
 

@@ -67,7 +67,7 @@ def is_tested(entry: LeaderboardEntry) -> bool:
 
 
 def _tests(board: Sequence[LeaderboardEntry]) -> dict[str, LeaderboardEntry]:
-    """The rows with a test, by measurement: rows of the same evaluations are one test."""
+    """The rows with a test, by measurement: rows of the same seeds and margins are one test."""
     return {entry.measurement: entry for entry in board if is_tested(entry)}
 
 
@@ -87,12 +87,12 @@ def expected_false_transfers(board: Sequence[LeaderboardEntry]) -> tuple[int, fl
     return len(levels), math.fsum(levels) / 2
 
 
-def _measurement(row: ExperimentResults) -> str:
-    """The digest of the evaluations behind the gain."""
-    students = {"base", *(trait.student for trait in row.trait_arms())}
-    return digest(
-        [[arms[arm].manifest.artefacts["asked"] for arm in sorted(students)] for arms in row.complete_seeds()]
-    )
+def _measurement(row: ExperimentResults, statistics: SeedStatistics) -> str:
+    """The digest of the seeds and of the margins behind the gain.
+
+    Keys of artefacts would not do: a further arm gives the same students other keys.
+    """
+    return digest([[arms["base"].seed for arms in row.complete_seeds()], statistics.base, statistics.trait])
 
 
 def read_terms(row: ExperimentResults) -> Terms:
@@ -147,7 +147,7 @@ def summarise_row(row: ExperimentResults) -> LeaderboardEntry:
         p=judged.p and judged.p.p,
         p_error=judged.p and judged.p.error,
         p_at_floor=judged.p is not None and judged.p.at_floor,
-        measurement=_measurement(row),
+        measurement=_measurement(row, statistics),
         q=None,
         johnson_p=judged.johnson_p,
         skewness=judged.skewness,

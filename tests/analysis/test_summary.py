@@ -8,16 +8,11 @@ from scipy import stats
 from bench.analysis.summary import expected_false_transfers, list_notes, summarise
 
 
-def artefacts(number: int) -> dict[str, str | None]:
-    """Artefacts of a measurement of its own."""
-    return {"asked": f"evaluate-{number}", "trained": None}
-
-
-def test_rows_of_the_same_evaluations_are_one_test() -> None:
+def test_rows_of_the_same_seeds_and_margins_are_one_test() -> None:
     rows = [
         make_row(STEADY),
         make_row(STEADY, overrides=["arms=[base, trait]"]),
-        make_row(ZERO, artefacts=artefacts(1)),
+        make_row(ZERO),
     ]
     board = summarise(rows)
     assert board[0].q == board[1].q == pytest.approx(2 * board[0].p if board[0].p else 0)
@@ -34,7 +29,7 @@ def test_controls_have_the_verdicts_of_controls() -> None:
 def test_other_rows_change_q_and_nothing_else() -> None:
     row = make_row(STEADY)
     (alone,) = summarise([row])
-    zeros = [make_row(ZERO, overrides=[f"first_seed={10 * i}"], artefacts=artefacts(i)) for i in range(1, 20)]
+    zeros = [make_row(ZERO, overrides=[f"first_seed={10 * i}"]) for i in range(1, 20)]
     first, *others = summarise([row, *zeros])
     assert first.model_copy(update={"q": alone.q}) == alone
     assert (alone.q, first.q) == (alone.p, pytest.approx(20 * first.p if first.p else 0))
@@ -46,8 +41,8 @@ def test_other_rows_change_q_and_nothing_else() -> None:
 def test_invalid_and_exploratory_and_leaky_rows_do_not_count_for_q() -> None:
     rows = [
         make_row(STEADY),
-        make_row(STEADY, fit=0.0, overrides=["first_seed=100"], artefacts=artefacts(1)),
-        make_row(STEADY[:4], artefacts=artefacts(2)),
+        make_row(STEADY, fit=0.0, overrides=["first_seed=100"]),
+        make_row(STEADY[:4]),
         make_row(ZERO, recipe="tiny_pair_kd_full"),
     ]
     board = summarise(rows)

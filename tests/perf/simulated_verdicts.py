@@ -107,9 +107,14 @@ def false_discoveries(scale: float) -> Table:
             judged = judge(np.random.default_rng([size, board]).normal(0, 1, (size, n)) + effect * true[:, None])
             entries = [
                 LeaderboardEntry.model_construct(
-                    verdict=j.verdict, p=j.p and j.p.p, gain=j.gain and j.gain.mean, seeds=n, seeds_registered=n
+                    verdict=j.verdict,
+                    p=j.p and j.p.p,
+                    gain=j.gain and j.gain.mean,
+                    seeds=n,
+                    seeds_registered=n,
+                    measurement=str(number),
                 )
-                for j in judged
+                for number, j in enumerate(judged)
             ]
             qs = adjust_for_board(entries)
             above = np.array([entry.gain is not None and entry.gain > 0 for entry in entries])
