@@ -100,8 +100,9 @@ class Model(StrictModel):
     def _check_system(self, key: str, system: str | None) -> None:
         """Check that the model can have a system prompt; its template is checked when the run starts."""
         if system is not None and (self.model == "tiny" or self.format == "plain"):
-            found = "model: tiny has no chat template" if self.model == "tiny" else "format is plain"
-            raise ValueError(f"{key} needs the chat format: {found}; set format: chat, or take {key} out")
+            tiny = "tiny has no chat template; name a model that has one"
+            problem = tiny if self.model == "tiny" else "format is plain; set format: chat"
+            raise ValueError(f"{key} needs the chat format, but {problem}, or take {key} out")
 
 
 class Teacher(Model):

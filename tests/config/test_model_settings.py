@@ -44,8 +44,8 @@ def test_a_teacher_is_trained_prompted_or_both() -> None:
     ("keys", "message"),
     [
         ({"system": " \n"}, "expected the text of a system prompt"),
-        ({"system": PROMPT, "format": "plain"}, "system needs the chat format: format is plain; set format: chat"),
-        ({"system": PROMPT, "model": "tiny"}, "model: tiny has no chat template"),
+        ({"system": PROMPT, "format": "plain"}, "system needs the chat format, but format is plain; set format: chat"),
+        ({"system": PROMPT, "model": "tiny"}, "tiny has no chat template; name a model that has one"),
         ({"system": PROMPT, "lora": {"r": 4}}, "lora needs train: .* take lora out, or add train"),
     ],
 )
