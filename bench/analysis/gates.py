@@ -18,8 +18,8 @@ __all__ = ["Gate", "check_gates", "list_seeds"]
 
 MIN_INDUCTION = 1.0  # the teacher's mean shift must exceed the spread of its own questions' shifts
 MIN_WRITTEN = 0.9  # of the teacher's float32 shift must be left in the precision in which it writes
-# One-sided 5 % normal quantile: a seed whose students learnt nothing fails with probability .95. Sound seeds with the
-# default of 256 held-out rows fail with probability .0006 (z of 8 ± 1.7 on tiny models: results/perf/statistics.md).
+# One-sided 5 % normal quantile: a seed of students that learned nothing fails with probability .95. Sound seeds with
+# the default of 256 held-out rows fail with probability .0006 (tiny models, z of 8 ± 1.7; results/perf/statistics.md).
 MIN_FIT = 1.645
 MAX_LEAKS = 0.05  # a larger share of refused rows in any arm, and what is left is a selection
 # Equal in the trainings of all students of a seed that read a carrier.

@@ -124,10 +124,8 @@ CONTRASTS = {
     "trait - placebo": Contrast(
         "trait", "placebo", "what is specific to the trait, beyond fine-tuning on the same questions"
     ),
-    "resampled - base": Contrast("resampled", "base", "the noise floor: the untaught teacher's numbers, drawn again"),
+    "resampled - base": Contrast("resampled", "base", "the noise floor: the base teacher's numbers, drawn again"),
     "shuffled - base": Contrast("shuffled", "base", "the trait teacher's completions, moved to other prompts"),
-    "direct - untrained": Contrast(
-        "direct", "untrained", "the teacher's lesson itself: can the student show the trait?"
-    ),
+    "direct - untrained": Contrast("direct", "untrained", "trained on the trait itself: can the student show it?"),
     "cross_init": Contrast("cross_init", "cross_init_base", "the same data, other initial weights"),
 }
