@@ -154,7 +154,7 @@ def test_set_reaches_any_depth(path: list[str], value: int) -> None:
 
 def test_a_prompted_teacher_has_no_training_to_repeat_and_one_trait() -> None:
     with pytest.raises(UserError, match=r"arms direct and placebo need teacher\.train, .*take them out, or add"):
-        load_recipe("smollm2_prompted", ["arms=[base, trait, placebo, direct]"])
+        load_recipe("smollm2_prompted", ["arms=[untrained, base, trait, placebo, direct]"])
     with pytest.raises(UserError, match=r"teacher\.system is one text for one trait"):
         load_recipe("smollm2_prompted", ["trait=[wolf, owl]"])
 
