@@ -46,15 +46,17 @@ INDUCTION = {"teacher shift", "teacher induction", "teacher writes as measured"}
 class PlaceboPlanner(Planner):
     """Plans an experiment of which both teachers, that of the trait arm and that of base, are taught a placebo."""
 
-    def add_teacher(self, label: str, spec: Model, start: Ref, seed: int, rows: Sequence[tuple[str, str]]) -> Ref:
+    def add_teacher(
+        self, label: str, spec: Model, start: Ref, seed: int, rows: Sequence[tuple[str, str]], system: str | None
+    ) -> Ref:
         """Add the teacher of the trait arm, taught one draw in place of `rows`."""
-        return super().add_teacher(label, spec, start, seed, make_placebo_rows(self.first, seed))
+        return super().add_teacher(label, spec, start, seed, make_placebo_rows(self.first, seed), system)
 
     def add_carrier(self, arm: ArmName, seed: int, inputs: Mapping[str, Ref], *, noise: int = 0) -> Ref:
         """Add the rows of a teacher. That of base is first taught the other draw."""
         if arm == BASE:
             rows = make_placebo_rows(self.first, seed + OTHER_DRAW)
-            teacher = super().add_teacher("teacher other", self.recipe.teacher, inputs["start"], seed, rows)
+            teacher = super().add_teacher("teacher other", self.recipe.teacher, inputs["start"], seed, rows, None)
             inputs = {**inputs, "trained": teacher}
         return super().add_carrier(arm, seed, inputs, noise=noise)
 
