@@ -131,13 +131,14 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
     pool.check_numbers(zip(plans, (source for _, source in experiments), strict=True))
     controls: Any = None
     for (experiment, _), plan in zip(experiments, plans, strict=True):
+        is_own_control = is_control(experiment)
         if not args.smoke:
             record_run(pool.store, experiment, plan)
             terms = find_terms(experiment, plan, pool.store, results, PUBLISHED)
-            for line in describe_registration(experiment, terms):
-                print_line(console, line)
+            if experiment.reference or not is_own_control:
+                for line in describe_registration(experiment, terms):
+                    print_line(console, line)
         start = time.monotonic()
-        is_own_control = is_control(experiment)
         if not is_own_control and controls is None and not (args.smoke or args.skip_controls):
             controls = run_installation_controls(pool, make_display, partial(print_line, console))
         try:
