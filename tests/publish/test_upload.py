@@ -265,7 +265,7 @@ def test_arms_and_seeds_can_be_selected(lora: Ran, tmp_path: Path, capsys: pytes
     assert main([*words, "--only-seeds", "7"]) == 2
     assert "--only-seeds 7: lora trained no model of this name; expected 1000, 1001" in capsys.readouterr().err
     assert main(["--only-seeds", "7"]) == 2
-    assert "--merge and --publish" in capsys.readouterr().err
+    assert "--only-arms and --only-seeds need --merge or --publish" in capsys.readouterr().err
     assert {path.name for path in (tmp_path / "out").iterdir()} == made
 
 
