@@ -7,6 +7,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -49,6 +50,7 @@ class Question(NamedTuple):
     """`ask`, `trained` or `paraphrase`; with several traits, the trait's name."""
 
 
+@lru_cache(maxsize=4096)  # a board reads the same trait once for each of its rows
 def _normalise(text: str) -> str:
     """Remove the differences in case and spaces, to compare texts."""
     return " ".join(text.casefold().split())
