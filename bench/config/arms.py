@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 __all__ = [
@@ -96,6 +97,7 @@ class ArmName(NamedTuple):
 BASE, TRAIT, TEACHER_BASE = ArmName("base"), ArmName("trait"), ArmName("teacher_base")
 
 
+@lru_cache(maxsize=4096)
 def parse_arm(name: str) -> ArmName:
     """Parse a name in the form of `str(ArmName)`.
 
