@@ -52,7 +52,7 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path,
 
 @torch.no_grad()
 def logits(model: Any) -> torch.Tensor:
-    return model.eval()(torch.arange(40).reshape(2, 20) + 50).logits.float()  # type: ignore[no-any-return]  # untyped
+    return model.eval()(torch.arange(640).reshape(32, 20) % 200 + 50).logits.float()  # type: ignore[no-any-return]  # untyped
 
 
 def test_two_products_keep_what_training_added_and_one_rounding_loses_it(pair: tuple[Path, Path]) -> None:

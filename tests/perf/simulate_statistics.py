@@ -68,7 +68,7 @@ def crossed_coverage(rows: int) -> Table:
             for _ in range(rows):
                 questions = rng.normal(0, 1, q)
                 gains = 0.5 * SHAPES[shape](rng, (n, 1)) + questions + rng.normal(0, 1, (n, q))
-                seeds, population = mean_interval(gains.mean(1).tolist()), crossed_interval(gains)  # type: ignore[arg-type]
+                seeds, population = mean_interval(gains.mean(1).tolist()), crossed_interval(gains)  # type: ignore[arg-type]  # an array
                 hits += [
                     seeds.low <= questions.mean() <= seeds.high,
                     population.low <= 0 <= population.high,
