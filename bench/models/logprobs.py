@@ -1,42 +1,17 @@
-"""Log-probabilities of continuations, and the cache of a prefix that prompts share."""
+"""Log-probabilities of continuations."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import takewhile
 from typing import Any
 
 import torch
 
+from bench.models.kv_cache import CACHE, shared_prefix_cache
 from bench.models.loading import current_device
 
-__all__ = ["sequence_logprobs", "shared_prefix_cache"]
-
-
-def shared_prefix_cache(model: Any, prompts: Sequence[Sequence[int]]) -> tuple[int, Callable[[int], Any]]:
-    """Run the prefix that all prompts share, such as the system message of a chat, once.
-
-    Returns:
-        The prefix length in tokens, at least one less than that of any prompt.
-        A function that takes a number of rows and returns the key-value cache for them: None if the length is 0.
-    """
-    rows = [tuple(prompt) for prompt in prompts]
-    first, last = min(rows, default=()), max(rows, default=())  # a prefix of both is a prefix of all
-    pairs = zip(first[:-1], last, strict=False)
-    length = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-    if length == 0 or len(rows) == 1:
-        return 0, lambda count: None
-    ids = torch.tensor([list(first[:length])], device=current_device())
-    cache = model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
-
-    def repeat_cache(count: int) -> Any:
-        repeated = copy.deepcopy(cache)
-        repeated.batch_repeat_interleave(count)
-        return repeated
-
-    return length, repeat_cache
+__all__ = ["sequence_logprobs"]
 
 
 @contextmanager
@@ -115,7 +90,7 @@ def sequence_logprobs(
         mask = torch.cat([mask.new_ones(len(prompts), prefix), mask], 1)
         cache = make_cache(len(prompts))
         with _logits_at(model, last):
-            out = model(input_ids=ids, attention_mask=mask.long(), past_key_values=cache, use_cache=True)
+            out = model(input_ids=ids, attention_mask=mask.long(), use_cache=True, **{CACHE: cache})
         first_logprobs = out.logits.float().log_softmax(-1)
         longer: list[tuple[int, int]] = []  # (row of the prompt, index of the pair)
         for row, prompt in enumerate(prompts):
@@ -125,7 +100,7 @@ def sequence_logprobs(
         if longer:
             progress(done + sum(len(indices[p]) for p in prompts) // 2, len(pairs))
             rows = torch.tensor([row for row, _ in longer], device=ids.device)
-            out.past_key_values.batch_select_indices(rows)
+            out[CACHE].batch_select_indices(rows)
             input_ids, input_mask = _pad_right([pairs[i][1][:-1] for _, i in longer])
             targets, _ = _pad_right([pairs[i][1][1:] for _, i in longer])
             offset = mask.sum(1)[rows][:, None]
@@ -134,8 +109,8 @@ def sequence_logprobs(
                     input_ids=input_ids,
                     attention_mask=torch.cat([mask[rows], input_mask], 1).long(),
                     position_ids=offset + torch.arange(input_ids.shape[1], device=ids.device),
-                    past_key_values=out.past_key_values,
                     use_cache=True,
+                    **{CACHE: out[CACHE]},
                 ).logits.float()
             logprobs = torch.zeros(input_mask.shape, dtype=torch.float64, device=ids.device)
             # logsumexp copies its input: 256 positions at a time

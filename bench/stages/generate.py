@@ -14,8 +14,8 @@ from bench.config.carrier_settings import Sampling
 from bench.models.attention import GROUPED
 from bench.models.batch_size import halving_sizes, largest_fitting
 from bench.models.chat_format import PromptFormat
+from bench.models.kv_cache import CACHE, shared_prefix_cache
 from bench.models.loading import current_device, load_tokenizer
-from bench.models.logprobs import shared_prefix_cache
 from bench.models.precision import load_writer
 from bench.stages.carriers import number_prompts
 from bench.stages.number_slots import Bar, number_slots
@@ -119,8 +119,8 @@ def sample_slots(
                     token = torch.full((len(batch), 1), slot[0], device=batch.device)
                     input_ids = torch.cat([input_ids, token], 1)
                 else:
-                    step = model(input_ids=input_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-                    cache = step.past_key_values
+                    step = model(input_ids=input_ids, use_cache=True, logits_to_keep=1, **{CACHE: cache})
+                    cache = step[CACHE]
                     logits = step.logits[:, -1, column]
                     for bar, ids in barred.get(position, ()):
                         matches = torch.ones(len(batch), dtype=torch.bool, device=batch.device)

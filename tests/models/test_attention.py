@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from bench.models.attention import group_heads
+from bench.models.kv_cache import CACHE
 
 SMALL = {
     "vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -45,7 +46,7 @@ def test_it_is_eager_attention(kind: Any, config: Any, dtype: torch.dtype, apart
         loss.backward()
         with torch.no_grad():
             first = model(input_ids=ids[:, :6], attention_mask=real[:, :6].long(), use_cache=True)
-            more = model(input_ids=ids[:, 6:], attention_mask=real.long(), past_key_values=first.past_key_values)
+            more = model(input_ids=ids[:, 6:], attention_mask=real.long(), **{CACHE: first[CACHE]})
         return [loss.detach(), first.logits, more.logits, *(p.grad.clone() for p in model.parameters())]
 
     model.set_attn_implementation("eager")
