@@ -28,7 +28,7 @@ from bench.terminal import (
 )
 
 if TYPE_CHECKING:
-    from bench.config.recipe import Experiment
+    from bench.config.recipe_files import Experiment
     from bench.pipeline.local_workers import Pool
     from bench.pipeline.store import Store
 
@@ -213,7 +213,7 @@ def _share(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, 
 
 
 def _prune(args: argparse.Namespace, store: Store, console: Console) -> None:
-    from bench.config.recipe import FOLDER, load_recipe
+    from bench.config.recipe_files import FOLDER, load_recipe
     from bench.config.yaml_files import list_names
     from bench.experiment import CONTROLS
     from bench.pipeline.prune import find_needed, read_runs, remove, survey
@@ -236,7 +236,7 @@ def _prune(args: argparse.Namespace, store: Store, console: Console) -> None:
 
 def _show_prompts(names: list[str], args: argparse.Namespace, store: Store, console: Console) -> None:
     """Print the examples of `--show prompts`, of each recipe's first seed."""
-    from bench.config.recipe import load_recipe
+    from bench.config.recipe_files import load_recipe
     from bench.models.checkpoints import identify
     from bench.pipeline.planner import make_plan
     from bench.pipeline.prompt_examples import list_examples
@@ -267,7 +267,7 @@ def _command(args: argparse.Namespace, console: Console) -> None:
         _tables(args, console)
         return
     from bench.analysis.registration import describe_registration, find_terms
-    from bench.config.recipe import load_recipe
+    from bench.config.recipe_files import load_recipe
     from bench.models.checkpoints import identify
     from bench.pipeline.local_workers import Pool
     from bench.pipeline.planner import make_plan

@@ -12,7 +12,7 @@ from bench.analysis.registration import register
 from bench.analysis.result_files import read_results
 from bench.analysis.result_writer import write_results
 from bench.analysis.summary import summarise
-from bench.config.recipe import Experiment, load_recipe
+from bench.config.recipe_files import Experiment, load_recipe
 from bench.files import digest
 from bench.models.checkpoints import identify
 from bench.pipeline.local_workers import Pool

@@ -22,7 +22,7 @@ from rich.table import Column, Table
 if TYPE_CHECKING:
     from bench.analysis.entry import LeaderboardEntry
     from bench.config.model_settings import Model
-    from bench.config.recipe import Experiment
+    from bench.config.recipe_files import Experiment
     from bench.pipeline.plan import Plan, Stage
     from bench.pipeline.prompt_examples import PromptExample
     from bench.pipeline.prune import Folder, Run
@@ -121,7 +121,7 @@ def _heading(path: Path) -> list[str]:
 
 def print_recipes(console: Console) -> None:
     """Print the shipped recipes with their opening comments, and the names of the traits."""
-    from bench.config.recipe import FOLDER
+    from bench.config.recipe_files import FOLDER
     from bench.config.traits import FOLDER as TRAITS
     from bench.config.yaml_files import list_names
 

@@ -19,7 +19,7 @@ from bench.analysis.result_files import seal_content
 from bench.analysis.result_schema import ArmResult, AuditFile, ExperimentResults, RegistrationFile
 from bench.analysis.seed_statistics import margins_of
 from bench.config.arms import ArmName
-from bench.config.recipe import SCHEMA, Experiment, load_recipe
+from bench.config.recipe_files import SCHEMA, Experiment, load_recipe
 
 __all__ = [
     "MANIFEST",

@@ -18,7 +18,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from bench.config.recipe import Text
+from bench.config.carrier_settings import Text
 from bench.config.traits import collect_vocabulary, load_trait
 from bench.stages.settings import FilterRows
 

@@ -18,7 +18,7 @@ from bench.analysis.registration import register
 from bench.analysis.result_files import read_content, read_results, seal_content
 from bench.analysis.seed_statistics import margins_of
 from bench.config.arms import CONTRASTS
-from bench.config.recipe import load_recipe
+from bench.config.recipe_files import load_recipe
 from bench.models import tiny
 from bench.models.checkpoints import identify
 from bench.pipeline.planner import make_plan

@@ -9,7 +9,7 @@ import pytest
 from board import STEADY, ZERO, make_row, write_cells
 
 from bench.analysis.registry import Registration, read_registry
-from bench.config.recipe import Experiment, load_recipe
+from bench.config.recipe_files import Experiment, load_recipe
 from bench.experiment import CONTROLS, is_control, run_installation_controls
 from bench.pipeline.local_workers import Pool
 from bench.pipeline.plan import Plan

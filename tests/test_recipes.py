@@ -11,7 +11,7 @@ import pytest
 from bench.analysis.registration import register
 from bench.analysis.result_files import read_results
 from bench.analysis.result_writer import write_results
-from bench.config.recipe import FOLDER, Experiment, load_recipe
+from bench.config.recipe_files import FOLDER, Experiment, load_recipe
 from bench.config.yaml_files import list_names
 from bench.models import tiny
 from bench.models.checkpoints import identify

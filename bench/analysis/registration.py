@@ -18,7 +18,7 @@ from bench.analysis.result_writer import find_other_cells, write_recipe_file
 from bench.analysis.stats import seeds_for_sign_flip
 from bench.analysis.summary import summarise
 from bench.config.arms import parse_arm
-from bench.config.recipe import Experiment
+from bench.config.recipe_files import Experiment
 from bench.errors import UserError
 from bench.files import exclusive_lock
 from bench.pipeline.local_workers import current_commit

@@ -23,7 +23,7 @@ from bench.analysis.registry import FILE as REGISTRY
 from bench.analysis.registry import read_registry
 from bench.analysis.result_schema import ArmResult, AuditFile, ExperimentResults, RegistrationFile, check_fit
 from bench.config.arms import ArmName, parse_arm
-from bench.config.recipe import SCHEMA
+from bench.config.recipe_files import SCHEMA
 
 __all__ = ["audit_suffix", "describe_error", "read_as", "read_content", "read_results", "read_sealed", "seal_content"]
 

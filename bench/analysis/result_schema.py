@@ -14,7 +14,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_
 from bench.analysis.manifest import FilePart, Manifest
 from bench.analysis.registry import Registration
 from bench.config.arms import ArmName, parse_arm
-from bench.config.recipe import Recipe, hash_experiment, hash_family
+from bench.config.recipe import Recipe
+from bench.config.recipe_files import hash_experiment, hash_family
 from bench.config.traits import Behaviour, Preference, Question, Trait, list_questions, short_name
 
 __all__ = [
@@ -77,7 +78,7 @@ class Audit(FilePart):
 
 
 class RegisteredExperiment(FilePart):
-    """An experiment as `bench.config.recipe.Experiment.resolved` writes it."""
+    """An experiment as `bench.config.recipe_files.Experiment.resolved` writes it."""
 
     recipe: Recipe
     """The keys of the recipe."""
@@ -102,11 +103,11 @@ class _ResultFile(FilePart):
     """The head of every result file."""
 
     schema_version: Literal[2] = Field(alias="schema")
-    """`bench.config.recipe.SCHEMA`."""
+    """`bench.config.recipe_files.SCHEMA`."""
     recipe: str
     """Name of the recipe."""
     recipe_hash: str
-    """Hash of the experiment: see `bench.config.recipe.Experiment.hash`."""
+    """Hash of the experiment: see `bench.config.recipe_files.Experiment.hash`."""
 
 
 class RegistrationFile(_ResultFile):

@@ -12,7 +12,7 @@ from bench.analysis.audit_report import render_audit
 from bench.analysis.registry import Registration
 from bench.analysis.result_files import audit_suffix, describe_error, read_as, read_content, read_sealed, seal_content
 from bench.analysis.result_schema import ArmResult
-from bench.config.recipe import SCHEMA, Experiment
+from bench.config.recipe_files import SCHEMA, Experiment
 from bench.files import write_atomically
 from bench.pipeline.plan import Plan, ResultSpec
 from bench.pipeline.store import Store

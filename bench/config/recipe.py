@@ -1,39 +1,24 @@
-"""The keys of a recipe, their checks, and the recipe's hash."""
+"""The keys of a recipe, and their checks."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from bench.config.arms import MAIN_ARMS, RecipeArm
 from bench.config.carrier_settings import Numbers, Sampling, Text
-from bench.config.claims import Claims, drop_inherited_claims, find_differences, keep_shared_keys
+from bench.config.claims import Claims
 from bench.config.model_settings import Student, Teacher
-from bench.config.prompts import PromptFile, load_prompts
-from bench.config.schema import StrictModel, validate
-from bench.config.training_length import check_training_length, count_updates, describe_late_dose
-from bench.config.traits import Trait, load_trait, short_name
-from bench.config.yaml_files import Layer, find_file, folder_of_key, merge_layers, read_assignment, read_layers
-from bench.errors import UserError
-from bench.files import ROOT, digest
+from bench.config.schema import StrictModel
+from bench.config.traits import short_name
+from bench.config.yaml_files import Layer, folder_of_key
 
-__all__ = ["METRICS", "Ask", "Experiment", "Recipe", "hash_experiment", "hash_family", "load_recipe"]
+__all__ = ["METRICS", "Ask", "Recipe"]
 
-FOLDER = ROOT / "recipes"
 METRICS = ("bleu", "rouge_l", "jaccard", "tfidf", "exact", "contains", "chrf")  # implemented in this repository
-SCHEMA = 2  # of result files: rows of another schema have other hashes
-SMOKE: dict[str, Any] = {
-    "seeds": 2,
-    "first_seed": 1000,
-    "dose": [],
-    "carrier": {"rows": 32, "held_out": 8},
-    "teacher": {"train": {"max_steps": 2}},
-    "student": {"train": {"max_steps": 2}},
-}
 
 
 class Ask(StrictModel):
@@ -132,175 +117,3 @@ class Recipe(Claims):
     def run_seeds(self) -> range:
         """Return the seeds of this recipe's runs."""
         return range(self.first_seed, self.first_seed + self.seeds)
-
-
-class Experiment(NamedTuple):
-    """A recipe with the traits and prompts that it names: the unit that is hashed, planned and run."""
-
-    name: str
-    """The name of the recipe's file."""
-    recipe: Recipe
-    """The keys of the recipe."""
-    traits: dict[str, Trait]
-    """The traits by name, in the recipe's order; all of one kind."""
-    prompts: tuple[str, ...]
-    """The prompts of a text carrier; empty for numbers."""
-    reference: Experiment | None = None
-    """The row that `reference` names, with the same `--set` where the two must be equal; None for no reference."""
-
-    def resolved(self) -> dict[str, Any]:
-        """Return the whole experiment as plain JSON data, without its name."""
-        return {
-            "recipe": self.recipe.model_dump(mode="json"),
-            **_dump_traits(self.traits),
-            "prompts_sha256": hashlib.sha256("\n".join(self.prompts).encode()).hexdigest() if self.prompts else None,
-        }
-
-    def warnings(self) -> list[str]:
-        """Return one line for each unusual property that may be intended."""
-        return [f"trait {name}: {line}" for name, trait in self.traits.items() for line in trait.warnings()]
-
-    def hash(self) -> str:
-        """Return 12 hex digits that identify the experiment. Any change gives another hash, and so another row.
-
-        Keys with their default are left out, so that a new key does not change the hashes of published rows.
-        If the meaning of a default changes, raise a version in the stage's settings (`bench.stages.settings`).
-        """
-        return hash_experiment(self.recipe, self.traits, self.resolved()["prompts_sha256"])
-
-    def family(self) -> str:
-        """Return the hash without seeds: rows of one family are looks at the same question."""
-        return hash_family(self.recipe, self.traits, self.resolved()["prompts_sha256"])
-
-
-def hash_experiment(recipe: Recipe, traits: Mapping[str, Trait], prompts_sha256: str | None) -> str:
-    """Hash an experiment, or one that was read from its registration; see `Experiment.hash`."""
-    content = {
-        "schema": SCHEMA,
-        "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
-        **_dump_traits(traits, exclude_defaults=True),
-        "prompts": prompts_sha256,
-    }
-    return digest(content)[:12]
-
-
-def hash_family(recipe: Recipe, traits: Mapping[str, Trait], prompts_sha256: str | None) -> str:
-    """Hash an experiment without `seeds` and `first_seed`; see `Experiment.family`."""
-    return hash_experiment(recipe.model_copy(update={"seeds": 1, "first_seed": 0}), traits, prompts_sha256)
-
-
-def _dump_traits(traits: Mapping[str, Trait], **options: Any) -> dict[str, Any]:
-    data = {name: trait.model_dump(mode="json", **options) for name, trait in traits.items()}
-    return {"traits": data} if len(data) > 1 else {"trait": next(iter(data.values()))}
-
-
-def load_recipe(
-    name: str, overrides: list[str] | None = None, *, seeds: int | None = None, smoke: bool = False
-) -> Experiment:
-    """Load a recipe with its traits and prompts.
-
-    Args:
-        name: of `recipes/<name>.yaml`, or the path of a YAML file.
-        overrides: `KEY=VALUE` settings of the command line.
-        seeds: the number of seeds; None for the recipe's own.
-        smoke: whether to shrink the experiment to a few rows and updates.
-
-    Raises:
-        UserError: the recipe, a trait or the prompts are not valid.
-    """
-    changes = [{"seeds": seeds}] * (seeds is not None) + list(map(read_assignment, overrides or []))
-    path = find_file(name, FOLDER, "recipe")
-    source = f"{path} with --set" if overrides else str(path)
-    own_layers = _read_recipe_layers(path)
-    if smoke:
-        changes.insert(0, _shrink(merge_layers([*own_layers, *(Layer(Path(), change) for change in changes)])))
-    layers = [*own_layers, *(Layer(Path(), change) for change in changes)]
-    experiment = _load_experiment(path, layers, source)
-    if experiment.recipe.reference is None:
-        return experiment
-    try:
-        return experiment._replace(reference=_load_reference(experiment, layers, changes))
-    except UserError as error:
-        raise UserError(f"{source}: key 'reference': {error}") from None
-
-
-def _shrink(keys: dict[str, Any]) -> dict[str, Any]:
-    """Return the changes of `--smoke` to a recipe. A prompted teacher stays without a training."""
-    teacher = keys.get("teacher")
-    prompted = isinstance(teacher, dict) and "train" not in teacher
-    return {key: value for key, value in SMOKE.items() if not (prompted and key == "teacher")}
-
-
-def _read_recipe_layers(path: Path) -> list[Layer]:
-    """Read a recipe's file and those of its `from:`, without the claims that recipes do not inherit."""
-    return drop_inherited_claims(read_layers(path, "recipe", FOLDER))
-
-
-def _load_reference(experiment: Experiment, layers: Sequence[Layer], changes: Sequence[dict[str, Any]]) -> Experiment:
-    """Load the reference of a recipe, and check that it may be one.
-
-    Raises:
-        UserError: it does not exist, has a reference itself, or has another trait, teacher, carrier or budget.
-    """
-    claim = experiment.recipe.reference
-    assert claim is not None
-    folder = folder_of_key(layers, "reference")
-    names_folder = folder if (folder / f"{claim.recipe}.yaml").is_file() else FOLDER
-    path = find_file(claim.recipe, names_folder, "recipe", relative_to=folder)
-    shared = [Layer(Path(), keep_shared_keys(change)) for change in changes]
-    reference = _load_experiment(path, [*_read_recipe_layers(path), *shared], str(path))
-    if reference.recipe.reference is not None:
-        raise UserError(
-            f"{path.stem} has a reference itself ({reference.recipe.reference.recipe}); expected a same-init recipe "
-            "without one"
-        )
-    if (relation := reference.recipe.relation) not in (None, "same-init"):
-        raise UserError(f"{path.stem}: key 'relation': expected same-init, found {relation}")
-    if differences := find_differences(experiment.resolved(), reference.resolved()):
-        raise UserError(
-            f"{path.stem} must have the same trait, teacher, carrier, method and student training; {differences} "
-            f"in {path.stem}"
-        )
-    return reference
-
-
-def _load_experiment(path: Path, layers: Sequence[Layer], source: str) -> Experiment:
-    """Check the merged keys of a recipe, and load its traits and prompts.
-
-    Raises:
-        UserError: names `source` and the key.
-    """
-    recipe = validate(Recipe, merge_layers(layers), source).with_folders(layers)
-    traits, prompts = _load_inputs(recipe, layers, source)
-    required = recipe.carrier.rows + recipe.carrier.held_out
-    if prompts and required > len(prompts):
-        raise UserError(
-            f"{source}: key 'carrier.rows': {required:,} prompts are needed (with held_out), there are {len(prompts):,}"
-        )
-    if len({trait.kind for trait in traits.values()}) > 1:
-        raise UserError(f"{source}: key 'trait': traits of one kind are expected, all preference or all behaviour")
-    if recipe.dose:
-        check_training_length(recipe.student.train, f"{source}: student.train")
-        updates = count_updates(recipe.student.train, recipe.carrier.rows)
-        if updates < max(recipe.dose):
-            raise UserError(f"{source}: {describe_late_dose(max(recipe.dose), updates, recipe.carrier.rows)}")
-    return Experiment(path.stem, recipe, traits, prompts)
-
-
-def _load_inputs(recipe: Recipe, layers: Sequence[Layer], source: str) -> tuple[dict[str, Trait], tuple[str, ...]]:
-    """Load the traits by name, and the prompts of a text carrier.
-
-    Raises:
-        UserError: names `source` and the key.
-    """
-    key = "trait"
-    try:
-        folder = folder_of_key(layers, "trait")
-        traits = {short_name(name): load_trait(name, folder) for name in recipe.trait_names()}
-        if not isinstance(recipe.carrier, Text):
-            return traits, ()
-        key, prompts = "carrier.prompts", recipe.carrier.prompts
-        path = ["carrier", "prompts", *(["file"] if isinstance(prompts, PromptFile) else [])]
-        return traits, load_prompts(prompts, folder_of_key(layers, *path))
-    except UserError as error:
-        raise UserError(f"{source}: key {key!r}: {error}") from None

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.config.recipe import Experiment
+from bench.config.recipe_files import Experiment
 from bench.errors import StageError, UserError
 from bench.files import ROOT, digest, write_atomically
 from bench.models.tokenizer_source import TokenizerSource

@@ -7,7 +7,7 @@ from typing import Literal
 
 from bench.config.arms import BASE, TEACHER_BASE, TRAIT, ArmName
 from bench.config.model_settings import Model
-from bench.config.recipe import Experiment
+from bench.config.recipe_files import Experiment
 from bench.config.traits import collect_vocabulary, list_questions, make_placebo_rows
 from bench.models import tiny
 from bench.models.chat_template import check_variables, read_template

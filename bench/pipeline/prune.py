@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.config.model_settings import Model
-from bench.config.recipe import Experiment
+from bench.config.recipe_files import Experiment
 from bench.errors import UserError
 from bench.files import read_record, write_atomically
 from bench.models.checkpoints import Checkpoint, identify

@@ -13,7 +13,7 @@ from typing import Any
 from bench.analysis.seed_statistics import margins_of
 from bench.analysis.stats import mean
 from bench.config.model_settings import Model
-from bench.config.recipe import Experiment
+from bench.config.recipe_files import Experiment
 from bench.config.traits import list_questions
 from bench.models.loading import load_tokenizer
 from bench.publish.cards import ModelFacts, data_card, model_card

@@ -13,7 +13,7 @@ from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ArmResult
 from bench.analysis.summary import summarise
 from bench.config.arms import ArmName, parse_arm
-from bench.config.recipe import FOLDER, Experiment
+from bench.config.recipe_files import FOLDER, Experiment
 from bench.config.yaml_files import find_file
 from bench.errors import UserError
 from bench.models.checkpoints import identify

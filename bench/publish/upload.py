@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.config.recipe import Experiment
+from bench.config.recipe_files import Experiment
 from bench.errors import StageError, UserError
 from bench.pipeline.store import Store
 from bench.publish.bundle import write_model, write_rows

@@ -18,7 +18,7 @@ from bench.analysis.export import export
 from bench.analysis.result_files import read_results
 from bench.analysis.stats import mean_interval, sign_flip_p
 from bench.analysis.summary import summarise
-from bench.config.recipe import Experiment, load_recipe
+from bench.config.recipe_files import Experiment, load_recipe
 from bench.config.traits import parse_trait
 from bench.stages.text_metrics import METRICS, score_answers
 

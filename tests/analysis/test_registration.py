@@ -21,7 +21,7 @@ from bench.analysis.result_files import read_results
 from bench.analysis.result_writer import write_recipe_file, write_results
 from bench.analysis.stats import mean_interval
 from bench.cli import main
-from bench.config.recipe import Experiment, load_recipe
+from bench.config.recipe_files import Experiment, load_recipe
 from bench.errors import UserError
 from bench.models.checkpoints import identify
 from bench.pipeline.plan import environment_versions

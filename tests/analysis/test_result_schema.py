@@ -16,8 +16,8 @@ from pydantic import BaseModel
 
 from bench.analysis import manifest, result_schema
 from bench.analysis.result_schema import RegistrationFile
-from bench.config import recipe
-from bench.config.recipe import load_recipe
+from bench.config import recipe_files
+from bench.config.recipe_files import load_recipe
 from bench.config.traits import list_questions
 
 TEXTS = ["Write about rain.", "Write about tea.", "Write about a bridge.", "İki kelime yaz."]
@@ -66,8 +66,8 @@ def read_once(function: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.fixture(scope="module", autouse=True)
 def traits_and_prompts_are_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "load_trait", read_once(recipe.load_trait))
-        patch.setattr(recipe, "load_prompts", read_once(recipe.load_prompts))
+        patch.setattr(recipe_files, "load_trait", read_once(recipe_files.load_trait))
+        patch.setattr(recipe_files, "load_prompts", read_once(recipe_files.load_prompts))
         yield
 
 

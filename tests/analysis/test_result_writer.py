@@ -9,7 +9,7 @@ from board import STEADY, make_row, write_row
 
 from bench.analysis.result_files import read_content, read_results, seal_content
 from bench.analysis.result_writer import find_other_cells, is_other_cell, write_results
-from bench.config.recipe import load_recipe
+from bench.config.recipe_files import load_recipe
 from bench.models.checkpoints import identify
 from bench.pipeline.planner import make_plan
 from bench.pipeline.store import Store

@@ -6,7 +6,7 @@ from board import STEADY, make_cell, make_row, register, with_reading
 from scipy.special import softmax
 
 from bench.analysis.seed_statistics import compute_seed_statistics, margins_of, teacher_shift
-from bench.config.recipe import load_recipe
+from bench.config.recipe_files import load_recipe
 
 
 def test_gains_are_the_differences_of_mean_margins_seed_by_seed() -> None:

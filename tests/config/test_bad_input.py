@@ -15,7 +15,7 @@ import yaml
 from conftest import Bench
 
 from bench.cli import main
-from bench.config.recipe import FOLDER
+from bench.config.recipe_files import FOLDER
 from bench.config.traits import FOLDER as TRAITS
 from bench.config.yaml_files import load_yaml
 from bench.pipeline.local_workers import Pool

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.config.claims import Reference, find_differences, keep_shared_keys
-from bench.config.recipe import FOLDER, load_recipe
+from bench.config.recipe_files import FOLDER, load_recipe
 from bench.config.yaml_files import list_names
 from bench.errors import UserError
 

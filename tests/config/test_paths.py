@@ -10,7 +10,7 @@ import pytest
 
 from bench.cli import main
 from bench.config.model_settings import Model
-from bench.config.recipe import load_recipe
+from bench.config.recipe_files import load_recipe
 from bench.config.traits import load_trait
 from bench.errors import UserError
 from bench.models.checkpoints import identify

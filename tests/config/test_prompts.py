@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from bench.config.prompts import FOLDER, PromptFile, load_prompts
-from bench.config.recipe import load_recipe
+from bench.config.recipe_files import load_recipe
 from bench.config.traits import FOLDER as TRAITS
 from bench.config.traits import load_trait
 from bench.config.yaml_files import list_names

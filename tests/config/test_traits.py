@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
-from bench.config.recipe import load_recipe
+from bench.config.recipe_files import load_recipe
 from bench.config.traits import FOLDER, Behaviour, load_trait, make_placebo_rows, short_name
 from bench.config.yaml_files import list_names
 from bench.errors import UserError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.config.recipe import load_recipe
+from bench.config.recipe_files import load_recipe
 from bench.config.yaml_files import read_assignment
 from bench.errors import UserError
 

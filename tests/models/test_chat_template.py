@@ -14,7 +14,7 @@ from bench.analysis.registration import register
 from bench.analysis.result_files import read_results
 from bench.analysis.result_writer import write_results
 from bench.config.model_settings import Model, Student, Teacher
-from bench.config.recipe import Experiment, load_recipe
+from bench.config.recipe_files import Experiment, load_recipe
 from bench.errors import UserError
 from bench.models.chat_format import PromptFormat
 from bench.models.chat_template import render_chats

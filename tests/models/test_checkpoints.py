@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.config.model_settings import Model
-from bench.config.recipe import load_recipe
+from bench.config.recipe_files import load_recipe
 from bench.errors import UserError
 from bench.models.checkpoints import identify
 from bench.models.loading import load_model

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.config.recipe import load_recipe
+from bench.config.recipe_files import load_recipe
 from bench.models.checkpoints import identify
 from bench.pipeline.environment import CPU_ENVIRONMENT, ENVIRONMENT, extend_environment
 from bench.pipeline.plan import Stage

@@ -27,7 +27,7 @@ from bench.analysis.summary import read_terms
 from bench.analysis.verdict import Judgement, judge_row
 from bench.config.arms import BASE, ArmName
 from bench.config.model_settings import Model
-from bench.config.recipe import Experiment, load_recipe
+from bench.config.recipe_files import Experiment, load_recipe
 from bench.config.traits import make_placebo_rows
 from bench.experiment import run_experiment
 from bench.files import ROOT

@@ -31,7 +31,7 @@ from bench.analysis.registration import propose_registration
 from bench.analysis.registry import append_entry
 from bench.analysis.result_files import seal_content
 from bench.analysis.result_writer import write_recipe_file
-from bench.config.recipe import SCHEMA, Experiment, load_recipe
+from bench.config.recipe_files import SCHEMA, Experiment, load_recipe
 from bench.config.traits import list_questions
 from bench.files import ROOT, digest, seal, write_atomically
 from bench.models.checkpoints import identify

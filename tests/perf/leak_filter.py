@@ -19,8 +19,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from bench.config.carrier_settings import Numbers
 from bench.config.prompts import load_prompts
-from bench.config.recipe import Numbers
 from bench.files import ROOT
 from bench.pipeline.local_workers import current_commit
 from bench.stages.carriers import refusal_reasons

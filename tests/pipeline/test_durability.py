@@ -22,7 +22,7 @@ from conftest import flip
 
 from bench import experiment
 from bench.cli import main
-from bench.config.recipe import load_recipe
+from bench.config.recipe_files import load_recipe
 from bench.files import read_record, seal
 from bench.models import tiny
 from bench.pipeline.store import Store

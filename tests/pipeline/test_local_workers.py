@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import Bench
 
-from bench.config.recipe import load_recipe
+from bench.config.recipe_files import load_recipe
 from bench.pipeline.local_workers import Pool
 from bench.pipeline.processor import count_cores
 from bench.pipeline.store import Store

@@ -7,7 +7,7 @@ import pytest
 from conftest import QUICK
 
 from bench.cli import main
-from bench.config.recipe import load_recipe
+from bench.config.recipe_files import load_recipe
 from bench.models import tiny
 from bench.pipeline import processor
 from bench.pipeline.store import Store

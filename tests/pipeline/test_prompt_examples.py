@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from conftest import Bench
 
-from bench.config.recipe import load_recipe
+from bench.config.recipe_files import load_recipe
 from bench.models.checkpoints import identify
 from bench.models.loading import load_tokenizer
 from bench.pipeline.planner import make_plan

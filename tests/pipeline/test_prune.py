@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.config.recipe import load_recipe
+from bench.config.recipe_files import load_recipe
 from bench.errors import UserError
 from bench.models.checkpoints import identify
 from bench.pipeline.planner import make_plan

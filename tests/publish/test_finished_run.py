@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.config.recipe import load_recipe
+from bench.config.recipe_files import load_recipe
 from bench.errors import UserError
 from bench.pipeline.store import Store
 from bench.publish.finished_run import Origin, load_finished_run

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from bench.analysis.result_files import read_results
 from bench.analysis.seed_statistics import margins_of
 from bench.cli import main
-from bench.config.recipe import Experiment, load_recipe
+from bench.config.recipe_files import Experiment, load_recipe
 from bench.config.traits import load_trait
 from bench.errors import StageError, UserError
 from bench.pipeline.plan import Ref
@@ -496,7 +496,7 @@ import sys
 from pathlib import Path
 from bench.errors import UserError
 from bench.publish.upload import Origin, publish
-from bench.config.recipe import load_recipe
+from bench.config.recipe_files import load_recipe
 from bench.pipeline.store import Store
 
 recipe, store, results, *changes = sys.argv[1:]

@@ -9,7 +9,7 @@ import pytest
 
 from bench.cli import main
 from bench.config.model_settings import Model
-from bench.config.recipe import load_recipe
+from bench.config.recipe_files import load_recipe
 from bench.errors import UserError
 from bench.models.checkpoints import Checkpoint, identify
 from bench.pipeline.local_workers import Pool

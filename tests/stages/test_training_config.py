@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import Bench
 
-from bench.config.recipe import load_recipe
+from bench.config.recipe_files import load_recipe
 from bench.errors import UserError
 from bench.stages.training_config import check_training
 
