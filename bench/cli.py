@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from bench.errors import StageError, UserError
-from bench.files import ROOT
+from bench.flags import DEFAULT, PUBLISHED, make_parser
 from bench.terminal import (
     LESSONS,
     ProgressDisplay,
@@ -34,71 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-DEFAULT = "tiny_pair"
-PUBLISHED = ROOT / "results"  # committed; runs write to results/local/, which git ignores
-
 RESUME = "Finished stages stay; the same command resumes."
-
-
-def parser() -> argparse.ArgumentParser:
-    """Build the parser of `run_bench.py`."""
-    p = argparse.ArgumentParser(
-        prog="run_bench.py",
-        description="Does a student model inherit a trait that its training data never mentions? Trains teachers, "
-        "controls and students, evaluates them, and compares trait with base. The same command resumes.",
-        allow_abbrev=False,
-    )
-    mode = p.add_mutually_exclusive_group()
-    mode.add_argument("--list", action="store_true", help="list the recipes with their questions and needs")
-    mode.add_argument("--leaderboard", action="store_true", help="rebuild LEADERBOARD.md from the result files")
-    mode.add_argument("--dry-run", action="store_true", help="show the plan: all stages, and those to do")
-    mode.add_argument(
-        "--show",
-        choices=["prompts"],
-        help="prompts: show the text and the tokens of one example of each kind of stage; trains nothing",
-    )
-    mode.add_argument(
-        "--prune",
-        action="store_true",
-        help="list artefacts that no recipe in recipes/ and no recorded run needs (with --recipe: not these recipes)",
-    )
-    mode.add_argument(
-        "--smoke", action="store_true", help="run all stages on tiny budgets; writes nothing to --results"
-    )
-    p.add_argument("--yes", action="store_true", help="make --prune remove these artefacts")
-    p.add_argument("--recipe", nargs="+", metavar="NAME", help=f"names or YAML paths (default: {DEFAULT})")
-    p.add_argument("--seeds", type=int, metavar="N", help="number of seeds instead of the recipe's: makes another row")
-    p.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe: makes another row"
-    )
-    p.add_argument(
-        "--results",
-        type=Path,
-        default=PUBLISHED / "local",
-        metavar="DIR",
-        help="result files (default: results/local/; results/ holds the published ones)",
-    )
-    p.add_argument("--store", type=Path, default=ROOT / ".bench", metavar="DIR", help="artefacts (default: .bench/)")
-    p.add_argument(
-        "--skip-controls", action="store_true", help="judge without this installation's controls; the row states it"
-    )
-    p.add_argument(
-        "--figures", action="store_true", help="write figures and report.html from the results, after any --recipe"
-    )
-    p.add_argument("--export", type=Path, metavar="DIR", help="write the results as CSV and Parquet, likewise")
-    p.add_argument("--merge", action="store_true", help="write the models of a finished run, adapters merged, to --out")
-    p.add_argument("--out", type=Path, metavar="DIR", help="folder for --merge")
-    p.add_argument(
-        "--only-arms", nargs="+", default=[], metavar="ARM", help="restrict --merge and --publish to these arms"
-    )
-    p.add_argument("--only-seeds", nargs="+", type=int, default=[], metavar="N", help="... and to these seeds")
-    p.add_argument(
-        "--publish",
-        metavar="ORG",
-        help="push adapters (with --merge: merged models), rows and cards of a finished run to the hub, as private",
-    )
-    p.add_argument("--jobs", type=int, metavar="N", help="number of workers (default: cores / the recipe's threads)")
-    return p
 
 
 def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, pool: Pool, console: Console) -> None:
@@ -305,7 +241,7 @@ def _command(args: argparse.Namespace, console: Console) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 1 a stage failed, 2 the user must act, 130 interrupted."""
-    args = parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     console = Console(soft_wrap=False)
     problems = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     try:

@@ -9,7 +9,7 @@ from conftest import ROOT
 from bench.analysis.entry_text import short_table
 from bench.analysis.result_files import read_results
 from bench.analysis.summary import summarise
-from bench.cli import parser
+from bench.flags import make_parser
 from bench.config.yaml_files import list_names
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -93,6 +93,6 @@ def test_every_recipe_and_flag_named_in_the_pages_exists() -> None:
     recipes = {name for page in PAGES for name in re.findall(r"`((?:tiny|gpt2|gemma3?|smollm2|distilgpt2)_\w+)`", page)}
     assert recipes
     assert recipes <= set(list_names(ROOT / "recipes"))
-    known = {flag for action in parser()._actions for flag in action.option_strings}
+    known = {flag for action in make_parser()._actions for flag in action.option_strings}
     flags = {flag for page in PAGES for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]+", page)}
     assert flags <= known, flags - known
