@@ -9,8 +9,8 @@ from conftest import ROOT
 from bench.analysis.entry_text import short_table
 from bench.analysis.result_files import read_results
 from bench.analysis.summary import summarise
-from bench.flags import make_parser
 from bench.config.yaml_files import list_names
+from bench.flags import make_parser
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TURKISH = (ROOT / "README.tr.md").read_text(encoding="utf-8")
