@@ -13,6 +13,7 @@ from bench.models import tiny
 from bench.models.chat_template import check_variables, read_template
 from bench.models.checkpoints import Checkpoint
 from bench.pipeline.plan import Plan, Ref, ResultSpec, Stage, library_versions, make_stage
+from bench.pipeline.students import SeedRows, SeedStudents
 from bench.stages.carriers import text_prompts
 from bench.stages.settings import (
     AuditLeaks,
@@ -20,14 +21,11 @@ from bench.stages.settings import (
     Convert,
     Evaluate,
     FilterRows,
-    FindMicroBatch,
     Loading,
     Relation,
     ScoreAnswers,
     StageSettings,
-    TeacherLogits,
     Training,
-    TrainStudent,
     TrainTeacher,
     WriteCarrier,
 )
@@ -134,53 +132,6 @@ class Planner:
         )
         return self.add(f"carrier {arm}, seed {seed}", settings, inputs, teacher.model)
 
-    def add_student(
-        self, arm: ArmName, seed: int, start: Ref, inputs: Mapping[str, Ref], *, shuffled: bool = False
-    ) -> Ref:
-        """Add a student.
-
-        Args:
-            arm: the arm.
-            seed: the seed.
-            start: the checkpoint.
-            inputs: `carrier`, `kept`, `micro_batch`, and for a distillation `logits`.
-            shuffled: whether completions are moved to other prompts.
-        """
-        student = self.recipe.student
-        training, dose = Training.of(student), self.recipe.dose
-        settings = TrainStudent(
-            model=training, seed=seed, end=self.text, shuffled=shuffled, dose=dose, system=student.system.train
-        )
-        return self.add(f"student {arm}, seed {seed}", settings, {"start": start, **inputs}, student.model)
-
-    def student_inputs(
-        self, arm: ArmName, seed: int, writer: Mapping[str, Ref], start: Ref, rows: dict[str, Ref]
-    ) -> dict[str, Ref]:
-        """Return the data of a student of `writer`: carrier rows, and log-probabilities for a distillation."""
-        teacher, student = self.recipe.teacher, self.recipe.student
-        if self.recipe.method == "sft" or self.recipe.carrier.kind != "numbers":
-            return rows
-        settings = TeacherLogits(
-            method=self.recipe.method,
-            carrier=self.recipe.carrier,
-            model=Loading.of(teacher),
-            student_format=student.format,
-            student_chat_template_kwargs=student.chat_template_kwargs,
-            system=self.system_of(arm),
-        )
-        inputs = {**writer, **rows, "student": start}
-        return {**rows, "logits": self.add(f"teacher logits {arm}, seed {seed}", settings, inputs, teacher.model)}
-
-    def add_micro_batch(self, seed: int, start: Ref, rows: Mapping[ArmName, Ref], shared: Mapping[str, Ref]) -> Ref:
-        """Add the micro-batch that the students of a seed share; `rows` are the carriers by arm."""
-        student = self.recipe.student
-        training, shuffled = Training.of(student), "shuffled" in self.recipe.arms
-        settings = FindMicroBatch(
-            model=training, seed=seed, end=self.text, shuffled=shuffled, system=student.system.train
-        )
-        inputs = {"start": start, **shared, **{f"rows_{arm}": carrier for arm, carrier in rows.items()}}
-        return self.add(f"micro-batch, seed {seed}", settings, inputs, student.model)
-
     def add_seed(self, seed: int) -> None:
         """Add the teachers, carriers, students and evaluations of one seed."""
         recipe, arms = self.recipe, self.recipe.arms
@@ -215,19 +166,9 @@ class Planner:
         if "untrained" in arms:
             models_to_evaluate[ArmName("untrained")] = (recipe.student, {"start": start})
         fit = {"kept": filtering, **{f"rows_{arm}": rows[arm] for arm in (BASE, *self.trait_arms.values())}}
-        data = {
-            arm: self.student_inputs(arm, seed, writers[arm], start, {"carrier": carrier, "kept": filtering})
-            for arm, carrier in rows.items()
-        }
-        micro = self.add_micro_batch(seed, start, rows, {k: v for k, v in data[BASE].items() if k != "carrier"})
-        data = {arm: {**inputs, "micro_batch": micro} for arm, inputs in data.items()}
-        for arm, inputs in data.items():
-            trained = self.add_student(arm, seed, start, inputs)
-            models_to_evaluate[arm] = (recipe.student, {"start": start, "trained": trained, **fit})
-        if "shuffled" in arms:
-            shuffled = ArmName("shuffled")
-            trained = self.add_student(shuffled, seed, start, data[TRAIT], shuffled=True)
-            models_to_evaluate[shuffled] = (recipe.student, {"start": start, "trained": trained, **fit})
+        students = SeedStudents(self, seed, SeedRows(start, writers, rows, filtering))
+        for arm, model, inputs in students.add_students():
+            models_to_evaluate[arm] = (model, {**inputs, **fit})
         if "direct" in arms:
             # The student's checkpoint with the teacher's training: can it show the trait at all?
             taught = recipe.student.model_copy(update={"train": recipe.teacher.train, "lora": recipe.teacher.lora})
@@ -240,9 +181,8 @@ class Planner:
             other_relation = self.add(
                 f"relation cross_init, seed {seed}", Relation(), {"teacher": origin, "student": other}
             )
-            for arm, inputs in ((ArmName("cross_init"), data[TRAIT]), (ArmName("cross_init_base"), data[BASE])):
-                trained = self.add_student(arm, seed, other, inputs)
-                models_to_evaluate[arm] = (other_student, {"start": other, "trained": trained, **fit})
+            for arm, model, inputs in students.add_cross_init(other_student, other):
+                models_to_evaluate[arm] = (model, {**inputs, **fit})
         for arm, (spec, inputs) in models_to_evaluate.items():
             arm_relation = other_relation if arm.facts.model == "other_init" else relation
             for step in (None, *(recipe.dose if arm in {BASE, TRAIT} else ())):

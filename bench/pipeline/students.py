@@ -1,0 +1,125 @@
+"""Plan the students of one seed: their trainings, and the stages that only they read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from bench.config.arms import BASE, TRAIT, ArmName
+from bench.config.model_settings import Student
+from bench.pipeline.plan import Ref
+from bench.stages.settings import FindMicroBatch, Loading, TeacherLogits, Training, TrainStudent
+
+if TYPE_CHECKING:
+    from bench.pipeline.planner import Planner
+
+__all__ = ["SeedRows", "SeedStudents", "TrainedStudent"]
+
+
+class SeedRows(NamedTuple):
+    """The artefacts of one seed that its students read."""
+
+    start: Ref
+    """The student's checkpoint."""
+    writers: Mapping[ArmName, Mapping[str, Ref]]
+    """The teacher of each arm with rows of its own: `start`, and `trained` for a trained teacher."""
+    carriers: Mapping[ArmName, Ref]
+    """The rows that each of these teachers wrote."""
+    filtering: Ref
+    """The artefact of the filter."""
+
+
+class TrainedStudent(NamedTuple):
+    """A student of a plan."""
+
+    arm: ArmName
+    model: Student
+    inputs: dict[str, Ref]
+    """`start` and `trained`."""
+
+
+class SeedStudents:
+    """Adds the students of one seed to a plan. They share one micro-batch."""
+
+    def __init__(self, planner: Planner, seed: int, rows: SeedRows) -> None:
+        self.planner, self.recipe, self.seed, self.rows = planner, planner.recipe, seed, rows
+        data = {
+            arm: self.student_inputs(arm, {"carrier": carrier, "kept": rows.filtering})
+            for arm, carrier in rows.carriers.items()
+        }
+        micro = self.add_micro_batch({role: ref for role, ref in data[BASE].items() if role != "carrier"})
+        self.data = {arm: {**inputs, "micro_batch": micro} for arm, inputs in data.items()}
+
+    def add_students(self) -> Iterator[TrainedStudent]:
+        """Add the students with the recipe's checkpoint and training."""
+        for arm, inputs in self.data.items():
+            yield self.add_student(arm, inputs)
+        if "shuffled" in self.recipe.arms:
+            yield self.add_student(ArmName("shuffled"), self.data[TRAIT], shuffled=True)
+
+    def add_cross_init(self, model: Student, start: Ref) -> Iterator[TrainedStudent]:
+        """Add the students with other initial weights, `start`."""
+        for arm, data in ((ArmName("cross_init"), TRAIT), (ArmName("cross_init_base"), BASE)):
+            yield self.add_student(arm, self.data[data], model=model, start=start)
+
+    def student_inputs(self, arm: ArmName, rows: dict[str, Ref]) -> dict[str, Ref]:
+        """Return the data of a student: carrier rows, and log-probabilities for a distillation."""
+        teacher, student = self.recipe.teacher, self.recipe.student
+        if self.recipe.method == "sft" or self.recipe.carrier.kind != "numbers":
+            return rows
+        settings = TeacherLogits(
+            method=self.recipe.method,
+            carrier=self.recipe.carrier,
+            model=Loading.of(teacher),
+            student_format=student.format,
+            student_chat_template_kwargs=student.chat_template_kwargs,
+            system=self.planner.system_of(arm),
+        )
+        inputs = {**self.rows.writers[arm], **rows, "student": self.rows.start}
+        label = f"teacher logits {arm}, seed {self.seed}"
+        return {**rows, "logits": self.planner.add(label, settings, inputs, teacher.model)}
+
+    def add_micro_batch(self, shared: Mapping[str, Ref]) -> Ref:
+        """Add the micro-batch of all students; `shared` are the inputs that it has in common with them."""
+        student = self.recipe.student
+        settings = FindMicroBatch(
+            model=Training.of(student),
+            seed=self.seed,
+            end=self.planner.text,
+            shuffled="shuffled" in self.recipe.arms,
+            system=student.system.train,
+        )
+        rows = {f"rows_{arm}": carrier for arm, carrier in self.rows.carriers.items()}
+        inputs = {"start": self.rows.start, **shared, **rows}
+        return self.planner.add(f"micro-batch, seed {self.seed}", settings, inputs, student.model)
+
+    def add_student(
+        self,
+        arm: ArmName,
+        inputs: Mapping[str, Ref],
+        *,
+        model: Student | None = None,
+        start: Ref | None = None,
+        shuffled: bool = False,
+    ) -> TrainedStudent:
+        """Add a student.
+
+        Args:
+            arm: the arm.
+            inputs: `carrier`, `kept`, `micro_batch`, and for a distillation `logits`.
+            model, start: the student and its checkpoint; None for those of the recipe.
+            shuffled: whether completions are moved to other prompts.
+        """
+        student = self.recipe.student
+        start = start or self.rows.start
+        settings = TrainStudent(
+            model=Training.of(student),
+            seed=self.seed,
+            end=self.planner.text,
+            shuffled=shuffled,
+            dose=self.recipe.dose,
+            system=student.system.train,
+        )
+        label = f"student {arm}, seed {self.seed}"
+        trained = self.planner.add(label, settings, {"start": start, **inputs}, student.model)
+        return TrainedStudent(arm, model or student, {"start": start, "trained": trained})
