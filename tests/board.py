@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from bench.analysis.registration import propose_registration
-from bench.analysis.registry import PinnedReference, append_entry
+from bench.analysis.registry import append_entry
+from bench.analysis.registry_lines import PinnedReference
 from bench.analysis.result_files import seal_content
 from bench.analysis.result_schema import ArmResult, AuditFile, ExperimentResults, RegistrationFile
 from bench.analysis.seed_statistics import margins_of

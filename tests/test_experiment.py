@@ -8,7 +8,8 @@ from unittest.mock import Mock
 import pytest
 from board import STEADY, ZERO, make_row, write_cells
 
-from bench.analysis.registry import Registration, read_registry
+from bench.analysis.registry import read_registry
+from bench.analysis.registry_lines import Registration
 from bench.config.recipe_files import Experiment, load_recipe
 from bench.experiment import CONTROLS, is_control, run_installation_controls
 from bench.pipeline.local_workers import Pool

@@ -14,7 +14,7 @@ from bench.analysis.entry_text import (
     percent_text,
     signed,
 )
-from bench.analysis.registry import RegistryLine
+from bench.analysis.registry_lines import RegistryLine
 from bench.config.arms import CONTRASTS, MAIN_ARMS
 
 __all__ = [

@@ -9,8 +9,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from bench.analysis.gates import Gate
-from bench.analysis.registry import PinnedReference
-from bench.analysis.stats import mean_interval, sign_flip_p
+from bench.analysis.p_values import sign_flip_p
+from bench.analysis.registry_lines import PinnedReference
+from bench.analysis.stats import mean_interval
 from bench.analysis.verdict import Verdict
 from bench.config.arms import MAIN_ARMS
 

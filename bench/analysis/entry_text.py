@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from bench.analysis.entry import Difference, Estimate, LeaderboardEntry
-from bench.analysis.stats import PValue
+from bench.analysis.p_values import PValue
 
 __all__ = [
     "difference_p_text",

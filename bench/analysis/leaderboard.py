@@ -22,7 +22,8 @@ from bench.analysis.board_sections import (
 from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.entry_text import gain_text, markdown_table, table_cells
 from bench.analysis.gates import list_seeds
-from bench.analysis.registry import RegistryLine, read_registry
+from bench.analysis.registry import read_registry
+from bench.analysis.registry_lines import RegistryLine
 from bench.analysis.result_files import audit_suffix, read_results
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.summary import expected_false_transfers, summarise

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from bench.analysis.stats import seeds_for_sign_flip
+from bench.analysis.p_values import seeds_for_sign_flip
 
 __all__ = ["seeds_needed", "sign_flip_power", "smallest_detectable"]
 

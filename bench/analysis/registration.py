@@ -5,17 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.analysis.registry import (
-    PinnedReference,
-    Registration,
-    append_entry,
-    check_chain,
-    merge_registry,
-    read_registry,
-)
+from bench.analysis.p_values import seeds_for_sign_flip
+from bench.analysis.registry import append_entry, check_chain, merge_registry, read_registry
+from bench.analysis.registry_lines import PinnedReference, Registration
 from bench.analysis.result_files import read_results
 from bench.analysis.result_writer import find_other_cells, write_recipe_file
-from bench.analysis.stats import seeds_for_sign_flip
 from bench.analysis.summary import summarise
 from bench.config.arms import parse_arm
 from bench.config.recipe_files import Experiment

@@ -9,7 +9,6 @@ place of another.
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from collections.abc import Collection, Iterable
@@ -17,19 +16,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import ValidationError
 
+from bench.analysis.registry_lines import Registration, RegistryLine
 from bench.errors import UserError
-from bench.files import sha256_of
 
 __all__ = [
     "FILE",
-    "PinnedReference",
-    "Registration",
     "Registry",
-    "RegistryLine",
     "append_entry",
     "check_chain",
     "merge_registry",
@@ -37,84 +33,6 @@ __all__ = [
 ]
 
 FILE = "registry.jsonl"
-
-Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
-
-
-class PinnedReference(_Part):
-    """The finished TRANSFER from which a row's bound was derived when the row was registered."""
-
-    recipe: str
-    """The name of the reference's recipe."""
-    recipe_hash: Hash
-    """The hash of the reference."""
-    gain_low: FiniteFloat
-    """The lower end of the 95 % interval of its gain, in nats."""
-    share: FiniteFloat
-    """The bound, as a share of `gain_low`."""
-
-    def bound(self) -> float:
-        """Return the bound in nats, rounded to ten digits."""
-        return float(f"{self.share * self.gain_low:.10g}")
-
-
-class Registration(_Part):
-    """The terms of a row, fixed before it is run."""
-
-    recipe: str
-    """The name of the recipe."""
-    recipe_hash: Hash
-    """The hash of the experiment."""
-    family: Hash
-    """The hash without `seeds` and `first_seed`: rows of one family are looks at the same question."""
-    level: FiniteFloat
-    """The level of the row's test."""
-    seeds: int
-    """The number of seeds."""
-    first_seed: int
-    """The first seed."""
-    bound: FiniteFloat | None
-    """The bound of NONE in nats; None puts NONE out of reach."""
-    bound_source: str
-    """The reason for the bound; without a bound, why there is none and how to get one."""
-    reference: PinnedReference | None
-    """The row from which the bound was derived; None where it was not."""
-    commit: str
-    """The commit of the code that registered the row."""
-
-    def has_terms_of(self, other: Registration) -> bool:
-        """Whether both have the same terms; the commit is none of them."""
-        return self.model_copy(update={"commit": other.commit}) == other
-
-
-class RegistryLine(_Part):
-    """One line of a registry."""
-
-    chain: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-    """The chain, a random number."""
-    number: Annotated[int, Field(ge=0)]
-    """The place in the chain, from 0."""
-    previous: str | None
-    """The `sha256` of the line before; None for the first."""
-    time: str
-    """The time of the registration, in UTC."""
-    entry: Registration
-    """The registration."""
-    sha256: str
-    """The hash of the rest of the line."""
-
-    def text(self) -> str:
-        """Render the line, without a line end."""
-        data = self.model_dump(mode="json")
-        return json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-
-    def content_hash(self) -> str:
-        """Return the hash that `sha256` must be."""
-        return sha256_of(self.model_dump(mode="json", exclude={"sha256"}))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from bench.analysis.manifest import FilePart, Manifest
-from bench.analysis.registry import Registration
+from bench.analysis.registry_lines import Registration
 from bench.config.arms import ArmName, parse_arm
 from bench.config.recipe import Recipe
 from bench.config.recipe_files import hash_experiment, hash_family

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.analysis.audit_report import render_audit
-from bench.analysis.registry import Registration
+from bench.analysis.registry_lines import Registration
 from bench.analysis.result_files import audit_suffix, describe_error, read_as, read_content, read_sealed, seal_content
 from bench.analysis.result_schema import ArmResult
 from bench.config.recipe_files import SCHEMA, Experiment

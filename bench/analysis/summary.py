@@ -20,11 +20,11 @@ from bench.analysis.entry import (
     known,
 )
 from bench.analysis.gates import check_gates
+from bench.analysis.p_values import benjamini_hochberg
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.seed_statistics import SeedStatistics, compute_seed_statistics
 from bench.analysis.stats import (
     Interval,
-    benjamini_hochberg,
     crossed_interval,
     diagonal_excess,
     dose_slope,

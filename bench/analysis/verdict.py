@@ -8,19 +8,10 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from bench.analysis.gates import Gate
+from bench.analysis.p_values import PValue, johnson_p, seeds_for_sign_flip, sign_flip_p
 from bench.analysis.power import seeds_needed, smallest_detectable
 from bench.analysis.seed_statistics import SeedStatistics
-from bench.analysis.stats import (
-    Interval,
-    PValue,
-    diagonal_excess,
-    fieller,
-    johnson_p,
-    mean_interval,
-    seeds_for_sign_flip,
-    sign_flip_p,
-    skewness,
-)
+from bench.analysis.stats import Interval, diagonal_excess, fieller, mean_interval, skewness
 
 __all__ = ["Judgement", "Terms", "Verdict", "judge_row"]
 

@@ -15,8 +15,9 @@ from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
 from bench.analysis.export import export
+from bench.analysis.p_values import sign_flip_p
 from bench.analysis.result_files import read_results
-from bench.analysis.stats import mean_interval, sign_flip_p
+from bench.analysis.stats import mean_interval
 from bench.analysis.summary import summarise
 from bench.config.recipe_files import Experiment, load_recipe
 from bench.config.traits import parse_trait

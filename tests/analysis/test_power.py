@@ -8,6 +8,7 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from bench.analysis.p_values import sign_flip_p
 from bench.analysis.power import (
     SIMULATED,
     TABLE,
@@ -16,7 +17,6 @@ from bench.analysis.power import (
     sign_flip_power,
     smallest_detectable,
 )
-from bench.analysis.stats import sign_flip_p
 
 
 def measure_power(effect: float, n: int, level: float, samples: int) -> float:

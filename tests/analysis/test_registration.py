@@ -16,7 +16,8 @@ from bench.analysis.registration import (
     refuse_other_cells,
     register,
 )
-from bench.analysis.registry import Registration, read_registry
+from bench.analysis.registry import read_registry
+from bench.analysis.registry_lines import Registration
 from bench.analysis.result_files import read_results
 from bench.analysis.result_writer import write_recipe_file, write_results
 from bench.analysis.stats import mean_interval

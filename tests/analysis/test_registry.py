@@ -8,14 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.analysis.registry import (
-    FILE,
-    Registration,
-    Registry,
-    append_entry,
-    merge_registry,
-    read_registry,
-)
+from bench.analysis.registry import FILE, Registry, append_entry, merge_registry, read_registry
+from bench.analysis.registry_lines import Registration
 from bench.errors import UserError
 from bench.pipeline.store import Store
 

@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
+from bench.analysis.p_values import seeds_for_sign_flip
 from bench.analysis.power import SIMULATED, TARGET, detection_thresholds
-from bench.analysis.stats import seeds_for_sign_flip
 
 
 def main() -> None:

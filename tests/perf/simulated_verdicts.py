@@ -12,9 +12,10 @@ from tabulate import tabulate
 
 from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.gates import Gate
+from bench.analysis.p_values import johnson_p
 from bench.analysis.power import sign_flip_power
 from bench.analysis.seed_statistics import compute_seed_statistics
-from bench.analysis.stats import johnson_p, mean_interval
+from bench.analysis.stats import mean_interval
 from bench.analysis.summary import adjust_for_board
 from bench.analysis.verdict import Judgement, Terms, judge_row
 from tests.board import make_row
