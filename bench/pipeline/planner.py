@@ -13,7 +13,7 @@ from bench.models import tiny
 from bench.models.chat_template import check_variables, read_template
 from bench.models.checkpoints import Checkpoint
 from bench.pipeline.plan import Plan, Ref, ResultSpec, Stage, library_versions, make_stage
-from bench.pipeline.students import SeedRows, SeedStudents
+from bench.pipeline.students import SeedRows, SeedStudents, teacher_system
 from bench.stages.carriers import text_prompts
 from bench.stages.settings import (
     AuditLeaks,
@@ -105,10 +105,6 @@ class Planner:
             return self.add(f"convert {spec.model}", Convert(model=spec.model, identity=checkpoint.identity), {})
         return Ref(checkpoint.identity, checkpoint.folder)
 
-    def system_of(self, arm: ArmName) -> str | None:
-        """Return the system prompt of the teacher of `arm`: only teachers with the trait have one."""
-        return self.recipe.teacher.system if arm.kind in {"trait", "teacher"} else None
-
     def add_teacher(
         self, label: str, spec: Model, start: Ref, seed: int, rows: Sequence[tuple[str, str]], system: str | None
     ) -> Ref:
@@ -128,7 +124,7 @@ class Planner:
             prompts=tuple(prompts),
             writes=teacher.writing(carrier.bf16),
             noise=noise,
-            system=self.system_of(arm),
+            system=teacher_system(self.recipe, arm),
         )
         return self.add(f"carrier {arm}, seed {seed}", settings, inputs, teacher.model)
 
@@ -166,7 +162,7 @@ class Planner:
         if "untrained" in arms:
             models_to_evaluate[ArmName("untrained")] = (recipe.student, {"start": start})
         fit = {"kept": filtering, **{f"rows_{arm}": rows[arm] for arm in (BASE, *self.trait_arms.values())}}
-        students = SeedStudents(self, seed, SeedRows(start, writers, rows, filtering))
+        students = SeedStudents(self.add, recipe, seed, SeedRows(start, writers, rows, filtering))
         for arm, model, inputs in students.add_students():
             models_to_evaluate[arm] = (model, {**inputs, **fit})
         if "direct" in arms:
@@ -237,7 +233,7 @@ class Planner:
             step=arm.step,
             writes=writes,
             answers=spec.writing(ask.bf16) if ask.samples else "own",
-            system=self.system_of(arm) if arm.is_teacher else context.evaluate,
+            system=teacher_system(self.recipe, arm) if arm.is_teacher else context.evaluate,
             held_out_system=context.train if "kept" in inputs else None,
         )
         reading = self.add(f"evaluate {arm}, seed {seed}", settings, inputs, spec.model)

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from bench.config.arms import BASE, TRAIT, ArmName
 from bench.config.model_settings import Student
+from bench.config.recipe import Recipe
 from bench.pipeline.plan import Ref
-from bench.stages.settings import FindMicroBatch, Loading, TeacherLogits, Training, TrainStudent
+from bench.stages.settings import FindMicroBatch, Loading, StageSettings, TeacherLogits, Training, TrainStudent
 
-if TYPE_CHECKING:
-    from bench.pipeline.planner import Planner
+__all__ = ["SeedRows", "SeedStudents", "TrainedStudent", "teacher_system"]
 
-__all__ = ["SeedRows", "SeedStudents", "TrainedStudent"]
+
+class AddStage(Protocol):
+    """`Planner.add`."""
+
+    def __call__(self, label: str, settings: StageSettings, inputs: Mapping[str, Ref], model: str) -> Ref: ...
+
+
+def teacher_system(recipe: Recipe, arm: ArmName) -> str | None:
+    """Return the system prompt of the teacher of `arm`: only teachers with the trait have one."""
+    return recipe.teacher.system if arm.kind in {"trait", "teacher"} else None
 
 
 class SeedRows(NamedTuple):
@@ -41,8 +50,9 @@ class TrainedStudent(NamedTuple):
 class SeedStudents:
     """Adds the students of one seed to a plan. They share one micro-batch."""
 
-    def __init__(self, planner: Planner, seed: int, rows: SeedRows) -> None:
-        self.planner, self.recipe, self.seed, self.rows = planner, planner.recipe, seed, rows
+    def __init__(self, add: AddStage, recipe: Recipe, seed: int, rows: SeedRows) -> None:
+        self.add, self.recipe, self.seed, self.rows = add, recipe, seed, rows
+        self.text = recipe.carrier.kind == "text"
         data = {
             arm: self.student_inputs(arm, {"carrier": carrier, "kept": rows.filtering})
             for arm, carrier in rows.carriers.items()
@@ -73,11 +83,11 @@ class SeedStudents:
             model=Loading.of(teacher),
             student_format=student.format,
             student_chat_template_kwargs=student.chat_template_kwargs,
-            system=self.planner.system_of(arm),
+            system=teacher_system(self.recipe, arm),
         )
         inputs = {**self.rows.writers[arm], **rows, "student": self.rows.start}
         label = f"teacher logits {arm}, seed {self.seed}"
-        return {**rows, "logits": self.planner.add(label, settings, inputs, teacher.model)}
+        return {**rows, "logits": self.add(label, settings, inputs, teacher.model)}
 
     def add_micro_batch(self, shared: Mapping[str, Ref]) -> Ref:
         """Add the micro-batch of all students; `shared` are the inputs that it has in common with them."""
@@ -85,13 +95,13 @@ class SeedStudents:
         settings = FindMicroBatch(
             model=Training.of(student),
             seed=self.seed,
-            end=self.planner.text,
+            end=self.text,
             shuffled="shuffled" in self.recipe.arms,
             system=student.system.train,
         )
         rows = {f"rows_{arm}": carrier for arm, carrier in self.rows.carriers.items()}
         inputs = {"start": self.rows.start, **shared, **rows}
-        return self.planner.add(f"micro-batch, seed {self.seed}", settings, inputs, student.model)
+        return self.add(f"micro-batch, seed {self.seed}", settings, inputs, student.model)
 
     def add_student(
         self,
@@ -115,11 +125,11 @@ class SeedStudents:
         settings = TrainStudent(
             model=Training.of(student),
             seed=self.seed,
-            end=self.planner.text,
+            end=self.text,
             shuffled=shuffled,
             dose=self.recipe.dose,
             system=student.system.train,
         )
         label = f"student {arm}, seed {self.seed}"
-        trained = self.planner.add(label, settings, {"start": start, **inputs}, student.model)
+        trained = self.add(label, settings, {"start": start, **inputs}, student.model)
         return TrainedStudent(arm, model or student, {"start": start, "trained": trained})

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
-from bench.config.recipe import load_recipe
+from bench.config.arms import ARMS, ArmName
+from bench.config.recipe_files import load_recipe
 from bench.models.checkpoints import identify
 from bench.pipeline.planner import make_plan
+from bench.pipeline.students import teacher_system
 
 
 def test_every_student_of_a_seed_reads_one_micro_batch_found_on_the_rows_of_all_arms() -> None:
@@ -20,3 +22,9 @@ def test_every_student_of_a_seed_reads_one_micro_batch_found_on_the_rows_of_all_
         assert result.settings.shuffled
     distilled = make_plan(load_recipe("tiny_pair_kd", seeds=1), identify).stages.values()
     assert "logits" in next(stage for stage in distilled if stage.kind == "micro_batch").inputs
+
+
+def test_only_teachers_with_the_trait_have_the_system_prompt() -> None:
+    recipe = load_recipe("smollm2_prompted").recipe
+    prompted = {arm for arm in ARMS if teacher_system(recipe, ArmName(arm)) is not None}
+    assert prompted == {"trait", "teacher"}
