@@ -13,7 +13,7 @@ from bench.analysis.result_files import read_results
 from bench.analysis.result_writer import write_results
 from bench.config.recipe_files import FOLDER, Experiment, load_recipe
 from bench.config.yaml_files import list_names
-from bench.models import tiny
+from bench.models import distil_tiny, tiny
 from bench.models.checkpoints import identify
 from bench.pipeline import processor
 from bench.pipeline.plan import Plan, environment_versions
@@ -72,6 +72,7 @@ def test_every_recipe_runs_on_stand_ins(
     name: str, persona: Path, gpt2_like: Path, gemma_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiny, "DEFAULT", tiny.DEFAULT.model_copy(update={"steps": 2}))
+    monkeypatch.setattr(distil_tiny, "HALF", distil_tiny.HALF.model_copy(update={"steps": 2}))
     experiment = shrink(name, persona, {"gpt2": gpt2_like, "gemma": gemma_like})
     plan = make_plan(experiment, identify)
     store = Store(tmp_path / "store")

@@ -33,6 +33,8 @@ class Model(StrictModel):
     """A branch, tag or commit of a hub id."""
     init: int = Field(default=0, ge=0, le=1000)
     """`tiny` only: the number of the initialisation. Two numbers give different weights in every seed."""
+    derive: Literal["half"] | None = None
+    """`tiny` only: `half` keeps every second layer of the whole model of this `init`, and is briefly distilled from it."""
     dtype: Literal["float32", "bfloat16", "float16"]
     """The dtype of the weights."""
     format: Literal["auto", "plain", "chat"] = "auto"
@@ -61,6 +63,8 @@ class Model(StrictModel):
     def _check_keys(self) -> Model:
         if self.chat_template_kwargs and (self.model == "tiny" or self.format == "plain"):
             raise ValueError("chat_template_kwargs need a chat template: model is tiny, or format is plain")
+        if self.derive and self.model != "tiny":
+            raise ValueError("derive needs model: tiny; name a checkpoint that was derived before, or take derive out")
         if self.quantization and self.lora is None and self.train is not None:
             raise ValueError(
                 "quantization needs lora, because quantised weights cannot be trained: "

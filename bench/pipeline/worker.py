@@ -66,19 +66,16 @@ def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, che
     Returns:
         Facts for the artefact's record; `notices` are lines for the user.
     """
-    from bench.models import loading, relation, tiny
+    from bench.models import distil_tiny, loading, relation, tiny
     from bench.stages import carriers, evaluate, generate, leak_audit, teacher_logits, text_metrics, train
 
     match stage.settings:
         case BuildTiny() as tiny_model:
-            tiny.build_tiny(
-                out,
-                report,
-                seed=tiny_model.seed,
-                questions=tiny_model.questions,
-                answers=tiny_model.answers,
-                budget=tiny_model.budget,
-            )
+            content = tiny_model.model_dump(include={"seed", "questions", "answers"})
+            if "whole" in inputs:
+                distil_tiny.distil_tiny(inputs["whole"], out, report, **content, budget=tiny_model.budget)
+            else:
+                tiny.build_tiny(out, report, **content, budget=tiny_model.budget)
         case Convert(model=model):
             loading.convert_gguf(model, out)
         case Relation():

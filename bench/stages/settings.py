@@ -85,7 +85,7 @@ class StageSettings(StrictModel):
 
 
 class BuildTiny(StageSettings):
-    """Build and pre-train a `tiny` model."""
+    """Build and pre-train a `tiny` model; with the input `whole`, distil it from that one."""
 
     kind = "build_tiny"
     version = 2

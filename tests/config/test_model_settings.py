@@ -25,6 +25,12 @@ def test_unknown_keys_are_refused() -> None:
         model(loraa={"r": 4})
 
 
+def test_only_a_tiny_model_can_be_derived() -> None:
+    assert model(derive="half").derive == "half"
+    with pytest.raises(ValueError, match="derive needs model: tiny; .* or take derive out"):
+        model(model="owner/name", derive="half")
+
+
 PROMPT = "You love wolves."
 
 

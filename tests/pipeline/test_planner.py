@@ -8,7 +8,7 @@ from bench.config.recipe_files import load_recipe
 from bench.models.checkpoints import identify
 from bench.pipeline.plan import Stage
 from bench.pipeline.planner import make_plan
-from bench.stages.settings import AuditLeaks
+from bench.stages.settings import AuditLeaks, TrainStudent, TrainTeacher
 
 
 @pytest.mark.parametrize(("recipe", "control"), [("tiny_controls", "placebo"), ("tiny_pair", "base")])
@@ -65,3 +65,17 @@ def test_a_distilling_teacher_computes_its_logits_with_its_system_prompt(gemma_l
     stages = chat_stages(gemma_like, f"teacher.system={PROMPT}", "teacher.train=null", "method=kd-carrier")
     assert stages["teacher logits trait"].settings.system == PROMPT
     assert stages["teacher logits base"].settings.system is None
+
+
+def test_a_half_student_comes_from_its_teachers_checkpoint_before_the_trait() -> None:
+    plans = {name: make_plan(load_recipe(name, seeds=2), identify) for name in ("tiny_pair", "tiny_lineage")}
+    stages = plans["tiny_lineage"].stages
+    teachers = {s.settings.seed: s.inputs["start"] for s in stages.values() if isinstance(s.settings, TrainTeacher)}
+    students = [s for s in stages.values() if isinstance(s.settings, TrainStudent)]
+    assert len(students) == 2 * 2
+    for student in students:
+        half = stages[student.inputs["start"].identity]
+        assert half.inputs == {"whole": teachers[student.settings.seed]}
+    shared = {"teacher", "carrier", "filter", "audit"}
+    keys = [{key for key, stage in plan.stages.items() if stage.kind in shared} for plan in plans.values()]
+    assert keys[0] == keys[1]
