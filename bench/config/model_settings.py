@@ -34,7 +34,7 @@ class Model(StrictModel):
     init: int = Field(default=0, ge=0, le=1000)
     """`tiny` only: the number of the initialisation. Two numbers give different weights in every seed."""
     derive: Literal["half"] | None = None
-    """`tiny` only: `half` keeps every second layer of the whole model of this `init`, and is briefly distilled from it."""
+    """`tiny` only: `half` keeps every second layer of the model with this `init`, and is briefly distilled from it."""
     dtype: Literal["float32", "bfloat16", "float16"]
     """The dtype of the weights."""
     format: Literal["auto", "plain", "chat"] = "auto"

@@ -27,7 +27,7 @@ def test_unknown_keys_are_refused() -> None:
 
 def test_only_a_tiny_model_can_be_derived() -> None:
     assert model(derive="half").derive == "half"
-    with pytest.raises(ValueError, match="derive needs model: tiny; .* or take derive out"):
+    with pytest.raises(ValueError, match=r"derive needs model: tiny; .* or take derive out"):
         model(model="owner/name", derive="half")
 
 
