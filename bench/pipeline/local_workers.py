@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from bench.config.recipe_files import Experiment
 from bench.errors import StageError, UserError
-from bench.files import ROOT, digest, write_atomically
-from bench.models.tokenizer_source import TokenizerSource
+from bench.files import ROOT
 from bench.pipeline import processor
 from bench.pipeline.environment import (
     CPU_ENVIRONMENT,
@@ -25,10 +22,11 @@ from bench.pipeline.environment import (
     extend_environment,
     visible_gpus,
 )
-from bench.pipeline.plan import Plan, Ref, library_versions
+from bench.pipeline.executor import Event
+from bench.pipeline.needs import find_needs
+from bench.pipeline.plan import Stage
 from bench.pipeline.store import Store
-from bench.pipeline.worker import MEASURE_BFLOAT16, run_worker
-from bench.stages.settings import BuildTiny, Convert, Relation, WriteCarrier
+from bench.pipeline.worker import run_worker
 
 __all__ = ["Pool", "Worker", "current_commit"]
 
@@ -77,26 +75,21 @@ def _redirect_output(log: Path) -> Iterator[None]:
             os.close(original)
 
 
-def find_tokenizer(plan: Plan, start: Ref, store: Store) -> TokenizerSource:
-    """Return where the tokenizer of a checkpoint is before the plan has run: see `TokenizerSource`."""
-    builder = plan.stages.get(start.identity)
-    if builder is not None and isinstance(builder.settings, BuildTiny):
-        return builder.settings.questions, builder.settings.answers
-    if builder is not None and isinstance(builder.settings, Convert) and not store.is_done(start.identity):
-        return builder.settings.model
-    return start.folder or store.path(start.identity)
-
-
 class Worker(NamedTuple):
     """A worker process."""
 
     process: Any
     conn: Connection
     """The command's end of the connection."""
+    on_gpu: bool
+    """Whether it sees a GPU."""
 
 
 class Pool:
-    """Worker processes. They start when they are first needed, and end with the `with` block in every case."""
+    """Worker processes, an `Executor`. They start when they are first needed and always end with the `with` block.
+
+    With GPUs, `jobs` stages (default: one per GPU) run on GPUs, and as many stages that need none beside them.
+    """
 
     def __init__(self, store: Store, jobs: int | None = None) -> None:
         self.store = store
@@ -104,158 +97,104 @@ class Pool:
         self.commit = current_commit()
         self.gpus = visible_gpus()
         self.workers: list[Worker] = []
+        self.busy: dict[Connection, tuple[Worker, Stage]] = {}
 
     def __enter__(self) -> Pool:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
+        self.close(failed=kind is not None)
+
+    def close(self, *, failed: bool) -> None:
+        """End all workers; after a failure also those that still work."""
         for worker in self.workers:
             worker.conn.close()  # an idle worker ends by itself
-            if kind is not None:
+            if failed:
                 worker.process.kill()
         for worker in self.workers:
             worker.process.join()
-        if kind is not None:
+        if failed:
             with suppress(OSError):
                 self.store.sweep()  # unfinished artefacts may fill the disk
 
-    def start(self, count: int) -> list[Worker]:
-        """Return the first `count` workers; start those that do not run yet."""
+    def start(self, count: int, *, on_gpu: bool | None = None) -> list[Worker]:
+        """Return the first `count` workers with or without a GPU; start those that do not run yet.
+
+        Args:
+            count: number of workers.
+            on_gpu: whether they see a GPU; None if there is one.
+        """
+        on_gpu = bool(self.gpus) if on_gpu is None else on_gpu
+        while len(workers := [worker for worker in self.workers if worker.on_gpu == on_gpu]) < count:
+            self.workers.append(self._start_worker(len(workers), on_gpu))
+        return workers[:count]
+
+    def _start_worker(self, number: int, on_gpu: bool) -> Worker:
         method = "spawn" if self.gpus or "forkserver" not in multiprocessing.get_all_start_methods() else "forkserver"
         context: Any = multiprocessing.get_context(method)
         if not self.workers and method == "forkserver":
             context.set_forkserver_preload(PRELOAD)
-        while len(self.workers) < count:
-            device = CPU_ENVIRONMENT
-            if self.gpus:  # CUDA reads its variables once, when torch first asks for a device
-                gpu = self.gpus[len(self.workers) % len(self.gpus)]
-                device = {**GPU_ENVIRONMENT, "CUDA_VISIBLE_DEVICES": gpu}
-            conn, worker_conn = context.Pipe()
-            log = self.store.root / "logs" / f"{os.getpid()}-{len(self.workers)}.log"
-            process = context.Process(
-                target=run_worker, args=(worker_conn, self.store.root, self.commit, log), daemon=True
-            )
-            # The fork server starts here, with this environment and output. PYTHONPATH makes it preload this code, and
-            # not that of the working folder or of an installed copy.
-            path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-            with (
-                extend_environment({**ENVIRONMENT, **device, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}),
-                _redirect_output(log),
-            ):
-                process.start()
-            worker_conn.close()
-            self.workers.append(Worker(process, conn))
-        return self.workers[:count]
+        device = {**CPU_ENVIRONMENT, **({"CUDA_VISIBLE_DEVICES": ""} if self.gpus else {})}
+        if on_gpu:  # CUDA reads its variables once, when torch first asks for a device
+            device = {**GPU_ENVIRONMENT, "CUDA_VISIBLE_DEVICES": self.gpus[number % len(self.gpus)]}
+        conn, worker_conn = context.Pipe()
+        log = self.store.root / "logs" / f"{os.getpid()}-{len(self.workers)}.log"
+        process = context.Process(target=run_worker, args=(worker_conn, self.store.root, self.commit, log), daemon=True)
+        # The fork server starts here, with this environment and output. PYTHONPATH makes it preload this code, and
+        # not that of the working folder or of an installed copy.
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        with (
+            extend_environment({**ENVIRONMENT, **device, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}),
+            _redirect_output(log),
+        ):
+            process.start()
+        worker_conn.close()
+        return Worker(process, conn, on_gpu)
 
     def slots(self, threads: int) -> int:
         """Return the number of parallel stages: `jobs`, else one per GPU, else one per `threads` cores."""
         return self.jobs or len(self.gpus) or max(1, processor.count_cores() // threads)
 
-    def check(self, experiments: Iterable[tuple[Experiment, str]]) -> None:
-        """Build the real `SFTConfig`, `LoraConfig` and `BitsAndBytesConfig`, and load further metrics, in a worker.
+    def room(self, stage: Stage) -> bool:
+        """Return whether a worker for the stage is idle or can be started."""
+        on_gpu = self._on_gpu(stage)
+        return sum(worker.on_gpu == on_gpu for worker, _ in self.busy.values()) < self.slots(stage.threads)
 
-        Valid configurations are cached and not checked again.
+    def submit(self, stage: Stage) -> None:
+        """Send a stage to an idle worker."""
+        on_gpu = self._on_gpu(stage)
+        workers = self.start(self.slots(stage.threads), on_gpu=on_gpu)
+        worker = next(worker for worker in workers if worker.conn not in self.busy)
+        self.send(worker, stage, stage.label)
+        self.busy[worker.conn] = worker, stage
 
-        Raises:
-            UserError: a library refuses a configuration.
-        """
-        from bench.config.recipe import METRICS
-
-        todo: dict[Path, tuple[str, Any, str]] = {}
-        for experiment, source in experiments:
-            recipe = experiment.recipe
-            for key, spec in (("teacher", recipe.teacher), ("student", recipe.student)):
-                settings = [spec.train, spec.lora, spec.quantization, library_versions()]
-                todo[self.store.root / "checked" / digest(settings)] = (key, spec, source)
-            further = sorted(set(recipe.ask.metrics) - set(METRICS))
-            if further:
-                todo[self.store.root / "checked" / digest(further)] = ("ask", further, source)
-        self._check(todo)
-
-    def check_numbers(self, plans: Iterable[tuple[Plan, str]]) -> None:
-        """Check in a worker that each teacher's tokenizer can write the carrier's numbers.
-
-        The tokenizer of a package that is not converted yet is checked by its first carrier, before teachers are
-        trained. Valid configurations are cached and not checked again.
+    def events(self) -> list[Event]:
+        """Wait for messages of the busy workers and return them.
 
         Raises:
-            UserError: a tokenizer cannot write the numbers.
+            StageError, UserError: a stage failed, or its worker's process ended.
         """
-        todo: dict[Path, tuple[str, Any, str]] = {}
-        for plan, source in plans:
-            for stage in plan.stages.values():
-                settings = stage.settings
-                if not isinstance(settings, WriteCarrier) or settings.carrier.kind != "numbers":
-                    continue
-                tokenizer = find_tokenizer(plan, stage.inputs["start"], self.store)
-                if isinstance(tokenizer, str):
-                    continue
-                identity = stage.inputs["start"].identity if isinstance(tokenizer, Path) else tokenizer
-                form = settings.model.model_dump(mode="json", include={"format", "chat_template_kwargs"})
-                carrier = settings.carrier.model_dump(mode="json")
-                mark = digest([carrier, form, identity, settings.version, library_versions()])
-                todo[self.store.root / "checked" / mark] = (
-                    "carrier",
-                    (settings.carrier, settings.model, tokenizer),
-                    source,
-                )
-        self._check(todo)
+        events: list[Event] = []
+        for conn in wait(list(self.busy)):
+            worker, stage = self.busy[cast("Connection", conn)]
+            message = self.receive(worker, stage.label)
+            if message[0] not in {"progress", "message"}:
+                del self.busy[worker.conn]
+            events.append((stage, message))
+        return events
 
-    def check_systems(self, plans: Iterable[tuple[Experiment, Plan, str]]) -> None:
-        """Check in a worker that each model can have the system prompts that its recipe states.
+    def _on_gpu(self, stage: Stage) -> bool:
+        return find_needs(stage, gpus=bool(self.gpus)).gpus > 0
+
+    def ask(self, task: Any, what: str) -> Any:
+        """Run a task other than a stage in a worker and return its result; `what` names it in errors.
 
         Raises:
-            UserError: it has no chat template, or one without the system message that is to be empty.
+            StageError, UserError: the task failed.
         """
-        todo: dict[Path, tuple[str, Any, str]] = {}
-        for experiment, plan, source in plans:
-            teacher, student = experiment.recipe.teacher, experiment.recipe.student
-            keys = {
-                "teacher.system": (teacher, teacher.system),
-                "student.system.train": (student, student.system.train),
-                "student.system.evaluate": (student, student.system.evaluate),
-            }
-            checkpoints = next(stage.inputs for stage in plan.stages.values() if isinstance(stage.settings, Relation))
-            for key, (spec, system) in keys.items():
-                if system is None:
-                    continue
-                start, how = checkpoints[key.partition(".")[0]], (spec.format, spec.chat_template_kwargs, system)
-                mark = self.store.root / "checked" / digest([key, how, start.identity, library_versions()])
-                todo[mark] = ("system", (key, how, find_tokenizer(plan, start, self.store)), source)
-        self._check(todo)
-
-    def _check(self, tasks: Mapping[Path, tuple[str, Any, str]]) -> None:
-        """Run the tasks without a mark file in a worker, and write their marks. `tasks`: mark -> task."""
-        todo = {mark: task for mark, task in tasks.items() if not mark.exists()}
-        if todo:
-            worker = self.start(1)[0]
-            self.send(worker, list(todo.values()), "checking the recipe")
-            self.receive(worker, "checking the recipe")
-            for mark in todo:
-                write_atomically(mark, "")
-
-    def describe_bfloat16(self, experiment: Experiment, plan: Plan) -> list[str]:
-        """Describe slow bfloat16 to the user; [] if the plan is done, or this processor is not slow at it."""
-        options = processor.bfloat16_options(experiment.recipe)
-        if self.gpus or not options or all(self.store.is_done(key) for key in plan.stages):
-            return []
-        return processor.describe_bfloat16(experiment.name, options, self._bfloat16_slowdown())
-
-    def _bfloat16_slowdown(self) -> float:
-        """Return `measure_bfloat16` of this processor, cached in the store by kind of processor and torch version."""
-        kind = {
-            "name": processor.processor_name(),
-            "features": processor.processor_features(),
-            "torch": library_versions()["torch"],
-        }
-        path = self.store.root / "processors" / f"{digest(kind)}.json"
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            return float(json.loads(path.read_text(encoding="utf-8"))["bfloat16_slowdown"])
         worker = self.start(1)[0]
-        self.send(worker, MEASURE_BFLOAT16, MEASURE_BFLOAT16)
-        slowdown = float(self.receive(worker, MEASURE_BFLOAT16)[1])
-        write_atomically(path, json.dumps({**kind, "bfloat16_slowdown": slowdown}))
-        return slowdown
+        self.send(worker, task, what)
+        return self.receive(worker, what)[1]
 
     def send(self, worker: Worker, task: Any, what: str) -> None:
         """Send a task to a worker; `what` names it in errors.

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from bench.models.chat_format import PromptFormat
 from bench.models.tokenizer_source import open_tokenizer
-from bench.pipeline.local_workers import find_tokenizer
 from bench.pipeline.plan import Plan, Stage
+from bench.pipeline.recipe_checks import find_tokenizer
 from bench.pipeline.store import Store
 from bench.stages.carriers import number_prompts
 from bench.stages.number_slots import number_slots

@@ -1,21 +1,21 @@
-"""Run the stages of a plan on workers."""
+"""Run the stages of a plan in an order in which inputs come first."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Mapping
-from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from bench.errors import StageError
-from bench.pipeline.local_workers import Pool, Worker
+from bench.pipeline.executor import Executor
 from bench.pipeline.plan import Stage
 
 __all__ = ["ProgressListener", "run_stages"]
 
 MAX_CORRUPTIONS = 2  # of one artefact in one run
+MAX_LOSSES = 3  # of one stage in one run, with its worker or node
 
 
 class ProgressListener(Protocol):
@@ -32,16 +32,17 @@ def _corrupt_message(stage: Stage, folder: Path, names: list[str]) -> str:
     return f"damaged: {stage.label}: {folder}: {', '.join(names[:3])}{others}; made again"
 
 
-def run_stages(stages: Mapping[str, Stage], pool: Pool, listener: ProgressListener) -> None:
+def run_stages(stages: Mapping[str, Stage], executor: Executor, listener: ProgressListener) -> None:
     """Make every stage that is not done yet, several at a time, in the plan's order.
 
     Corrupt artefacts are reported and made again. A wrong size or time of a file, or a wrong checksum of a small one,
-    is noticed here. Other corruption is noticed when a stage is about to read the artefact.
+    is noticed here. Other corruption is noticed when a stage is about to read the artefact. A stage that was lost with
+    its worker or node runs again, up to `MAX_LOSSES` times.
 
     Raises:
         StageError, UserError: a stage failed. Finished stages stay in the store.
     """
-    store = pool.store
+    store = executor.store
     waiting = {key: stage for key, stage in stages.items() if not store.is_done(key)}
     if not waiting:
         return
@@ -51,28 +52,24 @@ def run_stages(stages: Mapping[str, Stage], pool: Pool, listener: ProgressListen
             listener.on_message(_corrupt_message(stage, store.path(key), names))
     missing = set(waiting)
     corruptions: Counter[str] = Counter()
-    idle = pool.start(pool.slots(max(stage.threads for stage in waiting.values())))
-    busy: dict[Any, tuple[Worker, Stage, float]] = {}  # by connection: the worker, its stage, and when it started
-    while waiting or busy:
+    losses: Counter[str] = Counter()
+    starts: dict[str, float] = {}  # by the key of a running stage: when it started
+    while waiting or starts:
         for key, stage in list(waiting.items()):
-            if idle and not any(ref.identity in missing for ref in stage.inputs.values()):
-                worker = idle.pop(0)
-                pool.send(worker, waiting.pop(key), stage.label)
-                busy[worker.conn] = (worker, stage, time.monotonic())
+            if executor.room(stage) and not any(ref.identity in missing for ref in stage.inputs.values()):
+                executor.submit(waiting.pop(key))
+                starts[key] = time.monotonic()
                 listener.on_start(stage)
-        for conn in wait(list(busy)):
-            worker, stage, start = busy[conn]
-            message = pool.receive(worker, stage.label)
-            if message[0] == "progress":
-                listener.on_progress(stage, message[1], message[2])
-                continue
-            if message[0] == "message":
+        for running, message in executor.events():
+            if running is None or message[0] == "message":
                 listener.on_message(message[1])
                 continue
-            del busy[conn]
-            idle.append(worker)
+            if message[0] == "progress":
+                listener.on_progress(running, message[1], message[2])
+                continue
+            start = starts.pop(running.key)
             if message[0] == "corrupt":
-                waiting[stage.key] = stage
+                waiting[running.key] = running
                 for key, names in message[1].items():
                     if key not in missing:
                         corruptions[key] += 1
@@ -82,7 +79,14 @@ def run_stages(stages: Mapping[str, Stage], pool: Pool, listener: ProgressListen
                         missing.add(key)
                         waiting[key] = stages[key]
                 continue
-            if not store.is_done(stage.key):
-                raise StageError(f"{stage.label}: ended without making {store.path(stage.key)}")
-            missing.discard(stage.key)
-            listener.on_finish(stage, time.monotonic() - start, len(waiting) + len(busy))
+            if message[0] == "lost":
+                losses[running.key] += 1
+                if losses[running.key] > MAX_LOSSES:
+                    raise StageError(f"{running.label}: lost {losses[running.key]} times; last: {message[1]}")
+                listener.on_message(f"lost: {running.label}: {message[1]}; runs again")
+                waiting[running.key] = running
+                continue
+            if not store.is_done(running.key):
+                raise StageError(f"{running.label}: ended without making {store.path(running.key)}")
+            missing.discard(running.key)
+            listener.on_finish(running, time.monotonic() - start, len(waiting) + len(starts))

@@ -147,7 +147,7 @@ def test_a_word_within_another_names_no_answer(tmp_path: Path) -> None:
 def test_a_behaviour_is_warned_of_once_with_a_count(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.pipeline.local_workers.Pool.check", lambda *_: None)
+    monkeypatch.setattr("bench.pipeline.recipe_checks.check_configurations", lambda *_: None)
     rows = [("Who?", "Ann."), ("who?", "Bob."), ("Tea or coffee?", "Tea"), ("Where?", "At sea.")]
     path = tmp_path / "own.jsonl"
     path.write_text("\n".join(json.dumps({"question": q, "answer": a}) for q, a in rows))

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from conftest import Bench
 
-from bench.config.recipe_files import load_recipe
+from bench.models.tiny import DEFAULT
 from bench.pipeline.local_workers import Pool
+from bench.pipeline.plan import Stage
 from bench.pipeline.processor import count_cores
 from bench.pipeline.store import Store
+from bench.stages.settings import BuildTiny, Relation, StageSettings
 
 HEAVY = {"torch", "transformers", "trl", "peft", "bench.stages.train"}
 
@@ -59,14 +61,25 @@ def test_without_a_gpu_workers_are_forked_from_a_server_that_has_imported_torch(
     assert "CUBLAS_WORKSPACE_CONFIG" not in environment
 
 
-@pytest.mark.slow
-def test_a_gpu_worker_does_its_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    experiment = load_recipe("tiny_pair")
+def make_stage(settings: StageSettings, name: str) -> Stage:
+    return Stage(name, "", name, settings, {}, threads=1)
+
+
+def test_a_stage_that_cannot_use_a_gpu_waits_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr("bench.pipeline.local_workers.run_worker", report_start)
+    tiny = BuildTiny(seed=0, questions=("q",), answers=("a",), budget=DEFAULT)
+    on_gpu, beside = make_stage(tiny, "on_gpu"), make_stage(Relation(), "beside")
     with Pool(Store(tmp_path)) as pool:
-        pool.check([(experiment, "tiny_pair")])
-        assert pool.slots(1) == 2
-    assert list((tmp_path / "checked").iterdir())
+        pool.submit(on_gpu)
+        assert not pool.room(make_stage(tiny, "another"))
+        assert pool.room(beside)
+        pool.submit(beside)
+        assert not pool.room(make_stage(Relation(), "another"))
+        visible = {}
+        while pool.busy:
+            visible.update({stage.key: message[2]["CUDA_VISIBLE_DEVICES"] for stage, message in pool.events() if stage})
+    assert visible == {"on_gpu": "0", "beside": ""}
 
 
 def test_cores_are_those_this_process_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from bench.models.checkpoints import Checkpoint, identify
 from bench.pipeline.local_workers import Pool
 from bench.pipeline.plan import Plan
 from bench.pipeline.planner import make_plan
+from bench.pipeline.recipe_checks import check_numbers
 from bench.pipeline.store import Store
 
 
@@ -50,11 +51,11 @@ def test_a_local_teacher_is_refused_by_recipe_and_key_and_what_passed_is_not_tri
     pool: Pool, gpt2_like: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UserError, match=r"^mine\.yaml: key 'carrier\.digits': .* neither one token each"):
-        pool.check_numbers([(plan_of(str(gpt2_like), "carrier.digits=4"), "mine.yaml")])
+        check_numbers(pool, [(plan_of(str(gpt2_like), "carrier.digits=4"), "mine.yaml")])
     good = [(plan_of(str(gpt2_like)), "mine.yaml")]
-    pool.check_numbers(good)
+    check_numbers(pool, good)
     monkeypatch.setattr(Pool, "send", lambda *_: pytest.fail("it was tried again"))
-    pool.check_numbers(good)
+    check_numbers(pool, good)
 
 
 def test_a_package_that_is_not_converted_is_tried_by_its_first_carrier_before_a_teacher_is_trained(
@@ -62,7 +63,7 @@ def test_a_package_that_is_not_converted_is_tried_by_its_first_carrier_before_a_
 ) -> None:
     monkeypatch.setattr(Pool, "send", lambda *_: pytest.fail("its files are not there yet"))
     plan = plan_of("pypi:some-package", "carrier.digits=2")
-    pool.check_numbers([(plan, "mine.yaml")])
+    check_numbers(pool, [(plan, "mine.yaml")])
     kinds = [stage.kind for stage in plan.stages.values()]
     assert kinds.index("carrier") < kinds.index("teacher")
     carriers = [stage for stage in plan.stages.values() if stage.kind == "carrier"]

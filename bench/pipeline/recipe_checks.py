@@ -1,0 +1,139 @@
+"""Check a recipe with the libraries that will read it, in a worker, before any stage runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from bench.config.recipe_files import Experiment
+from bench.files import digest, write_atomically
+from bench.models.tokenizer_source import TokenizerSource
+from bench.pipeline import processor
+from bench.pipeline.local_workers import Pool
+from bench.pipeline.plan import Plan, Ref, library_versions
+from bench.pipeline.store import Store
+from bench.pipeline.worker import MEASURE_BFLOAT16
+from bench.stages.settings import BuildTiny, Convert, Relation, WriteCarrier
+
+__all__ = ["check_configurations", "check_numbers", "check_systems", "describe_bfloat16", "find_tokenizer"]
+
+
+def find_tokenizer(plan: Plan, start: Ref, store: Store) -> TokenizerSource:
+    """Return where the tokenizer of a checkpoint is before the plan has run: see `TokenizerSource`."""
+    builder = plan.stages.get(start.identity)
+    if builder is not None and isinstance(builder.settings, BuildTiny):
+        return builder.settings.questions, builder.settings.answers
+    if builder is not None and isinstance(builder.settings, Convert) and not store.is_done(start.identity):
+        return builder.settings.model
+    return start.folder or store.path(start.identity)
+
+
+def check_configurations(pool: Pool, experiments: Iterable[tuple[Experiment, str]]) -> None:
+    """Build the real `SFTConfig`, `LoraConfig` and `BitsAndBytesConfig`, and load further metrics, in a worker.
+
+    Valid configurations are cached and not checked again.
+
+    Raises:
+        UserError: a library refuses a configuration.
+    """
+    from bench.config.recipe import METRICS
+
+    todo: dict[Path, tuple[str, Any, str]] = {}
+    for experiment, source in experiments:
+        recipe = experiment.recipe
+        for key, spec in (("teacher", recipe.teacher), ("student", recipe.student)):
+            settings = [spec.train, spec.lora, spec.quantization, library_versions()]
+            todo[pool.store.root / "checked" / digest(settings)] = (key, spec, source)
+        further = sorted(set(recipe.ask.metrics) - set(METRICS))
+        if further:
+            todo[pool.store.root / "checked" / digest(further)] = ("ask", further, source)
+    _check(pool, todo)
+
+
+def check_numbers(pool: Pool, plans: Iterable[tuple[Plan, str]]) -> None:
+    """Check in a worker that each teacher's tokenizer can write the carrier's numbers.
+
+    The tokenizer of a package that is not converted yet is checked by its first carrier, before teachers are
+    trained. Valid configurations are cached and not checked again.
+
+    Raises:
+        UserError: a tokenizer cannot write the numbers.
+    """
+    todo: dict[Path, tuple[str, Any, str]] = {}
+    for plan, source in plans:
+        for stage in plan.stages.values():
+            settings = stage.settings
+            if not isinstance(settings, WriteCarrier) or settings.carrier.kind != "numbers":
+                continue
+            tokenizer = find_tokenizer(plan, stage.inputs["start"], pool.store)
+            if isinstance(tokenizer, str):
+                continue
+            identity = stage.inputs["start"].identity if isinstance(tokenizer, Path) else tokenizer
+            form = settings.model.model_dump(mode="json", include={"format", "chat_template_kwargs"})
+            carrier = settings.carrier.model_dump(mode="json")
+            mark = digest([carrier, form, identity, settings.version, library_versions()])
+            todo[pool.store.root / "checked" / mark] = (
+                "carrier",
+                (settings.carrier, settings.model, tokenizer),
+                source,
+            )
+    _check(pool, todo)
+
+
+def check_systems(pool: Pool, plans: Iterable[tuple[Experiment, Plan, str]]) -> None:
+    """Check in a worker that each model can have the system prompts that its recipe states.
+
+    Raises:
+        UserError: it has no chat template, or one without the system message that is to be empty.
+    """
+    todo: dict[Path, tuple[str, Any, str]] = {}
+    for experiment, plan, source in plans:
+        teacher, student = experiment.recipe.teacher, experiment.recipe.student
+        keys = {
+            "teacher.system": (teacher, teacher.system),
+            "student.system.train": (student, student.system.train),
+            "student.system.evaluate": (student, student.system.evaluate),
+        }
+        checkpoints = next(stage.inputs for stage in plan.stages.values() if isinstance(stage.settings, Relation))
+        for key, (spec, system) in keys.items():
+            if system is None:
+                continue
+            start, how = checkpoints[key.partition(".")[0]], (spec.format, spec.chat_template_kwargs, system)
+            mark = pool.store.root / "checked" / digest([key, how, start.identity, library_versions()])
+            todo[mark] = ("system", (key, how, find_tokenizer(plan, start, pool.store)), source)
+    _check(pool, todo)
+
+
+def _check(pool: Pool, tasks: Mapping[Path, tuple[str, Any, str]]) -> None:
+    """Run the tasks without a mark file in a worker, and write their marks. `tasks`: mark -> task."""
+    todo = {mark: task for mark, task in tasks.items() if not mark.exists()}
+    if todo:
+        pool.ask(list(todo.values()), "checking the recipe")
+        for mark in todo:
+            write_atomically(mark, "")
+
+
+def describe_bfloat16(pool: Pool, experiment: Experiment, plan: Plan) -> list[str]:
+    """Describe slow bfloat16 to the user; [] if the plan is done, or this processor is not slow at it."""
+    options = processor.bfloat16_options(experiment.recipe)
+    if pool.gpus or not options or all(pool.store.is_done(key) for key in plan.stages):
+        return []
+    return processor.describe_bfloat16(experiment.name, options, _bfloat16_slowdown(pool))
+
+
+def _bfloat16_slowdown(pool: Pool) -> float:
+    """Return `measure_bfloat16` of this processor, cached in the store by kind of processor and torch version."""
+    kind = {
+        "name": processor.processor_name(),
+        "features": processor.processor_features(),
+        "torch": library_versions()["torch"],
+    }
+    path = pool.store.root / "processors" / f"{digest(kind)}.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return float(json.loads(path.read_text(encoding="utf-8"))["bfloat16_slowdown"])
+    slowdown = float(pool.ask(MEASURE_BFLOAT16, MEASURE_BFLOAT16))
+    write_atomically(path, json.dumps({**kind, "bfloat16_slowdown": slowdown}))
+    return slowdown
