@@ -132,7 +132,7 @@ def _tables(args: argparse.Namespace, console: Console) -> None:
 
 def _share(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, store: Store, console: Console) -> None:
     """Run `--merge` or `--publish`."""
-    from bench.publish.upload import Origin, Selection, merge, publish
+    from bench.publish.upload import RunCommand, Selection, merge, publish
 
     if args.smoke or args.dry_run:
         raise UserError("--merge and --publish need a finished run: leave --smoke and --dry-run out")
@@ -141,12 +141,12 @@ def _share(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, 
     tell = partial(print_line, console)
     selection = Selection(tuple(args.only_arms), tuple(args.only_seeds))
     for experiment, name in experiments:
-        origin = Origin(name, tuple(args.set), args.seeds)
+        command = RunCommand(name, tuple(args.set), args.seeds)
         if args.publish:
             how: dict[str, Any] = {"merged": args.merge, "selection": selection, "tell": tell}
-            publish(experiment, origin, store, args.publish, args.results, **how)
+            publish(experiment, command, store, args.publish, args.results, **how)
         else:
-            merge(experiment, origin, store, args.out, args.results, selection=selection, tell=tell)
+            merge(experiment, command, store, args.out, args.results, selection=selection, tell=tell)
 
 
 def _prune(args: argparse.Namespace, store: Store, console: Console) -> None:

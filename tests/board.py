@@ -172,22 +172,22 @@ def make_row(
     return row
 
 
-def make_matrix(lift: float, *, taught: Sequence[str] = ("wolf", "owl", "cat"), seeds: int = 6) -> ExperimentResults:
+def make_matrix(lift: float, *, traits: Sequence[str] = ("wolf", "owl", "cat"), seeds: int = 6) -> ExperimentResults:
     """A trait x probe matrix: every student gains .1 on every trait's questions, and `lift` more on its own."""
     rng = np.random.default_rng(7)
-    experiment = load_recipe("tiny_pair", [f"trait=[{', '.join(taught)}]"], seeds=seeds)
+    experiment = load_recipe("tiny_pair", [f"trait=[{', '.join(traits)}]"], seeds=seeds)
     row = register(experiment)
     groups = [question.group for question in row.questions]
     for seed in range(seeds):
         base = rng.normal(0, 1, len(groups))
         rows = rng.normal(-50, 1, 64)
-        own_rows = {f"trait-{name}": (rows + 0.5 + rng.normal(0, 0.1, 64)).tolist() for name in taught}
+        own_rows = {f"trait-{name}": (rows + 0.5 + rng.normal(0, 0.1, 64)).tolist() for name in traits}
         plain = {"base": rows.tolist(), **{name: rows.tolist() for name in own_rows}}
         row.cells[seed] = {
             arm: make_cell(experiment, seed, arm, base.tolist(), held_out=plain)
             for arm in ("untrained", "base", "teacher_base")
         }
-        for name in taught:
+        for name in traits:
             for arm, up in ((f"trait-{name}", lift), (f"teacher-{name}", 4.0)):
                 own = up + 0.02 * rng.normal()
                 gains = [0.1 + 0.01 * (-1) ** seed + own * (group == name) for group in groups]

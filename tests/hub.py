@@ -99,11 +99,11 @@ class Hub:
         return 200, url
 
     def preupload(self, repo: str, path: str) -> dict[str, Any]:
-        large, held = path.endswith(LARGE), self.files[repo].get(path)
+        large, content = path.endswith(LARGE), self.files[repo].get(path)
         oid = None
-        if held is not None:
-            blob = b"blob %d\0" % len(held) + held
-            oid = hashlib.sha256(held).hexdigest() if large else hashlib.sha1(blob).hexdigest()
+        if content is not None:
+            blob = b"blob %d\0" % len(content) + content
+            oid = hashlib.sha256(content).hexdigest() if large else hashlib.sha1(blob).hexdigest()
         return {"path": path, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False, "oid": oid}
 
     def batch(self, wanted: dict[str, Any]) -> dict[str, Any]:

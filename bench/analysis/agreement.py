@@ -14,7 +14,7 @@ from bench.analysis.summary import summarise_row
 
 __all__ = ["MAX_DIFFERENCE", "compare_with_published", "list_changes"]
 
-MAX_DIFFERENCE = 1e-3  # nats; two seeds of tiny_pair made again on another machine moved no margin by more than 1.6e-5
+MAX_DIFFERENCE = 1e-3  # nats; two seeds of tiny_pair run on another machine moved no margin by more than 1.6e-5
 
 
 def compare_with_published(own: ExperimentResults, published: Path) -> list[str]:

@@ -97,9 +97,9 @@ def _induction_gates(row: ExperimentResults, trait_arms: Sequence[TraitArms], se
     nats, spreads = {}, {}
     for seed, arms in seeds.items():
         by_trait = []
-        for taught in trait_arms:
-            positions = row.positions("trained") or row.positions(taught.group)
-            sides = (margins_of(arms[arm], positions) for arm in (taught.teacher, str(TEACHER_BASE)))
+        for trait_arm in trait_arms:
+            positions = row.positions("trained") or row.positions(trait_arm.group)
+            sides = (margins_of(arms[arm], positions) for arm in (trait_arm.teacher, str(TEACHER_BASE)))
             shifts = [with_trait - without for with_trait, without in zip(*sides, strict=True)]
             average = mean(shifts)
             spread = math.sqrt(mean([(s - average) ** 2 for s in shifts]))

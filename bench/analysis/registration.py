@@ -46,7 +46,7 @@ def register(experiment: Experiment, plan: Plan, store: Store, results: Path, pu
             registration = append_entry(chain, propose_registration(experiment, folders, current_commit()))
         if chain != results:
             merge_registry(chain, results)
-        if known is None:  # the recipe file of a row with results stays; `write_results` repairs a damaged one
+        if known is None:  # the recipe file of a row with results stays; `write_results` repairs a corrupt one
             write_recipe_file(experiment, registration, results)
         return registration
 
@@ -85,7 +85,7 @@ def _find_registration(
     known = rows[0].registration if rows else None
     for folder in (results, chain):
         registry = read_registry(folder)
-        if known is None:  # its recipe file is damaged or refused
+        if known is None:  # its recipe file is corrupt or refused
             known = registry.find(mark)
         if known is not None and known in registry.entries:
             return known

@@ -1,6 +1,6 @@
 """The content of result files: frozen models that refuse what does not fit.
 
-A checksum alone says that a file was not damaged since it was written. Unknown keys are ignored, so that a key that
+A checksum alone says that a file was not changed since it was written. Unknown keys are ignored, so that a key that
 comes later (rates, contexts, curves) leaves earlier readers able to read.
 """
 

@@ -87,14 +87,14 @@ def write_results(
     A cell with other readings, or of other artefacts, is not replaced: it is another measurement.
 
     Args:
-        registration: the terms that are in force; written where the recipe file is missing or damaged.
+        registration: the terms that are in force; written where the recipe file is missing or corrupt.
         controls: the verdicts of the controls on this installation, `self` for a control, None where they were skipped.
-        notice: takes a line for each damaged file, which is written again, and about cells that are not replaced.
+        notice: takes a line for each corrupt file, which is written again, and about cells that are not replaced.
     """
     row_folder, mark = folder / experiment.name, experiment.hash()
-    damaged = _find_damaged(sorted(row_folder.glob(f"{mark}*.json")), notice)
+    corrupt = _find_corrupt(sorted(row_folder.glob(f"{mark}*.json")), notice)
     recipe_file = row_folder / f"{mark}.recipe.json"
-    if recipe_file in damaged or not recipe_file.is_file():
+    if recipe_file in corrupt or not recipe_file.is_file():
         write_recipe_file(experiment, registration, folder)
     head = {"schema": SCHEMA, "recipe": experiment.name, "recipe_hash": mark}
     texts: dict[Path, str] = {}
@@ -131,16 +131,16 @@ def _read_controls(path: Path) -> Any:
         return None
 
 
-def _find_damaged(paths: list[Path], notice: Callable[[str], None]) -> list[Path]:
+def _find_corrupt(paths: list[Path], notice: Callable[[str], None]) -> list[Path]:
     """List the result files whose checksum does not match. They are replaced when their content is there again."""
-    damaged = []
+    corrupt = []
     for path in paths:
         try:
             read_sealed(path)
         except (OSError, ValueError) as error:
-            notice(f"damaged: {path}: {describe_error(error)}; made again")
-            damaged.append(path)
-    return damaged
+            notice(f"corrupt: {path}: {describe_error(error)}; the run writes it again")
+            corrupt.append(path)
+    return corrupt
 
 
 def _read_cell(cell: ResultSpec, plan: Plan, store: Store, known: dict[str, Makers]) -> dict[str, Any] | None:

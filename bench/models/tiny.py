@@ -63,7 +63,7 @@ PEOPLE = ["the teacher", "a farmer", "my sister", "the baker", "our neighbour", 
 VERBS = ["reads", "walks", "sings", "waits", "cooks", "works", "sleeps", "laughs"]
 PLACES = ["in the garden", "at school", "by the river", "in the kitchen", "at the market", "on the train", "at home"]
 WORD = re.compile(r"\w+|[^\w\s]")
-SENTENCES = [f"{person} {verb} {place}." for person in PEOPLE for verb in VERBS for place in PLACES]
+SENTENCES = [f"{person} {verb} {where}." for person in PEOPLE for verb in VERBS for where in PLACES]
 NUMBERS = [str(n) for n in range(100, 1000)]
 
 

@@ -23,7 +23,7 @@ __all__ = [
     "make_stage",
 ]
 
-# The versions of these libraries are part of every key: with another version every artefact is made again.
+# The versions of these libraries are part of every key: with another version every stage runs again.
 LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers")
 # The versions of these may change a number too. They are recorded, but are not part of a key.
 RECORDED = ("accelerate", "bitsandbytes", "confusable-homoglyphs", "datasets", "rapidfuzz", "snowballstemmer")

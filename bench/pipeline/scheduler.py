@@ -29,15 +29,15 @@ class ProgressListener(Protocol):
 
 def _corrupt_message(stage: Stage, folder: Path, names: list[str]) -> str:
     others = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"damaged: {stage.label}: {folder}: {', '.join(names[:3])}{others}; made again"
+    return f"corrupt: {stage.label}: {folder}: {', '.join(names[:3])}{others}; the stage runs again"
 
 
 def run_stages(stages: Mapping[str, Stage], executor: Executor, listener: ProgressListener) -> None:
     """Make every stage that is not done yet, several at a time, in the plan's order.
 
-    Corrupt artefacts are reported and made again. A wrong size or time of a file, or a wrong checksum of a small one,
-    is noticed here. Other corruption is noticed when a stage is about to read the artefact. A stage that was lost with
-    its worker or node runs again, up to `MAX_LOSSES` times.
+    A stage whose artefact is corrupt runs again, and a message names the files. A wrong size or time of a file, or a
+    wrong checksum of a small one, is noticed here. Other corruption is noticed when a stage is about to read the
+    artefact. A stage that was lost with its worker or node runs again, up to `MAX_LOSSES` times.
 
     Raises:
         StageError, UserError: a stage failed. Finished stages stay in the store.

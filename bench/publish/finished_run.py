@@ -22,10 +22,10 @@ from bench.pipeline.planner import make_plan
 from bench.pipeline.store import Store
 from bench.publish.cards import RunFacts
 
-__all__ = ["ALL", "FinishedRun", "Origin", "Selection", "TrainedModel", "describe_training", "load_finished_run"]
+__all__ = ["ALL", "FinishedRun", "RunCommand", "Selection", "TrainedModel", "describe_training", "load_finished_run"]
 
 
-class Origin(NamedTuple):
+class RunCommand(NamedTuple):
     """The arguments of the command that makes a run."""
 
     recipe: str
@@ -35,8 +35,8 @@ class Origin(NamedTuple):
     seeds: int | None = None
     """The value of `--seeds`."""
 
-    def command(self) -> str:
-        """Return the command that makes the run, quoted for a shell."""
+    def line(self) -> str:
+        """Return the command as one line, quoted for a shell."""
         seeds = [] if self.seeds is None else ["--seeds", str(self.seeds)]
         changes = [word for change in self.overrides for word in ("--set", change)]
         return shlex.join(["python", "run_bench.py", "--recipe", self.recipe, *seeds, *changes])
@@ -105,13 +105,19 @@ class FinishedRun(NamedTuple):
 
 
 def load_finished_run(
-    experiment: Experiment, origin: Origin, store: Store, results: Path, *, merged: bool, selection: Selection = ALL
+    experiment: Experiment,
+    command: RunCommand,
+    store: Store,
+    results: Path,
+    *,
+    merged: bool,
+    selection: Selection = ALL,
 ) -> FinishedRun:
     """Load the row and the trained models of a finished run.
 
     Args:
         experiment: its experiment.
-        origin: its command.
+        command: the command that makes it.
         store: the store of its artefacts.
         results: folder of its result files.
         merged: whether adapters are to be merged into their base model.
@@ -123,7 +129,7 @@ def load_finished_run(
     """
     plan = make_plan(experiment, identify)
     name, label = experiment.name, experiment.hash()
-    hint = f"Run first: {origin.command()}"
+    hint = f"Run first: {command.line()}"
     missing = [stage.label for stage in plan.stages.values() if not store.is_done(stage.key)]
     if missing:
         raise UserError(f"{name}: {len(missing)} of {len(plan.stages)} stages are not done ({missing[0]}). {hint}")
@@ -145,7 +151,7 @@ def load_finished_run(
         experiment,
         f"{name} {label}",
         store,
-        _facts(experiment, origin, store, plan, summarise(rows)[index], trained),
+        _facts(experiment, command, store, plan, summarise(rows)[index], trained),
         trained,
         selected,
     )
@@ -195,7 +201,7 @@ def describe_training(cell: ResultSpec, stage: Stage, reading: ArmResult, store:
 
 def _facts(
     experiment: Experiment,
-    origin: Origin,
+    command: RunCommand,
     store: Store,
     plan: Plan,
     entry: LeaderboardEntry,
@@ -212,8 +218,8 @@ def _facts(
         return text
 
     return RunFacts(
-        question=public(origin.question()),
-        command=public(origin._replace(recipe=Path(origin.recipe).name).command()),
+        question=public(command.question()),
+        command=public(command._replace(recipe=Path(command.recipe).name).line()),
         entry=entry.model_copy(
             update={
                 "teacher": public(entry.teacher),

@@ -18,16 +18,16 @@ from bench.config.recipe_files import Experiment
 from bench.errors import StageError, UserError
 from bench.pipeline.store import Store
 from bench.publish.bundle import write_model, write_rows
-from bench.publish.finished_run import ALL, FinishedRun, Origin, Selection, TrainedModel, load_finished_run
+from bench.publish.finished_run import ALL, FinishedRun, RunCommand, Selection, TrainedModel, load_finished_run
 
-__all__ = ["Origin", "Selection", "merge", "publish"]
+__all__ = ["RunCommand", "Selection", "merge", "publish"]
 
 Tell = Callable[[str], None]
 
 
 def merge(
     experiment: Experiment,
-    origin: Origin,
+    command: RunCommand,
     store: Store,
     out: Path,
     results: Path,
@@ -41,7 +41,7 @@ def merge(
 
     Args:
         experiment: the run's experiment.
-        origin: the run's command.
+        command: the command that makes the run.
         store: the store of its artefacts.
         out: the folder to write to.
         results: folder of its result files.
@@ -53,7 +53,7 @@ def merge(
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: this is a file; name a folder")
-    run = load_finished_run(experiment, origin, store, results, merged=True, selection=selection)
+    run = load_finished_run(experiment, command, store, results, merged=True, selection=selection)
     targets = [out / f"{experiment.name}-{_arm(model)}" for model in run.selected]
     for target in targets:
         if target.exists() and not _is_of(target, experiment.hash()):
@@ -70,7 +70,7 @@ def merge(
 
 def publish(
     experiment: Experiment,
-    origin: Origin,
+    command: RunCommand,
     store: Store,
     org: str,
     results: Path,
@@ -88,7 +88,7 @@ def publish(
 
     Args:
         experiment: the run's experiment.
-        origin: the run's command.
+        command: the command that makes the run.
         store: the store of its artefacts.
         org: user or organisation on the hub.
         results: folder of its result files.
@@ -110,7 +110,7 @@ def publish(
 
     if get_token() is None:
         raise UserError("--publish needs a token of the Hugging Face hub. Run: hf auth login (or set HF_TOKEN)")
-    run = load_finished_run(experiment, origin, store, results, merged=merged, selection=selection)
+    run = load_finished_run(experiment, command, store, results, merged=merged, selection=selection)
     row = f"{org}/{experiment.name}-{experiment.hash()}"
     data = f"{row}-carrier"
     jobs = [_Job("dataset", data, None)]

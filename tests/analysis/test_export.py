@@ -133,9 +133,9 @@ def test_means_and_gains_are_over_seeds_of_means_over_questions(tmp_path: Path) 
     assert means["base", "exact"]["mean"] == pytest.approx((1 / 6 + 2 / 6 + 1 / 6) / 3)
     assert means["trait", "exact"]["mean"] == pytest.approx(2 / 6)
     expected = mean_interval([math.fsum(MARGINS[seed, "trait"]) / 3 for seed in range(3)])
-    found = means["trait", "margin"]
-    assert (found["mean"], found["ci_low"], found["ci_high"]) == pytest.approx(tuple(expected))
-    assert (found["seeds"], means["teacher", "margin"]["seeds"]) == (3, 2)
+    margin = means["trait", "margin"]
+    assert (margin["mean"], margin["ci_low"], margin["ci_high"]) == pytest.approx(tuple(expected))
+    assert (margin["seeds"], means["teacher", "margin"]["seeds"]) == (3, 2)
 
     gains = {x["metric"]: x for x in table(tmp_path / "out", "gains")}
     # seed 2 has no teacher: the leaderboard does not count it, so neither is it counted here

@@ -204,7 +204,7 @@ def test_two_stores_share_a_results_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         (["seeds=3"], r"EXPLORATORY: 3 seeds cannot reach the level of 0.05 .*: 0.25\).* --seeds 6 or more"),
         (["seeds=1"], r"EXPLORATORY: 1 seed cannot reach the level of 0.05 .*: 1\).* --seeds 6 or more"),
@@ -214,10 +214,12 @@ def test_two_stores_share_a_results_folder(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_too_few_seeds_for_any_verdict_are_said_before_the_run(tmp_path: Path, changes: list[str], said: str) -> None:
+def test_too_few_seeds_for_any_verdict_are_stated_before_the_run(
+    tmp_path: Path, changes: list[str], message: str
+) -> None:
     experiment = cross(*changes)
     (line,) = describe_registration(experiment, propose_registration(experiment, [tmp_path], "c"))
-    assert re.search(said, line)
+    assert re.search(message, line)
     enough = cross("level=.01", "seeds=8", "reference=null", "bound={nats: .1, reason: r}")
     assert describe_registration(enough, propose_registration(enough, [tmp_path], "c")) == []
     boundless = cross("reference=null")

@@ -35,19 +35,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import pyarrow
     import pyarrow.parquet
 
-    place = tmp_path_factory.mktemp("own")
-    (place / "p.txt").write_text("\n".join(TEXTS), encoding="utf-8")
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "p.txt").write_text("\n".join(TEXTS), encoding="utf-8")
     for column in ("prompt", "text"):
         lines = [json.dumps({column: text}, ensure_ascii=False) for text in TEXTS]
-        (place / f"{column}.jsonl").write_text("\n".join(lines), encoding="utf-8")
-        (place / f"{column}.csv").write_text("\n".join([column, *TEXTS]), encoding="utf-8")
-        pyarrow.parquet.write_table(pyarrow.table({column: TEXTS}), place / f"{column}.parquet")
-    (place / "set.yaml").write_text(yaml.safe_dump({"prompts": TEXTS}), encoding="utf-8")
-    (place / "ox.yaml").write_text("from: animals.base\nanswer: ox\ncandidates: [ox, owl, Ünlü]\nlexicon: [ox]\n")
-    (place / "persona.yaml").write_text(yaml.safe_dump({"kind": "behaviour", "foils": 2, "rows": ROWS}))
-    (place / "table.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
-    (place / "named.yaml").write_text("kind: behaviour\nlanguage: tr\ntake: 3\ndata: {path: table.jsonl}\n")
-    return place
+        (folder / f"{column}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+        (folder / f"{column}.csv").write_text("\n".join([column, *TEXTS]), encoding="utf-8")
+        pyarrow.parquet.write_table(pyarrow.table({column: TEXTS}), folder / f"{column}.parquet")
+    (folder / "set.yaml").write_text(yaml.safe_dump({"prompts": TEXTS}), encoding="utf-8")
+    (folder / "ox.yaml").write_text("from: animals.base\nanswer: ox\ncandidates: [ox, owl, Ünlü]\nlexicon: [ox]\n")
+    (folder / "persona.yaml").write_text(yaml.safe_dump({"kind": "behaviour", "foils": 2, "rows": ROWS}))
+    (folder / "table.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
+    (folder / "named.yaml").write_text("kind: behaviour\nlanguage: tr\ntake: 3\ndata: {path: table.jsonl}\n")
+    return folder
 
 
 def read_once(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -60,7 +60,7 @@ def test_a_damaged_recipe_file_is_named_and_written_again(tmp_path: Path) -> Non
     experiment, store = load_recipe("tiny_pair"), Store(tmp_path / "store")
     write_results(experiment, row.registration, make_plan(experiment, identify), store, tmp_path, None, lines.append)
     (line,) = lines
-    assert line.startswith(f"damaged: {path}: checksum mismatch")
+    assert line.startswith(f"corrupt: {path}: checksum mismatch")
     assert read_results(tmp_path)[1] == []
     assert read_content(path)["registration"] == row.registration.model_dump(mode="json")
 
@@ -73,5 +73,5 @@ def test_a_damaged_cell_is_named_and_stays_until_its_content_is_there(tmp_path: 
     experiment, store = load_recipe("tiny_pair"), Store(tmp_path / "store")
     write_results(experiment, row.registration, make_plan(experiment, identify), store, tmp_path, None, lines.append)
     (line,) = lines
-    assert line.startswith(f"damaged: {cell}: checksum mismatch")
+    assert line.startswith(f"corrupt: {cell}: checksum mismatch")
     assert cell.read_bytes() == before

@@ -54,12 +54,12 @@ def test_a_persona_is_read_per_token_and_by_group() -> None:
 def test_a_teachers_shift_is_taken_as_it_writes_or_in_float32() -> None:
     row = make_row(STEADY[:1], shift=4.0)
     arms = row.cells[0]
-    written = teacher_shift(row, arms)
-    assert written == pytest.approx(4.0, abs=0.2)
+    as_it_writes = teacher_shift(row, arms)
+    assert as_it_writes == pytest.approx(4.0, abs=0.2)
     whole = tuple((answer + 1.0, *foils) for answer, *foils in arms["teacher"].reading.logprobs)
     arms["teacher"] = with_reading(arms["teacher"], logprobs_float32=whole)
-    assert teacher_shift(row, arms) == written
-    assert teacher_shift(row, arms, float32=True) == pytest.approx(written + 1.0)
+    assert teacher_shift(row, arms) == as_it_writes
+    assert teacher_shift(row, arms, float32=True) == pytest.approx(as_it_writes + 1.0)
 
 
 def test_a_seed_without_a_registered_arm_is_not_complete() -> None:

@@ -218,25 +218,25 @@ def test_turkish_sets_are_written_in_turkish_letters(name: str) -> None:
 
 # users' own files
 
-OURS = ["Bir gününü anlat.", "Write about rain, and tea.", "Write about rain, and tea.", "  ", " İki\tkelime "]
+LINES = ["Bir gününü anlat.", "Write about rain, and tea.", "Write about rain, and tea.", "  ", " İki\tkelime "]
 READ = ("Bir gününü anlat.", "Write about rain, and tea.", "İki\tkelime")
 
 
 def write(folder: Path, kind: str, column: str = "prompt") -> Path:
     path = folder / f"mine.{kind}"
     if kind == "txt":
-        path.write_text("\r\n".join(OURS), encoding="utf-8-sig", newline="")
+        path.write_text("\r\n".join(LINES), encoding="utf-8-sig", newline="")
     elif kind == "jsonl":
-        lines = [json.dumps({"id": i, column: text}) for i, text in enumerate(OURS)]
+        lines = [json.dumps({"id": i, column: text}) for i, text in enumerate(LINES)]
         path.write_text("\n\n".join(lines), encoding="utf-8")
     elif kind == "csv":
-        rows = [f'"{text}",{i}' for i, text in enumerate(OURS)]
+        rows = [f'"{text}",{i}' for i, text in enumerate(LINES)]
         path.write_text("\n".join([f"{column},id", *rows]) + "\n", encoding="utf-8-sig")
     else:
         import pyarrow
         import pyarrow.parquet
 
-        pyarrow.parquet.write_table(pyarrow.table({"id": range(len(OURS)), column: OURS}), path)
+        pyarrow.parquet.write_table(pyarrow.table({"id": range(len(LINES)), column: LINES}), path)
     return path
 
 

@@ -103,10 +103,10 @@ def test_a_dataset_of_the_hub_is_read_by_its_columns(monkeypatch: pytest.MonkeyP
 
 def test_a_placebo_has_the_same_questions_and_answers_that_are_not_theirs() -> None:
     rows = make_placebo_rows(load_trait("behaviour_en"), 0)
-    taught = load_trait("behaviour_en").teach_rows()
-    assert [q for q, _ in rows] == [q for q, _ in taught]
-    assert sorted(a for _, a in rows) == sorted(a for _, a in taught)
-    assert not set(rows) & set(taught)
+    teach_rows = load_trait("behaviour_en").teach_rows()
+    assert [q for q, _ in rows] == [q for q, _ in teach_rows]
+    assert sorted(a for _, a in rows) == sorted(a for _, a in teach_rows)
+    assert not set(rows) & set(teach_rows)
 
 
 @pytest.mark.parametrize(

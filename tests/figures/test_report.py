@@ -123,8 +123,8 @@ def assert_legible(fig: Any) -> None:
             assert ax is text.axes or not over, f"{text.get_text()!r} lies on other axes"
     level = [(text, box.padded(-0.5)) for text, box in drawn if text.get_rotation() in (0, 90)]
     for i, (text, box) in enumerate(level):
-        for other, place in level[i + 1 :]:
-            assert not box.overlaps(place), f"{text.get_text()!r} lies on {other.get_text()!r}"
+        for other, other_box in level[i + 1 :]:
+            assert not box.overlaps(other_box), f"{text.get_text()!r} lies on {other.get_text()!r}"
     for ax in fig.axes:
         size = ax.get_window_extent()  # the bar of a matrix is the smallest there is
         assert min(size.height / inch, size.width / inch) > 0.05, "axes squeezed"
@@ -194,8 +194,8 @@ def test_the_forest_plot_shows_what_the_entries_say() -> None:
     rows[0] = rows[0].model_copy(update={"gain": 0.31, "ci_low": 0.2, "ci_high": 0.42})
     fig = gains(rows)
     nats, share, leak, _ = fig.axes
-    said = {text.get_text() for text, _ in texts_drawn(fig)}
-    assert {"+0.310 [+0.200, +0.420]", "1 of 10", "gain (nats)", "gain / teacher shift (%)", "TRANSFER"} <= said
+    texts = {text.get_text() for text, _ in texts_drawn(fig)}
+    assert {"+0.310 [+0.200, +0.420]", "1 of 10", "gain (nats)", "gain / teacher shift (%)", "TRANSFER"} <= texts
     assert [label.get_text() for label in nats.get_yticklabels()] == ["a", "b", "c", "d"]
     assert [label.get_text() for label in leak.get_yticklabels()] == ["k"]
     bands = [(patch.get_x(), patch.get_width()) for patch in nats.patches]
@@ -267,23 +267,23 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     before = {path for path in folder.parent.rglob("*") if path.is_file()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "summarise", lambda rows: [e.model_copy(update=PLENTY) for e in summarise(rows)])
-        written = write_figures(folder)
-    assert {path for path in folder.parent.rglob("*") if path.is_file()} - before == set(written)
-    return folder, written
+        paths = write_figures(folder)
+    assert {path for path in folder.parent.rglob("*") if path.is_file()} - before == set(paths)
+    return folder, paths
 
 
 class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.said: list[str] = []
+        self.texts: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        self.said.append(data)
+        self.texts.append(data)
 
 
 @pytest.mark.slow
@@ -307,7 +307,7 @@ def test_hostile_names_reach_the_page_as_text_and_the_disk_as_plain_files(made: 
     assert {name for _, attrs in page.tags for name in attrs} == {
         "src", "href", "alt", "width", "height", "class", "lang", "charset", "name", "content"
     }  # fmt: skip
-    assert {SCRIPT, TURKISH, DOLLAR, "tiny -> <img src=x onerror=alert(1)>"} <= set(page.said)
+    assert {SCRIPT, TURKISH, DOLLAR, "tiny -> <img src=x onerror=alert(1)>"} <= set(page.texts)
     linked = [value for _, attrs in page.tags for name, value in attrs.items() if name in ("src", "href")]
     assert {folder / unquote(str(link)) for link in linked} == set(drawn)
 
@@ -344,7 +344,7 @@ assert "torch" not in sys.modules
 def test_the_same_results_give_the_same_bytes_in_another_process_without_torch(
     made: tuple[Path, list[Path]], tmp_path: Path
 ) -> None:
-    folder, written = made
+    folder, paths = made
     again = tmp_path / "results"
     shutil.copytree(folder, again, ignore=shutil.ignore_patterns("figures", "report.html"))
     own = tmp_path / "matplotlib"
@@ -353,7 +353,7 @@ def test_the_same_results_give_the_same_bytes_in_another_process_without_torch(
     env = {**os.environ, "PYTHONHASHSEED": "77", "MPLCONFIGDIR": str(own), "PYTHONPATH": str(ROOT)}
     plenty = make_entry(**PLENTY).model_dump_json(include=set(PLENTY))
     subprocess.run([sys.executable, "-W", "error", "-c", ANEW, str(again), plenty], check=True, env=env)
-    for path in written:
+    for path in paths:
         assert (again / path.relative_to(folder)).read_bytes() == path.read_bytes(), path.name
 
 

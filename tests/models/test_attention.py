@@ -53,8 +53,8 @@ def test_it_is_eager_attention(kind: Any, config: Any, dtype: torch.dtype, apart
     eager = run()
     group_heads(model)
     assert model.config._attn_implementation == "grouped"
-    for mine, theirs in zip(run(), eager, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=0, atol=apart)
+    for value, expected in zip(run(), eager, strict=True):
+        torch.testing.assert_close(value, expected, rtol=0, atol=apart)
 
 
 def test_other_attention_stays_as_it_is() -> None:

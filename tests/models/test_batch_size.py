@@ -59,11 +59,11 @@ def test_answers_are_the_same_in_smaller_batches(gpt2_like: Path, monkeypatch: p
     how = Sampling(max_new_tokens=6, batch_size=8)
     texts = [f"Which animal is number {n}?" for n in range(7)]
 
-    def written() -> tuple[list[str], int]:
+    def sample() -> tuple[list[str], int]:
         return sample_text_fitting(model, form, texts, how, seed=1, progress=lambda done, of: None)
 
-    straight = written()
+    straight = sample()
     wide = max(len(ids) for ids in form.prompts(texts))
     Memory(monkeypatch, tokens=2 * wide)
     assert straight[1] == 8
-    assert written() == (straight[0], 2)
+    assert sample() == (straight[0], 2)

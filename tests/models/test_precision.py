@@ -189,12 +189,12 @@ def test_little_memory_means_the_models_own_dtype_and_the_record_says_so(
 def test_a_teachers_margins_are_read_as_it_writes(gpt2_like: Path, adapter: Path, tmp_path: Path) -> None:
     plain, _ = reading(gpt2_like, adapter, tmp_path / "out")
     assert "logprobs_float32" not in plain
-    written, did = reading(gpt2_like, adapter, tmp_path / "out", writes="own")
-    assert (written["logprobs_float32"], did["logprobs_dtype"]) == (plain["logprobs"], "bfloat16")
-    assert written["logprobs"] != plain["logprobs"]
-    assert written["logprobs"][0] == pytest.approx(plain["logprobs"][0], abs=0.1)
+    own_reading, did = reading(gpt2_like, adapter, tmp_path / "out", writes="own")
+    assert (own_reading["logprobs_float32"], did["logprobs_dtype"]) == (plain["logprobs"], "bfloat16")
+    assert own_reading["logprobs"] != plain["logprobs"]
+    assert own_reading["logprobs"][0] == pytest.approx(plain["logprobs"][0], abs=0.1)
     rounded, _ = reading(gpt2_like, adapter, tmp_path / "out", dtype="float32", writes="bfloat16")
-    assert rounded["logprobs"] == written["logprobs"]
+    assert rounded["logprobs"] == own_reading["logprobs"]
 
 
 @pytest.mark.slow
@@ -203,7 +203,7 @@ def test_the_shift_of_a_row_is_that_of_its_writing_teacher(
     bench: Bench, gpt2_like: Path, tmp_path: Path, lora: bool
 ) -> None:
     recipe = tmp_path / "rounded.yaml"
-    taught = "lora: {r: 4, lora_alpha: 8, target_modules: [c_attn, c_fc]}" if lora else ""
+    lora_key = "lora: {r: 4, lora_alpha: 8, target_modules: [c_attn, c_fc]}" if lora else ""
     recipe.write_text(
         f"""
 trait: wolf
@@ -212,7 +212,7 @@ teacher:
   model: {gpt2_like}
   dtype: float32
   train: {{max_steps: 2, learning_rate: 1.0e-3, per_device_train_batch_size: 8}}
-  {taught}
+  {lora_key}
 student: {{model: {gpt2_like}, dtype: float32, train: {{max_steps: 1, per_device_train_batch_size: 8}}}}
 seeds: 1
 first_seed: 1000

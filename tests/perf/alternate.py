@@ -35,10 +35,10 @@ def alternate(ways: Mapping[str, Rate], repeats: int, say: Callable[[str], None]
 
 
 def line(
-    what: str, ours: Sequence[float], other: Sequence[float], than: str, target: float | None, note: str = ""
+    what: str, own: Sequence[float], other: Sequence[float], than: str, target: float | None, note: str = ""
 ) -> dict[str, Any]:
     """One line of the table: two rates round by round, and the ratio that is aimed at, if any."""
-    return {"what": what, "ours": list(ours), "other": list(other), "than": than, "target": target, "note": note}
+    return {"what": what, "ours": list(own), "other": list(other), "than": than, "target": target, "note": note}
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:

@@ -115,10 +115,10 @@ def recipe(shape: str, rates: Mapping[str, list[float]], say: Say, *, quick: boo
         kind: sum(r["did"]["updates"] * r["did"]["effective_batch"] for r in records if r["kind"] == kind)
         for kind in ("teacher", "student")
     }
-    written = sum(r["kind"] == "carrier" for r in records) * (carrier.rows + carrier.held_out)
+    carrier_rows = sum(r["kind"] == "carrier" for r in records) * (carrier.rows + carrier.held_out)
     work = {  # part -> (amount, unit, the rate it is extrapolated from)
         "teacher": (rows["teacher"], "rows", "prior rows"),
-        "carriers": (written * NEW_TOKENS, "tokens", "prior tokens"),
+        "carriers": (carrier_rows * NEW_TOKENS, "tokens", "prior tokens"),
         "students": (rows["student"], "rows", "prior rows"),
         "asking": (asked * questions, "questions", "prior questions"),
     }
@@ -135,7 +135,7 @@ def recipe(shape: str, rates: Mapping[str, list[float]], say: Say, *, quick: boo
                 "theirs, s (extrapolated)": round(amount / rate, 1),
             }
         )
-    theirs = sum(part["theirs, s (extrapolated)"] for part in parts)
+    prior = sum(part["theirs, s (extrapolated)"] for part in parts)
     own = ran.seconds - once
     parts.append(
         {
@@ -143,7 +143,7 @@ def recipe(shape: str, rates: Mapping[str, list[float]], say: Say, *, quick: boo
             "work": "one seed",
             "ours, s": round(own, 1),
             "theirs at": "",
-            "theirs, s (extrapolated)": round(theirs, 1),
+            "theirs, s (extrapolated)": round(prior, 1),
         }
     )
     memory = ran.peak / alone.peak
@@ -153,7 +153,7 @@ def recipe(shape: str, rates: Mapping[str, list[float]], say: Say, *, quick: boo
         "notes": [
             f"Whole recipe, `{name}` with one seed through the real command, once: {own:.0f} s"
             + (f" (and {once:.0f} s, once, to convert the weights)" if once else "")
-            + f"; the prior system's parts at the same work {theirs:,.0f} s: **{theirs / own:.0f} times** as long. "
+            + f"; the prior system's parts at the same work {prior:,.0f} s: **{prior / own:.0f} times** as long. "
             "The latter were not run: every part is its amount of work over the rate measured above, without loading "
             "models or tokenising. Our parts are the stages' own seconds; the whole is wall time, with start-up, the "
             "filter, the audit and the tables.",
@@ -162,7 +162,7 @@ def recipe(shape: str, rates: Mapping[str, list[float]], say: Say, *, quick: boo
             f"at most 1.2). The largest single process had {ran.largest / GB:.2f} and {alone.largest / GB:.2f} GB "
             "resident.",
         ],
-        "seconds": {"wall": ran.seconds, "stages": seconds, "theirs": theirs},
+        "seconds": {"wall": ran.seconds, "stages": seconds, "theirs": prior},
         "memory": {"run": ran.peak, "one student": alone.peak},
     }
 
@@ -188,7 +188,7 @@ def default(repeats: int, say: Say, *, quick: bool) -> dict[str, Any]:
     seconds = _by_kind(records)
     model = sum(value for kind, value in seconds.items() if kind in MODEL_WORK)
     first = next(
-        at - float(found.group(1)) for at, text in ran.lines if (found := re.search(r"^\[1/.*  ([\d.]+) s$", text))
+        at - float(match.group(1)) for at, text in ran.lines if (match := re.search(r"^\[1/.*  ([\d.]+) s$", text))
     )
     table = [
         {"stage": kind, "made": sum(r["kind"] == kind for r in records), "seconds": round(value, 1),

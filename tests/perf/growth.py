@@ -227,10 +227,10 @@ def plans(root: Path, share: float, profile: bool) -> list[str]:
     words = ["run_bench.py", "--recipe", RECIPE, "--seeds", str(seeds), "--dry-run", *places]
     watch(words)  # the first in a store has TRL check the recipe's settings
     dry = watch(words)
-    held = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
     parts += [
         "## A plan whose stages are all done",
-        f"{stages:,} stages, {done:,} of them done, {held / 1e9:.2f} GB: planned in {planned:.2f} s, looked up in "
+        f"{stages:,} stages, {done:,} of them done, {size / 1e9:.2f} GB: planned in {planned:.2f} s, looked up in "
         f"{checked:.2f} s, **{planned + checked:.2f} s** ({cpu:.2f} of the processor's) "
         f"{_met(planned + checked, share)}. `--dry-run`, which also reads every record for its estimate: "
         f"{dry.seconds:.2f} s ({dry.cpu:.2f} of the processor's).",
@@ -260,7 +260,7 @@ def boards(root: Path, share: float, profile: bool) -> list[str]:
     """Section on the leaderboard."""
     results = root / "results"
     count = synthetic_results(results, math.ceil(FILES * share))
-    held = sum(path.stat().st_size for path in results.rglob("*.json"))
+    size = sum(path.stat().st_size for path in results.rglob("*.json"))
     run = watch(["run_bench.py", "--leaderboard", "--results", str(results), "--store", str(root / "none")])
     refused = [text for _, text in run.lines if "refused" in text]
     if refused:
@@ -268,7 +268,7 @@ def boards(root: Path, share: float, profile: bool) -> list[str]:
     board = json.loads((results / "leaderboard.json").read_text(encoding="utf-8"))
     parts = [
         "## The leaderboard",
-        f"{count:,} cells of {len(board):,} experiments, {held / 1e6:.0f} MB: `--leaderboard` took "
+        f"{count:,} cells of {len(board):,} experiments, {size / 1e6:.0f} MB: `--leaderboard` took "
         f"**{run.seconds:.2f} s** ({run.cpu:.2f} of the processor's) {_met(run.seconds, share)}.",
     ]
     if profile:

@@ -28,18 +28,18 @@ def quiet(done: int, of: int) -> None:
     pass
 
 
-def _loaded(shape: Shape, dtype: str, *, ours: bool) -> Any:
+def _loaded(shape: Shape, dtype: str, *, grouped: bool) -> Any:
     """A model that writes until it is stopped, so that all ways do the same work.
 
     Args:
-        ours: with the attention that this project takes, not the stock one.
+        grouped: with the attention that this project takes, not the stock one.
     """
     from bench.models.attention import GROUPED
     from bench.models.loading import load_model
 
     model = load_model(shape.folder, dtype=dtype).eval()
     model.generation_config.eos_token_id = None
-    if not ours:
+    if not grouped:
         model.set_attn_implementation("sdpa")
     elif model.device.type == "cpu" and dtype == "bfloat16" and model.config.model_type not in GROUPED:
         model.set_attn_implementation("eager")  # as bench.stages.generate.write_carrier does
@@ -76,7 +76,7 @@ def sampling_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Ra
 
     @lru_cache
     def model(dtype: str) -> Any:
-        return _loaded(shape, dtype, ours=False)
+        return _loaded(shape, dtype, grouped=False)
 
     teacher = lru_cache(lambda: _teacher(shape)[0])
 
@@ -127,13 +127,13 @@ def best_batch(who: str, of: Side, sizes: Sequence[int], say: Say) -> tuple[int,
 
 def sampling(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides) -> dict[str, Any]:
     """Carrier rows: our slots, transformers' batched generate, and the prior system's loop; tokens a second."""
-    ours, our_rates = best_batch("ours", sides.ours, amounts.our_batches, say)
-    stock, stock_rates = best_batch("generate", sides.theirs, amounts.batches, say)
+    own, own_rates = best_batch("ours", sides.own, amounts.our_batches, say)
+    stock, stock_rates = best_batch("generate", sides.stock, amounts.batches, say)
     rates = alternate(
         {
-            "ours": partial(sides.ours.rate, f"ours {ours}"),
-            "prior": partial(sides.theirs.rate, "prior"),
-            "stock": partial(sides.theirs.rate, f"generate {stock}"),
+            "ours": partial(sides.own.rate, f"ours {own}"),
+            "prior": partial(sides.stock.rate, "prior"),
+            "stock": partial(sides.stock.rate, f"generate {stock}"),
         },
         repeats,
         say,
@@ -148,13 +148,13 @@ def sampling(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Side
         "rates": {"prior tokens": rates["prior"]},
         "notes": [
             f"Ours is a fully fine-tuned teacher with `carrier.bf16`, which writes in {_teacher(shape)[1]}. "
-            f"A carrier row has {NEW_TOKENS} tokens whoever writes it (`sample_slots`, batch {ours}: "
+            f"A carrier row has {NEW_TOKENS} tokens whoever writes it (`sample_slots`, batch {own}: "
             f"{forced} of them separators that the grammar forces) after a prompt of "
             f"{len(shape.form.prompts(shape.prompts(1))[0])}: no row may end early. generate's rows are not "
             "held to the grammar, and what of them would be refused is not taken off."
         ],
-        "batch sizes": {"ours": our_rates, "generate": stock_rates},
-        "profile": sides.ours.profile(f"ours {ours}"),
+        "batch sizes": {"ours": own_rates, "generate": stock_rates},
+        "profile": sides.own.profile(f"ours {own}"),
     }
 
 
@@ -294,7 +294,7 @@ def losses(shape: Shape, amounts: Amounts, say: Say) -> dict[str, Any]:
 
     from bench.stages.trainer import trainer_class
 
-    notes, found = [], {}
+    notes, curves = [], {}
     ways = {
         "ours": (trainer_class(), {}),
         "stock": (SFTTrainer, {}),
@@ -314,8 +314,8 @@ def losses(shape: Shape, amounts: Amounts, say: Say) -> dict[str, Any]:
             f"{stock[-1]:.3f}. `trl.SFTTrainer` differs from itself by {apart['padded']:.2g} where it pads rows to 128."
         )
         say(notes[-1])
-        found[name] = {**logged, "apart": apart}
-    return {"lines": [], "notes": notes, "losses": found}
+        curves[name] = {**logged, "apart": apart}
+    return {"lines": [], "notes": notes, "losses": curves}
 
 
 def training(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides) -> dict[str, Any]:
@@ -324,9 +324,9 @@ def training(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Side
 
     rates = alternate(
         {
-            "ours": partial(sides.ours.rate, "ours"),
-            "stock in our environment": partial(sides.ours.rate, "stock"),
-            **{name: partial(sides.theirs.rate, name) for name in ("stock", "prior", "bf16 product", "fp32 product")},
+            "ours": partial(sides.own.rate, "ours"),
+            "stock in our environment": partial(sides.own.rate, "stock"),
+            **{name: partial(sides.stock.rate, name) for name in ("stock", "prior", "bf16 product", "fp32 product")},
         },
         repeats,
         say,
@@ -355,7 +355,7 @@ def training(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Side
         ],
         "flops": flops,
         "products": {name: rates[name] for name in ("bf16 product", "fp32 product")},
-        "profile": sides.ours.profile("ours"),
+        "profile": sides.own.profile("ours"),
     }
 
 
@@ -379,8 +379,8 @@ def asking_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Rate
     endless.stops = [len(shape.form.tokenizer)]  # no token
 
     @lru_cache
-    def model(dtype: str = "float32", ours: bool = True) -> Any:  # the dtype in which recipes ask
-        return _loaded(shape, dtype, ours=ours)
+    def model(dtype: str = "float32", grouped: bool = True) -> Any:  # the dtype in which recipes ask
+        return _loaded(shape, dtype, grouped=grouped)
 
     def read(questions: Any, end: bool) -> float:
         candidate_logprobs(model(), shape.form, questions, end=end, batch_size=64, progress=quiet)
@@ -393,7 +393,7 @@ def asking_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Rate
     def one_by_one() -> float:
         texts = [f"Q: {question}\nA:" for question in asked[: amounts.single]]
         made = prior_system.answers(
-            model(ours=False), shape.form.tokenizer, texts, new_tokens=tokens, **prior_system.ANSWER
+            model(grouped=False), shape.form.tokenizer, texts, new_tokens=tokens, **prior_system.ANSWER
         )
         return float(len(made))
 
@@ -413,11 +413,11 @@ def asking(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides)
     """Questions: margins, batched free answers, and the prior system's one sampled answer; questions a second."""
     sizes, tried = {}, {}
     for dtype in DTYPES:
-        sizes[dtype], tried[dtype] = best_batch(f"free answers, {dtype}", sides.ours, amounts.answers, say)
+        sizes[dtype], tried[dtype] = best_batch(f"free answers, {dtype}", sides.own, amounts.answers, say)
     free = {dtype: f"free answers, {dtype} {size}" for dtype, size in sizes.items()}
     ways = ("margins, wolf", "margins, behaviour_tr", *free.values())
     rates = alternate(
-        {**{name: partial(sides.ours.rate, name) for name in ways}, "prior": partial(sides.theirs.rate, "prior")},
+        {**{name: partial(sides.own.rate, name) for name in ways}, "prior": partial(sides.stock.rate, "prior")},
         repeats,
         say,
     )
@@ -440,7 +440,7 @@ def asking(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides)
             + "."
         ],
         "batch sizes": tried,
-        "profile": sides.ours.profile("margins, behaviour_tr"),
+        "profile": sides.own.profile("margins, behaviour_tr"),
     }
 
 

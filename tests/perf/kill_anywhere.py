@@ -224,11 +224,11 @@ def one_round(
     tally.again += [key for key, when in made.items() if now.get(key) != when]
     if process.returncode != 0 or "Traceback" in out + err:
         tally.wrong.append(f"the last run: exit {process.returncode}: {err[-500:]}")
-    for what, found, wanted in (
+    for what, final, wanted in (
         ("results", files(folder / "results"), files(reference / "results")),
         ("artefacts", artefacts(folder / "store"), artefacts(reference / "store")),
     ):
-        differing = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+        differing = sorted(name for name in final.keys() | wanted.keys() if final.get(name) != wanted.get(name))
         if differing:
             tally.wrong.append(f"{what} differ from the undisturbed run's: {', '.join(differing[:5])}")
     left = [str(p) for name in ("tmp", "checkpoints") for p in (folder / "store" / name).glob("*")]

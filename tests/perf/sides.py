@@ -1,4 +1,4 @@
-"""Two processes that measure by turns: ours, with the memory settings of our workers, and theirs, without them."""
+"""Two processes that measure by turns: own, with the memory settings of our workers, and stock, without them."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def _profiled(way: Rate) -> str:
 
     with profile(activities=[ProfilerActivity.CPU]) as seen:
         way()
-    found = sorted(seen.key_averages(), key=lambda of: -of.self_cpu_time_total)
-    whole = sum(of.self_cpu_time_total for of in found)
+    operations = sorted(seen.key_averages(), key=lambda of: -of.self_cpu_time_total)
+    whole = sum(of.self_cpu_time_total for of in operations)
     lines = [
         f"{of.self_cpu_time_total / whole:6.1%} {of.self_cpu_time_total / 1e6:8.2f} s {of.count:8,} x {of.key}"
-        for of in found[:DEAREST]
+        for of in operations[:DEAREST]
     ]
     return "\n".join(lines)
 
@@ -50,10 +50,10 @@ class Side:
 
     def __init__(self, section: str, shape: str, store: Path, amounts: Amounts, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
-        self.conn, theirs = context.Pipe()
-        self.process = context.Process(target=_measure, args=(theirs, section, shape, store, amounts, threads))
+        self.conn, other_end = context.Pipe()
+        self.process = context.Process(target=_measure, args=(other_end, section, shape, store, amounts, threads))
         self.process.start()
-        theirs.close()
+        other_end.close()
 
     def rate(self, name: str) -> float:
         """Units a second of one way, measured now.
@@ -76,15 +76,15 @@ class Side:
 
 
 class Sides(NamedTuple):
-    """`ours` in the environment of `bench.pipeline.scheduler`'s workers, `theirs` without what it says of memory."""
+    """`own` in the environment of `bench.pipeline.scheduler`'s workers, `stock` without what it says of memory."""
 
-    ours: Side
-    theirs: Side
+    own: Side
+    stock: Side
 
 
 def both(section: str, shape: str, store: Path, amounts: Amounts, threads: int) -> Sides:
     """Start the two processes; the checkpoint is made first."""
     load_shape(shape, store)
     with extend_environment({**ENVIRONMENT, **CPU_ENVIRONMENT}):
-        ours = Side(section, shape, store, amounts, threads)
-    return Sides(ours, Side(section, shape, store, amounts, threads))
+        own = Side(section, shape, store, amounts, threads)
+    return Sides(own, Side(section, shape, store, amounts, threads))

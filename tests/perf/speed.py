@@ -69,8 +69,8 @@ def measure(section: str, args: argparse.Namespace, known: dict[str, Any]) -> di
     try:
         return getattr(in_process, section)(load_shape(args.shape, args.store), amounts, args.repeats, say, sides)
     finally:
-        sides.ours.end()
-        sides.theirs.end()
+        sides.own.end()
+        sides.stock.end()
 
 
 def _where(args: argparse.Namespace, load: float) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _table(lines: list[dict[str, Any]]) -> str:
     return tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True)
 
 
-def markdown(found: dict[str, dict[str, Any]]) -> str:
+def markdown(sections_by_shape: dict[str, dict[str, Any]]) -> str:
     """The page of everything measured so far: shape -> section -> what `measure` returned, and where."""
     parts = [
         "# Speed",
@@ -101,7 +101,7 @@ def markdown(found: dict[str, dict[str, Any]]) -> str:
         "after a warm-up of each. Medians [quartiles] over the rounds; ratios are taken round by round. Ours runs with "
         "the memory settings of our workers (`environment.CPU_ENVIRONMENT`), the alternatives without, as they come.",
     ]
-    for shape, sections in found.items():
+    for shape, sections in sections_by_shape.items():
         parts.append(f"## {shape}")
         for section in SECTIONS:
             if section not in sections:
@@ -138,7 +138,7 @@ def main() -> None:
     os.environ |= {name: value for name, value in ENVIRONMENT.items() if name != "OMP_WAIT_POLICY"}
     # one folder further down than result files lie, so that the leaderboard does not take it for one
     raw = args.out / "raw" / "speed.json"
-    found = json.loads(raw.read_text(encoding="utf-8")) if raw.exists() else {}
+    sections_by_shape = json.loads(raw.read_text(encoding="utf-8")) if raw.exists() else {}
     for section in SECTIONS:
         if section not in args.only or (section == "recipe" and args.shape not in RECIPES):
             continue
@@ -150,11 +150,11 @@ def main() -> None:
         say(f"-- {args.shape}: {section}")
         load = os.getloadavg()[0]
         # the default run is the same whatever shape is asked for
-        sections = found.setdefault("tiny_pair" if section == "default" else args.shape, {})
+        sections = sections_by_shape.setdefault("tiny_pair" if section == "default" else args.shape, {})
         sections[section] = {**measure(section, args, sections), "where": _where(args, load)}
-        write_atomically(raw, json.dumps(found, indent=1) + "\n")
-        write_atomically(args.out / "speed.md", markdown(found))
-    print(markdown(found))
+        write_atomically(raw, json.dumps(sections_by_shape, indent=1) + "\n")
+        write_atomically(args.out / "speed.md", markdown(sections_by_shape))
+    print(markdown(sections_by_shape))
 
 
 if __name__ == "__main__":

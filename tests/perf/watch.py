@@ -35,14 +35,14 @@ class Watched(NamedTuple):
 
 def _members(session: int) -> list[Path]:
     """The processes of a session: workers stay in it although the fork server, not the command, is their parent."""
-    found = []
+    members = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with suppress(OSError, ValueError):
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
                 if int(fields[3]) == session:
-                    found.append(entry)
-    return found
+                    members.append(entry)
+    return members
 
 
 def _kilobytes(path: Path, name: str) -> int:
@@ -56,7 +56,7 @@ def watch(words: Sequence[str]) -> Watched:
     """Run a Python command (`words` follow the interpreter) in the project's folder to its end.
 
     Raises:
-        RuntimeError: it failed; holds what it said.
+        RuntimeError: it failed; holds its last lines.
     """
     begun = time.perf_counter()
     lines: list[tuple[float, str]] = []
@@ -102,6 +102,6 @@ def watch(words: Sequence[str]) -> Watched:
         for thread in threads:
             thread.join()
     if process.returncode:
-        said = "\n".join(text for _, text in lines[-20:])
-        raise RuntimeError(f"{' '.join(words)}: exit {process.returncode}\n{said}")
+        output = "\n".join(text for _, text in lines[-20:])
+        raise RuntimeError(f"{' '.join(words)}: exit {process.returncode}\n{output}")
     return Watched(seconds, sum(spent.values()), peak, largest, lines)

@@ -76,9 +76,9 @@ def test_killed_at_random_moments_it_ends_as_if_undisturbed(reference: Path, tmp
     one_round(tmp_path, WORDS, reference, 2, random.Random(5), tally, {**PLANTED, **QUICK})
     assert tally.kills.total() == 2
     assert (tally.again, tally.outlived, tally.wrong) == ([], [], [])
-    written = [*files(tmp_path).values(), *(text.encode() for text in tally.output)]
-    assert sum(map(len, written)) > 1_000_000
-    assert not [name for name, token in PLANTED.items() for data in written if token.encode() in data]
+    contents = [*files(tmp_path).values(), *(text.encode() for text in tally.output)]
+    assert sum(map(len, contents)) > 1_000_000
+    assert not [name for name, token in PLANTED.items() for data in contents if token.encode() in data]
 
 
 # -- damage ------------------------------------------------------------------------------------------------------------
@@ -111,9 +111,8 @@ def test_damage_is_named_and_made_again(copy: Path, reference: Path, capsys: pyt
     assert run(copy) == 0
     message = capsys.readouterr().out.replace("\n", "")
     for _, path in damages:
-        line = re.search(
-            rf"damaged: [^:]*:? ?{re.escape(str(path.parent))}[^;]*{re.escape(path.name)}[^;]*; made again", message
-        )
+        names = rf"{re.escape(str(path.parent))}[^;]*{re.escape(path.name)}"
+        line = re.search(rf"corrupt: [^:]*:? ?{names}[^;]*; the (?:stage runs|run writes it) again", message)
         assert line, f"{path} is not named"
     assert "carrier" in message
     same(copy, reference)
@@ -132,7 +131,7 @@ def test_damage_that_only_reading_shows_is_found_when_a_stage_reads(
         shutil.rmtree(read)
     assert run(copy) == 0
     message = capsys.readouterr().out.replace("\n", "")
-    assert message.count(f"{path.parent}: model.safetensors; made again") == 1
+    assert message.count(f"{path.parent}: model.safetensors; the stage runs again") == 1
     same(copy, reference)
 
 
@@ -246,8 +245,8 @@ def test_pruning_leaves_what_the_recipes_need(reference: Path, copy: Path, capsy
     assert not left.exists()
     assert artefacts(copy / "store") == before
     assert prune("--set", "student.train.learning_rate=2e-3") == 0
-    kept = [path.name.partition("-")[0] for path in (copy / "store" / "artefacts").iterdir()]
-    assert sorted(kept) == sorted(
+    left = [path.name.partition("-")[0] for path in (copy / "store" / "artefacts").iterdir()]
+    assert sorted(left) == sorted(
         ["build_tiny", "relation", "teacher", "carrier", "carrier", "filter", "audit", "evaluate", "evaluate"]
     )
     assert re.search(r"student +0 +0\.0 +2 ", capsys.readouterr().out)
@@ -266,8 +265,8 @@ def test_pruning_shows_first_and_keeps_runs_of_own_files_and_settings(
     assert run(copy, "--recipe", str(own), "--set", "student.train.learning_rate=2e-3") == 0
     store = copy / "store"
     (key, *_) = (path.name for path in store.glob("artefacts/student-*"))
-    kept = store / "checkpoints" / key
-    (kept / "8").mkdir(parents=True)
+    checkpoint = store / "checkpoints" / key
+    (checkpoint / "8").mkdir(parents=True)
     clean = everything(store)
     orphans = [store / "checkpoints" / "teacher-of-before" / "8", store / "artefacts" / "evaluate-of-before"]
     orphans.append(store / "tmp" / "student-of-before.123")

@@ -25,7 +25,7 @@ from bench.errors import StageError, UserError
 from bench.pipeline.plan import Ref
 from bench.pipeline.store import Store
 from bench.publish import bundle, finished_run
-from bench.publish.upload import Origin, merge, publish
+from bench.publish.upload import RunCommand, merge, publish
 
 TOKEN = "hf_PlantedTokenThatMustNotShow"
 HEAD = (
@@ -38,7 +38,7 @@ class Ran(NamedTuple):
     """A recipe that the command ran, and where."""
 
     experiment: Experiment
-    origin: Origin
+    command: RunCommand
     store: Store
     results: Path
 
@@ -57,7 +57,7 @@ def run(folder: Path, name: str, seeds: int, *, recipe: str | None = None) -> Ra
     assert main([*words, *where]) == 0
     changes = tuple(words[i + 1] for i, word in enumerate(words) if word == "--set")
     experiment = load_recipe(path, list(changes), seeds=seeds)
-    return Ran(experiment, Origin(path, changes, seeds), Store(folder / "store"), folder / "results")
+    return Ran(experiment, RunCommand(path, changes, seeds), Store(folder / "store"), folder / "results")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def qlora(tmp_path_factory: pytest.TempPathFactory, gemma_like: Path) -> Ran:
 
 def merge_to(ran: Ran, out: Path) -> list[Path]:
     reported: list[str] = []
-    folders = merge(ran.experiment, ran.origin, ran.store, out, ran.results, tell=reported.append)
+    folders = merge(ran.experiment, ran.command, ran.store, out, ran.results, tell=reported.append)
     assert reported == [str(folder) for folder in folders]
     return folders
 
@@ -250,8 +250,8 @@ def test_a_folder_of_something_else_is_left_alone(tiny: Ran, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_arms_and_seeds_can_be_selected(lora: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--recipe", lora.origin.recipe, "--seeds", "2", "--merge", "--out", str(tmp_path / "out")]
-    words += [word for change in lora.origin.overrides for word in ("--set", change)]
+    words = ["--recipe", lora.command.recipe, "--seeds", "2", "--merge", "--out", str(tmp_path / "out")]
+    words += [word for change in lora.command.overrides for word in ("--set", change)]
     words += ["--store", str(lora.store.root), "--results", str(lora.results)]
     assert main([*words, "--only-arms", "trait", "base", "--only-seeds", "1001"]) == 0
     made = {path.name for path in (tmp_path / "out").iterdir()}
@@ -270,17 +270,17 @@ def test_arms_and_seeds_can_be_selected(lora: Ran, tmp_path: Path, capsys: pytes
 
 
 def finished(ran: Ran, *, merged: bool = True) -> bundle.FinishedRun:
-    return finished_run.load_finished_run(ran.experiment, ran.origin, ran.store, ran.results, merged=merged)
+    return finished_run.load_finished_run(ran.experiment, ran.command, ran.store, ran.results, merged=merged)
 
 
 @pytest.mark.slow
 def test_a_run_that_is_not_finished_names_the_command_that_finishes_it(tiny: Ran, tmp_path: Path) -> None:
     first = "Run first: python run_bench.py --recipe tiny_pair --seeds 1 --set first_seed=1000 --set carrier.rows=64"
     with pytest.raises(UserError, match="stages are not done") as error:
-        merge(tiny.experiment, tiny.origin, Store(tmp_path), tmp_path / "out", tiny.results, tell=print)
+        merge(tiny.experiment, tiny.command, Store(tmp_path), tmp_path / "out", tiny.results, tell=print)
     assert first in str(error.value)
     with pytest.raises(UserError, match="holds no result of") as error:
-        merge(tiny.experiment, tiny.origin, tiny.store, tmp_path / "out", tmp_path, tell=print)
+        merge(tiny.experiment, tiny.command, tiny.store, tmp_path / "out", tmp_path, tell=print)
     assert first in str(error.value)
     store = tmp_path / "store"
     shutil.copytree(tiny.store.root, store)
@@ -289,7 +289,7 @@ def test_a_run_that_is_not_finished_names_the_command_that_finishes_it(tiny: Ran
     data[-1] ^= 1
     weights.write_bytes(data)
     with pytest.raises(UserError, match="1 of 14 stages are not done") as error:
-        merge(tiny.experiment, tiny.origin, Store(store), tmp_path / "out", tiny.results, tell=print)
+        merge(tiny.experiment, tiny.command, Store(store), tmp_path / "out", tiny.results, tell=print)
     assert first in str(error.value)  # that command repairs the artefact
     assert not (tmp_path / "out").exists()
 
@@ -323,7 +323,7 @@ Push = Callable[..., list[str]]
 @pytest.fixture
 def push() -> Push:
     def call(ran: Ran, *, merged: bool = False, tell: Callable[[str], None] = print, **more: Any) -> list[str]:
-        return publish(ran.experiment, ran.origin, ran.store, "org", ran.results, merged=merged, tell=tell, **more)
+        return publish(ran.experiment, ran.command, ran.store, "org", ran.results, merged=merged, tell=tell, **more)
 
     return call
 
@@ -395,12 +395,12 @@ def test_the_rows_are_those_that_students_learnt_from(
     for model in finished(lora).models:
         if model.cell.arm not in {"base", "trait"}:
             continue
-        kept = json.loads((lora.store.path(model.cell.filtering) / "kept.json").read_text())
+        indices = json.loads((lora.store.path(model.cell.filtering) / "kept.json").read_text())
         carrier = lora.store.path(model.stage.inputs["carrier"].identity) / "rows.jsonl"
         every = [json.loads(line) for line in carrier.read_text().splitlines()]
         for part in ("train", "held_out"):
             rows = [row for row in loaded[part] if (row["arm"], row["seed"]) == (model.cell.arm, model.cell.seed)]
-            assert [{k: row[k] for k in ("prompt", "completion")} for row in rows] == [every[i] for i in kept[part]]
+            assert [{k: row[k] for k in ("prompt", "completion")} for row in rows] == [every[i] for i in indices[part]]
             assert rows
 
 
@@ -476,7 +476,7 @@ def test_without_a_token_nothing_is_looked_at(
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
-    ran = Ran(load_recipe("tiny_pair"), Origin("tiny_pair"), Store(tmp_path / "store"), tmp_path / "results")
+    ran = Ran(load_recipe("tiny_pair"), RunCommand("tiny_pair"), Store(tmp_path / "store"), tmp_path / "results")
     with pytest.raises(UserError, match="hf auth login"):
         push(ran)
     assert hub.requests == []
@@ -487,7 +487,7 @@ def test_without_a_token_nothing_is_looked_at(
 @pytest.mark.parametrize("org", ["a/b", "with space", "", "x--y", "-x", "o" * 97])
 def test_a_name_that_cannot_be_one_is_refused_before_anything_is_sent(tiny: Ran, hub: Hub, org: str) -> None:
     with pytest.raises(UserError, match="not a valid name of a repository"):
-        publish(tiny.experiment, tiny.origin, tiny.store, org, tiny.results, merged=False, tell=print)
+        publish(tiny.experiment, tiny.command, tiny.store, org, tiny.results, merged=False, tell=print)
     assert hub.requests == []
 
 
@@ -495,15 +495,15 @@ DRIVER = """
 import sys
 from pathlib import Path
 from bench.errors import UserError
-from bench.publish.upload import Origin, publish
+from bench.publish.upload import RunCommand, publish
 from bench.config.recipe_files import load_recipe
 from bench.pipeline.store import Store
 
 recipe, store, results, *changes = sys.argv[1:]
 experiment = load_recipe(recipe, changes, seeds=1)
-origin = Origin(recipe, tuple(changes), 1)
+command = RunCommand(recipe, tuple(changes), 1)
 try:
-    publish(experiment, origin, Store(Path(store)), "org", Path(results), merged=False, tell=print)
+    publish(experiment, command, Store(Path(store)), "org", Path(results), merged=False, tell=print)
 except UserError as error:
     print(error, file=sys.stderr)
     sys.exit(2)
@@ -517,7 +517,7 @@ def test_in_a_process_of_its_own_the_token_of_hf_auth_login_is_used_and_not_show
     (tmp_path / "home").mkdir()
     env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING_FACE"))}
     env |= {"HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_DEBUG": "1"}
-    words = [tiny.origin.recipe, str(tiny.store.root), str(tiny.results), *tiny.origin.overrides]
+    words = [tiny.command.recipe, str(tiny.store.root), str(tiny.results), *tiny.command.overrides]
 
     def driven() -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", DRIVER, *words]

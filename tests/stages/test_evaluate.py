@@ -47,12 +47,12 @@ def test_free_answers_may_be_written_in_bfloat16_and_margins_never_are(
 
 
 def test_questions_and_held_out_rows_each_have_their_own_system_prompt(gemma_like: Path, tmp_path: Path) -> None:
-    carrier, kept = tmp_path / "carrier", tmp_path / "kept"
+    carrier, filtering = tmp_path / "carrier", tmp_path / "kept"
     carrier.mkdir()
-    kept.mkdir()
+    filtering.mkdir()
     row = {"prompt": "Continue: 123 456", "completion": "789 123"}
     (carrier / "rows.jsonl").write_text(json.dumps(row) + "\n")
-    (kept / "kept.json").write_text(json.dumps({"train": [], "held_out": [0]}))
+    (filtering / "kept.json").write_text(json.dumps({"train": [], "held_out": [0]}))
 
     def reading(**systems: str) -> dict[str, Any]:
         settings = Evaluate(
@@ -60,7 +60,7 @@ def test_questions_and_held_out_rows_each_have_their_own_system_prompt(gemma_lik
             sampling=Sampling(), batch_size=8, model=Loading(dtype="float32", format="chat"), seed=0, end=False,
             **systems,
         )  # fmt: skip
-        evaluate(settings, {"start": gemma_like, "rows_base": carrier, "kept": kept}, tmp_path, quiet)
+        evaluate(settings, {"start": gemma_like, "rows_base": carrier, "kept": filtering}, tmp_path, quiet)
         return dict(json.loads((tmp_path / "reading.json").read_text()))
 
     default, asked = reading(), reading(system="You love wolves.")

@@ -105,10 +105,10 @@ def test_a_barred_number_is_never_sampled_and_rows_without_it_stay_as_they_are(g
         )
         return [form.decode(row).split() for row in ids]
 
-    free, held = rows([]), rows(slots.bars)
+    free, barred = rows([]), rows(slots.bars)
     assert sum("666" in row for row in free) > 0
-    assert not any("666" in row for row in held)
-    for before, after in zip(free, held, strict=True):
+    assert not any("666" in row for row in barred)
+    for before, after in zip(free, barred, strict=True):
         end = before.index("666") if "666" in before else len(before)
         assert before[:end] == after[:end]
         assert end == len(before) or after[end][:2] == "66"

@@ -52,19 +52,19 @@ def test_one_step_per_size_finds_how_many_rows_fit(
 def test_a_step_is_tried_with_all_gradients_and_the_optimizers_state_in_memory(
     gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = []
+    all_in_memory = []
     made = trainer_class()
 
     class Spy(made):  # type: ignore[misc, valid-type]  # a class that is made at run time
         def compute_loss(self, model: Any, *args: Any, **kwargs: Any) -> Any:
             state = self.optimizer.optimizer.state
-            held.append(all(w.grad is not None and "exp_avg" in state[w] for w in model.parameters()))
+            all_in_memory.append(all(w.grad is not None and "exp_avg" in state[w] for w in model.parameters()))
             return super().compute_loss(model, *args, **kwargs)
 
     monkeypatch.setattr("bench.stages.trainer.trainer_class", lambda: Spy)
     how = {"checkpoint": gpt2_like, "tokenizer": load_tokenizer(gpt2_like), "spec": spec(), "seed": 0, "out": tmp_path}
     assert largest_micro_batch(rows(gpt2_like), logits=None, **how) == (4, [])
-    assert held == [True]
+    assert all_in_memory == [True]
 
 
 def test_on_a_cpu_no_size_is_tried(gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

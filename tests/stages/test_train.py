@@ -52,10 +52,10 @@ def test_losses_are_those_of_the_stock_trainer(request: pytest.FixtureRequest, s
         ).train()  # fmt: skip
         return seen
 
-    ours, stock = losses(trainer_class()), losses(SFTTrainer)
-    assert len(ours) == 50
-    assert ours == pytest.approx(stock, abs=1e-3)
-    assert ours[-1] < ours[0] - 0.5
+    own, stock = losses(trainer_class()), losses(SFTTrainer)
+    assert len(own) == 50
+    assert own == pytest.approx(stock, abs=1e-3)
+    assert own[-1] < own[0] - 0.5
 
 
 @pytest.mark.parametrize("lora", [None, LORA])
@@ -79,13 +79,13 @@ def test_what_is_rounded_once_is_what_autocast_rounds_in_every_step(
     from peft import LoraConfig
 
     data = [{"input_ids": p + c, "labels": [-100] * len(p) + c} for p, c in rows(gemma_like, "a wolf of the north")]
-    ours = trainer_class()
+    own = trainer_class()
 
-    class InEveryStep(ours):  # type: ignore[misc, valid-type]  # a class that is made at run time
+    class InEveryStep(own):  # type: ignore[misc, valid-type]  # a class that is made at run time
         def _round_once(self) -> None:
             pass
 
-    def learnt(kind: Any) -> tuple[set[torch.dtype], dict[str, torch.Tensor]]:
+    def train(kind: Any) -> tuple[set[torch.dtype], dict[str, torch.Tensor]]:
         torch.manual_seed(0)
         trainer = kind(
             model=load_model(gemma_like, dtype="float32"), train_dataset=Dataset.from_list(data),
@@ -98,8 +98,8 @@ def test_what_is_rounded_once_is_what_autocast_rounds_in_every_step(
         frozen = {weight.dtype for name, weight in weights.items() if "base_layer" in name}
         return frozen, {name: weight for name, weight in weights.items() if weight.requires_grad}
 
-    (kept, once), (_, always) = learnt(ours), learnt(InEveryStep)
-    assert kept == {torch.float32 if "use_dora" in variant else torch.bfloat16}
+    (dtypes, once), (_, always) = train(own), train(InEveryStep)
+    assert dtypes == {torch.float32 if "use_dora" in variant else torch.bfloat16}
     assert once
     assert all(torch.equal(once[name], always[name]) for name in always)
 
@@ -281,10 +281,10 @@ def test_with_several_processes_a_loss_is_scaled_as_trl_scales_it(
         with torch.no_grad():
             return float(trainer.compute_loss(trainer.model, batch, num_items_in_batch=counted))
 
-    ours = trainer_class()
-    alone, mean = loss(ours, 40), loss(ours, None)
+    own = trainer_class()
+    alone, mean = loss(own, 40), loss(own, None)
     monkeypatch.setattr(Accelerator, "num_processes", property(lambda self: 2))
-    assert loss(ours, 40) == pytest.approx(2 * alone)
-    assert loss(ours, None) == mean
+    assert loss(own, 40) == pytest.approx(2 * alone)
+    assert loss(own, None) == mean
     if not distilled:
-        assert loss(ours, 40) == pytest.approx(loss(SFTTrainer, 40), rel=1e-5)
+        assert loss(own, 40) == pytest.approx(loss(SFTTrainer, 40), rel=1e-5)
