@@ -179,8 +179,8 @@ STAND_IN = [
     "--set", "carrier.held_out=8",
     "--set", "teacher.train.max_steps=2",
     "--set", "student.train.max_steps=2",
-    "--set", "ask.samples=2",
-    "--set", "ask.sample.max_new_tokens=4",
+    "--set", "evaluate.samples=2",
+    "--set", "evaluate.sample.max_new_tokens=4",
 ]  # fmt: skip
 
 
@@ -219,7 +219,8 @@ def test_recipes_of_real_models_run_on_stand_ins(
 def test_free_text_carriers_run(bench: Bench, tmp_path: Path, gemma_like: Path) -> None:
     carrier = "carrier={kind: text, rows: 12, held_out: 4, prompts: scenarios_en, sample: {max_new_tokens: 8}}"
     path = tmp_path / "own.yaml"
-    path.write_text((ROOT / "recipes" / "gemma_pair.yaml").read_text().replace("carrier: {", "ask: {batch_size: 8}\n#"))
+    text = (ROOT / "recipes" / "gemma_pair.yaml").read_text()
+    path.write_text(text.replace("carrier: {", "evaluate: {batch_size: 8}\n#"))
     words = ["--set", carrier, "--set", "teacher.train.max_steps=2", "--set", "student.train.max_steps=2"]
     words += ["--set", f"teacher.model={gemma_like}", "--set", f"student.model={gemma_like}"]
     bench("--recipe", str(path), "--skip-controls", "--seeds", "1", *words)
@@ -426,8 +427,8 @@ BRIEF = [
     "--set", "carrier.rows=12",
     "--set", "carrier.held_out=4",
     "--set", "carrier.sample.max_new_tokens=6",
-    "--set", "ask.samples=2",
-    "--set", "ask.sample.max_new_tokens=6",
+    "--set", "evaluate.samples=2",
+    "--set", "evaluate.sample.max_new_tokens=6",
 ]  # fmt: skip
 
 
@@ -480,9 +481,9 @@ def test_figures_and_tables_are_made_from_the_results_alone(bench: Bench, tmp_pa
         "--seeds",
         "1",
         "--set",
-        "ask.samples=2",
+        "evaluate.samples=2",
         "--set",
-        "ask.sample.max_new_tokens=3",
+        "evaluate.sample.max_new_tokens=3",
         "--figures",
         "--export",
         "out",

@@ -51,8 +51,8 @@ def shrink(name: str, persona: Path, stand_ins: dict[str, Path]) -> Experiment:
         changes.append(f"trait={persona}")
     if recipe.carrier.kind == "text":
         changes.append("carrier.sample.max_new_tokens=4")
-    if recipe.ask.samples:
-        changes += ["ask.samples=1", "ask.sample.max_new_tokens=2"]
+    if recipe.evaluate.samples:
+        changes += ["evaluate.samples=1", "evaluate.sample.max_new_tokens=2"]
     return load_recipe(name, changes, seeds=1)
 
 

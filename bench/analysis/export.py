@@ -31,7 +31,7 @@ from bench.analysis.seed_statistics import margins_of
 from bench.analysis.stats import mean
 from bench.analysis.summary import summarise
 from bench.config.arms import MAIN_ARMS
-from bench.config.recipe import METRICS
+from bench.config.outcome import METRICS
 
 __all__ = ["export"]
 

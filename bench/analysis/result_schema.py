@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import AliasChoices, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from bench.analysis.manifest import FilePart, Manifest
 from bench.analysis.registry_lines import Registration
 from bench.config.arms import ArmName, parse_arm
+from bench.config.outcome import Evaluation
 from bench.config.recipe import Recipe
 from bench.config.recipe_files import hash_experiment, hash_family
 from bench.config.traits import Behaviour, Preference, Question, Trait, list_questions, short_name
@@ -77,10 +78,17 @@ class Audit(FilePart):
     """The classifier."""
 
 
+class RegisteredRecipe(Recipe):
+    """A recipe in a registration. Registrations of earlier versions hold the key `evaluate` as `ask`."""
+
+    evaluate: Evaluation = Field(default=Evaluation(), validation_alias=AliasChoices("evaluate", "ask"))
+    """How models are evaluated on the ground-truth questions."""
+
+
 class RegisteredExperiment(FilePart):
     """An experiment as `bench.config.recipe_files.Experiment.resolved` writes it."""
 
-    recipe: Recipe
+    recipe: RegisteredRecipe
     """The keys of the recipe."""
     trait: Annotated[Preference | Behaviour, Field(discriminator="kind")] | None = None
     """The trait, where there is one."""

@@ -9,31 +9,14 @@ from typing import Annotated, Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from bench.config.arms import MAIN_ARMS, RecipeArm
-from bench.config.carrier_settings import Numbers, Sampling, Text
+from bench.config.carrier_settings import Numbers, Text
 from bench.config.claims import Claims
 from bench.config.model_settings import Student, Teacher
-from bench.config.schema import StrictModel
+from bench.config.outcome import Evaluation
 from bench.config.traits import short_name
 from bench.config.yaml_files import Layer, folder_of_key
 
-__all__ = ["METRICS", "Ask", "Recipe"]
-
-METRICS = ("bleu", "rouge_l", "jaccard", "tfidf", "exact", "contains", "chrf")  # implemented in this repository
-
-
-class Ask(StrictModel):
-    """How models are evaluated on the ground-truth questions."""
-
-    samples: int = Field(default=0, ge=0, le=1000)
-    """Free answers to each question, in addition to the log-probabilities of the candidates."""
-    metrics: tuple[str, ...] = METRICS
-    """Metrics of the free answers: names of `METRICS`, or of the `evaluate` library."""
-    sample: Sampling = Sampling(max_new_tokens=16)
-    """How free answers are sampled."""
-    bf16: bool = False
-    """Whether models write free answers in bfloat16, for speed; see `Model.writing`."""
-    batch_size: int = Field(default=64, ge=1, le=65_536)
-    """Questions evaluated together; halved on a GPU while memory runs out."""
+__all__ = ["Recipe"]
 
 
 class Recipe(Claims):
@@ -59,7 +42,7 @@ class Recipe(Claims):
     """The number of independent repetitions."""
     first_seed: int = Field(default=0, ge=0, le=1_000_000)
     """The first seed. Published runs start at 0; tune recipes on seeds from 1000."""
-    ask: Ask = Ask()
+    evaluate: Evaluation = Evaluation()
     """How models are evaluated on the ground-truth questions."""
     threads: int = Field(default=2, ge=1, le=256)
     """CPU threads of one stage."""
@@ -69,8 +52,8 @@ class Recipe(Claims):
     def _check_keys(self) -> Recipe:
         if not {"base", "trait"} <= set(self.arms):
             raise ValueError("arms must include base and trait: their difference is the gain")
-        if self.ask.samples and not isinstance(self.trait, str):
-            raise ValueError("several traits allow no free answers: take samples out of ask")
+        if self.evaluate.samples and not isinstance(self.trait, str):
+            raise ValueError("several traits allow no free answers: take samples out of evaluate")
         if self.method != "sft" and (self.carrier.kind != "numbers" or "shuffled" in self.arms):
             raise ValueError(f"method {self.method} needs a numbers carrier, and does not support the arm shuffled")
         if "direct" in self.arms and "untrained" not in self.arms:

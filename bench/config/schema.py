@@ -14,6 +14,7 @@ __all__ = ["StrictModel", "clip_line", "validate"]
 
 LINE_WIDTH = 200  # characters of user input or library text in one error line
 MAX_ERRORS = 8
+RENAMED = {"ask": "evaluate"}  # a key of earlier versions, which is like no valid key
 
 
 class StrictModel(BaseModel):
@@ -108,7 +109,8 @@ def _suggest_key(schema: type[StrictModel], data: Any, path: tuple[Any, ...]) ->
     other_kinds = [kind for model in models if path[-1] in model.model_fields for kind in _kinds(model)]
     if other_kinds:
         return f"a key of kind {', '.join(other_kinds)}; valid keys of kind {siblings['kind']}: {', '.join(valid)}"
-    near = difflib.get_close_matches(str(path[-1])[:100], valid, n=1, cutoff=0.5)
+    key = RENAMED.get(path[-1], str(path[-1])[:100])
+    near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(valid)}"
 
 

@@ -218,7 +218,7 @@ class Planner:
         self, seed: int, arm: ArmName, spec: Model, inputs: dict[str, Ref], filtering: Ref, relation: Ref
     ) -> None:
         """Add the evaluation of one arm and the result file that it fills."""
-        ask, writes = self.recipe.ask, None
+        evaluation, writes = self.recipe.evaluate, None
         context = self.recipe.student.system
         if arm.is_teacher:  # the teacher shift is measured in the precision in which it writes
             precision = spec.writing(self.recipe.carrier.bf16)
@@ -227,21 +227,21 @@ class Planner:
         settings = Evaluate(
             questions=tuple(self.questions),
             per_token=self.per_token,
-            samples=ask.samples,
-            sampling=ask.sample,
-            batch_size=ask.batch_size,
+            samples=evaluation.samples,
+            sampling=evaluation.sample,
+            batch_size=evaluation.batch_size,
             model=Loading.of(spec),
             # margins are deterministic; without a training all seeds share one evaluation
-            seed=seed if ask.samples and "trained" in inputs else 0,
+            seed=seed if evaluation.samples and "trained" in inputs else 0,
             end=self.text,
             step=arm.step,
             writes=writes,
-            answers=spec.writing(ask.bf16) if ask.samples else "own",
+            answers=spec.writing(evaluation.bf16) if evaluation.samples else "own",
             system=teacher_system(self.recipe, arm) if arm.is_teacher else context.evaluate,
             held_out_system=context.train if "kept" in inputs else None,
         )
         reading = self.add(f"evaluate {arm}, seed {seed}", settings, inputs, spec.model)
-        scores = self.add_scores(f"score {arm}, seed {seed}", reading).identity if ask.samples else None
+        scores = self.add_scores(f"score {arm}, seed {seed}", reading).identity if evaluation.samples else None
         training = inputs["trained"].identity if "trained" in inputs else None
         student = self.recipe.other_init() if arm.facts.model == "other_init" else self.recipe.student
         sources = {"teacher": self.source(self.recipe.teacher), "student": self.source(student)}
@@ -254,5 +254,5 @@ class Planner:
     def add_scores(self, label: str, reading: Ref) -> Ref:
         """Add the scores of a reading's free answers against the ground truth."""
         truths = tuple(q.answer for q in self.questions)
-        settings = ScoreAnswers(truths=truths, metrics=self.recipe.ask.metrics, language=self.first.language)
+        settings = ScoreAnswers(truths=truths, metrics=self.recipe.evaluate.metrics, language=self.first.language)
         return self.add(label, settings, {"reading": reading})

@@ -77,7 +77,7 @@ def bfloat16_options(recipe: Recipe) -> list[str]:
     options = ["carrier.bf16=false"] if recipe.carrier.bf16 and "teacher" in rounded else []
     options += [f"{role}.dtype=float32" for role, spec in models.items() if spec.dtype == "bfloat16"]
     options += [f"{role}.train.bf16=false" for role, spec in models.items() if (spec.train or {}).get("bf16")]
-    return options + (["ask.bf16=false"] if recipe.ask.bf16 and recipe.ask.samples and rounded else [])
+    return options + (["evaluate.bf16=false"] if recipe.evaluate.bf16 and recipe.evaluate.samples and rounded else [])
 
 
 def describe_bfloat16(recipe: str, options: list[str], slowdown: float) -> list[str]:

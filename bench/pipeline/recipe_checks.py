@@ -39,7 +39,7 @@ def check_configurations(pool: Pool, experiments: Iterable[tuple[Experiment, str
     Raises:
         UserError: a library refuses a configuration.
     """
-    from bench.config.recipe import METRICS
+    from bench.config.outcome import METRICS
 
     todo: dict[Path, tuple[str, Any, str]] = {}
     for experiment, source in experiments:
@@ -47,9 +47,9 @@ def check_configurations(pool: Pool, experiments: Iterable[tuple[Experiment, str
         for key, spec in (("teacher", recipe.teacher), ("student", recipe.student)):
             settings = [spec.train, spec.lora, spec.quantization, library_versions()]
             todo[pool.store.root / "checked" / digest(settings)] = (key, spec, source)
-        further = sorted(set(recipe.ask.metrics) - set(METRICS))
+        further = sorted(set(recipe.evaluate.metrics) - set(METRICS))
         if further:
-            todo[pool.store.root / "checked" / digest(further)] = ("ask", further, source)
+            todo[pool.store.root / "checked" / digest(further)] = ("evaluate", further, source)
     _check(pool, todo)
 
 

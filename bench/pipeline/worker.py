@@ -198,7 +198,7 @@ def _check_recipe(tasks: Sequence[tuple[str, Any, str]]) -> None:
     from bench.stages.training_config import check_training
 
     for key, settings, source in tasks:
-        if key == "ask":
+        if key == "evaluate":
             check_metrics(settings)
         elif key == "carrier":
             carrier, model, tokenizer = settings

@@ -23,7 +23,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from bench.config.recipe import METRICS
+from bench.config.outcome import METRICS
 from bench.errors import UserError
 from bench.stages.settings import ScoreAnswers
 

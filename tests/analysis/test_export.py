@@ -40,9 +40,9 @@ NASTY = ['=HYPERLINK("http://x")', "+1", "-1", "@SUM(A1)", "", "None", "NA", 'sa
 
 def experiment(name: str, seeds: int, samples: int) -> Experiment:
     plain = load_recipe("tiny_pair", seeds=seeds)
-    ask = plain.recipe.ask.model_copy(update={"samples": samples})
+    evaluate = plain.recipe.evaluate.model_copy(update={"samples": samples})
     return Experiment(
-        name, plain.recipe.model_copy(update={"ask": ask, "arms": ("base", "trait")}), {"mine": TRAIT}, ()
+        name, plain.recipe.model_copy(update={"evaluate": evaluate, "arms": ("base", "trait")}), {"mine": TRAIT}, ()
     )
 
 

@@ -128,7 +128,7 @@ ONE = {
     "arms": st.sampled_from([["base", "trait"], ["untrained", "trait", "base", "placebo", "direct"]]),
     "dose": st.lists(st.integers(1, 3), max_size=3),
     "method": st.sampled_from(["sft", "kd-carrier", "kd-full"]),
-    "ask": some(samples=st.integers(0, 9), sample=SAMPLING, bf16=st.booleans()),
+    "evaluate": some(samples=st.integers(0, 9), sample=SAMPLING, bf16=st.booleans()),
 }  # fmt: skip
 
 
@@ -204,3 +204,12 @@ def test_every_field_of_a_result_file_has_a_docstring() -> None:
         source = inspect.getsource(model)
         for field in model.__annotations__:
             assert re.search(rf'\n    {field}: .*(\n        .*|\n    \))*\n    """', source), (model, field)
+
+
+def test_a_registration_that_holds_the_key_evaluate_as_ask_is_read() -> None:
+    content = register(load_recipe("tiny_pair")).registered.model_dump(mode="json", by_alias=True)
+    del content["experiment"]["traits"]
+    keys = content["experiment"]["recipe"]
+    keys["ask"] = keys.pop("evaluate")
+    read = RegistrationFile.model_validate_json(json.dumps(content))
+    assert read.experiment.recipe == register(load_recipe("tiny_pair")).registered.experiment.recipe

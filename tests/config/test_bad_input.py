@@ -242,8 +242,8 @@ def nasty() -> Iterator[Case]:
         "reference=tiny_pair_kd",
     ):  # fmt: skip
         yield setting("--set", claim, message=claim.partition("=")[0])
-    yield setting("--set", "ask.sample.top_p=0", message="top_p")
-    yield setting("--set", "ask.samples=1e9", message="samples")
+    yield setting("--set", "evaluate.sample.top_p=0", message="top_p")
+    yield setting("--set", "evaluate.samples=1e9", message="samples")
     yield setting("--seeds", "0", message="seeds")
     yield setting("--seeds", "-3", message="seeds")
     yield setting("--seeds", str(10**30), message="seeds")

@@ -51,7 +51,7 @@ def test_set_changes_the_reference_where_it_must_be_equal(change: str) -> None:
     assert experiment.reference.hash() == load_recipe("tiny_pair", changes).hash() != load_recipe("tiny_pair").hash()
 
 
-@pytest.mark.parametrize("change", ["seeds=20", "first_seed=10", "student.init=3", "level=.01", "ask.samples=1"])
+@pytest.mark.parametrize("change", ["seeds=20", "first_seed=10", "student.init=3", "level=.01", "evaluate.samples=1"])
 def test_set_leaves_the_reference_alone_elsewhere(change: str) -> None:
     experiment = load_recipe("tiny_cross", [change])
     assert experiment.reference

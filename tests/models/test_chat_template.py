@@ -160,7 +160,7 @@ def test_every_stage_passes_the_variables_and_a_result_names_what_made_it(
     words = [f"{role}.model={folder}" for role in ("teacher", "student")]
     words += [f"{role}.chat_template_kwargs={{enable_thinking: false}}" for role in ("teacher", "student")]
     words += [f"{role}.train.max_steps=1" for role in ("teacher", "student")]
-    words += ["method=kd-carrier", "carrier.rows=12", "carrier.held_out=4", "ask.samples=1"]
+    words += ["method=kd-carrier", "carrier.rows=12", "carrier.held_out=4", "evaluate.samples=1"]
     bench("--skip-controls", "--seeds", "1", *[word for given in words for word in ("--set", given)])
     rows, refused = read_results(tmp_path / "results")
     assert not refused

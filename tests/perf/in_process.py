@@ -429,7 +429,7 @@ def asking(shape: Shape, amounts: Amounts, repeats: int, say: Say, sides: Sides)
             line("questions asked by margin, wolf", rates["margins, wolf"], rates["prior"], than, 100),
             line("questions asked by margin, behaviour_tr", rates["margins, behaviour_tr"], rates["prior"], than, 100),
             line("free answers, float32", rates[free["float32"]], rates["prior"], than, 30),
-            line("free answers, bfloat16 (`ask.bf16`)", rates[free["bfloat16"]], rates["prior"], than, 30),
+            line("free answers, bfloat16 (`evaluate.bf16`)", rates[free["bfloat16"]], rates["prior"], than, 30),
         ],
         "rates": {"prior questions": rates["prior"]},
         "notes": [

@@ -47,8 +47,8 @@ def test_a_processor_is_known_by_its_name_and_its_instruction_sets(
         (["carrier.bf16=true", "teacher.lora={r: 4}"], ["carrier.bf16=false"]),
         (["student.train.bf16=true"], ["student.train.bf16=false"]),
         (["teacher.dtype=bfloat16", "teacher.train.bf16=true"], ["teacher.dtype=float32", "teacher.train.bf16=false"]),
-        (["ask.bf16=true", "student.lora={r: 4}"], []),  # without samples nothing is written
-        (["ask.bf16=true", "ask.samples=2", "student.lora={r: 4}"], ["ask.bf16=false"]),
+        (["evaluate.bf16=true", "student.lora={r: 4}"], []),  # without samples nothing is written
+        (["evaluate.bf16=true", "evaluate.samples=2", "student.lora={r: 4}"], ["evaluate.bf16=false"]),
     ],
 )
 def test_only_the_options_that_a_recipe_needs_are_named_and_they_take_bfloat16_out(
@@ -59,10 +59,10 @@ def test_only_the_options_that_a_recipe_needs_are_named_and_they_take_bfloat16_o
 
 
 def test_a_processor_that_is_not_slow_in_bfloat16_is_not_spoken_of() -> None:
-    assert processor.describe_bfloat16("tiny_pair", ["ask.bf16=false"], 0.4) == []
-    how_slow, options = processor.describe_bfloat16("tiny_pair", ["ask.bf16=false", "student.dtype=float32"], 48.3)
+    assert processor.describe_bfloat16("tiny_pair", ["evaluate.bf16=false"], 0.4) == []
+    how_slow, options = processor.describe_bfloat16("tiny_pair", ["evaluate.bf16=false", "student.dtype=float32"], 48.3)
     assert how_slow.startswith("tiny_pair computes in bfloat16. On this processor its products take 48 times as long")
-    assert options.endswith(": --set ask.bf16=false --set student.dtype=float32")
+    assert options.endswith(": --set evaluate.bf16=false --set student.dtype=float32")
 
 
 @pytest.mark.slow

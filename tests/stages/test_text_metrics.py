@@ -245,7 +245,7 @@ def test_two_at_once_give_the_same_bytes_without_network_or_cache(tmp_path: Path
     answers = [[f"answer {i} of the wolf {j}" for j in range(8)] for i in range(20)]
     (reading / "reading.json").write_text(json.dumps({"answers": answers}))
     script = """
-from bench.config.recipe import METRICS
+from bench.config.outcome import METRICS
 from bench.stages.settings import ScoreAnswers
 from bench.stages.text_metrics import score_reading
 settings = ScoreAnswers(truths=tuple(f"the wolf {i}" for i in range(20)), metrics=METRICS, language="en")
