@@ -1,0 +1,89 @@
+"""The paired answers of a row: each question and seed with the answers of all arms side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.analysis.result_schema import ArmResult, ExperimentResults
+from bench.config.arms import ARMS, MAIN_ARMS, parse_arm
+from bench.report.data_pages import write_part, write_parts
+
+__all__ = ["candidate_shares", "mean_shares", "write_answers"]
+
+ANSWERS = 20  # sampled answers of one question and arm that a page shows
+UNIT = 100_000  # shares are written as whole numbers of this part
+
+
+def candidate_shares(cell: ArmResult) -> list[NDArray[np.float64]]:
+    """Return P(candidate | one of the candidates) for each question, the trait's answer first."""
+    shares = []
+    for logprobs in cell.reading.logprobs:
+        weights = np.exp(np.array(logprobs) - max(logprobs))
+        shares.append(weights / weights.sum())
+    return shares
+
+
+def _shown_arms(row: ExperimentResults) -> list[str]:
+    """Return the arms that answers are shown for, as `ARMS` orders them: all but those during a training."""
+    names = {name for arms in row.cells.values() for name in arms if parse_arm(name).step is None}
+    order = list(ARMS)
+    return sorted(names, key=lambda name: (order.index(parse_arm(name).kind), name))
+
+
+def mean_shares(row: ExperimentResults, arms: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return candidate -> arm -> P(candidate), a mean over seeds and questions; empty where candidates differ.
+
+    Candidates are the trait's answer, then its foils as the first question orders them.
+    """
+    names = [(question.answer, *question.foils) for question in row.questions]
+    if len({frozenset(candidates) for candidates in names}) != 1 or len({c[0] for c in names}) != 1:
+        return {}
+    order = [[candidates.index(name) for name in names[0]] for candidates in names]
+    means: dict[str, dict[str, float]] = {candidate: {} for candidate in names[0]}
+    for arm in arms:
+        by_seed = [candidate_shares(cells[arm]) for cells in row.cells.values() if arm in cells]
+        if not by_seed:
+            continue
+        table = np.array([[shares[at] for shares, at in zip(of, order, strict=True)] for of in by_seed])
+        for candidate, mean in zip(names[0], table.mean(axis=(0, 1)).tolist(), strict=True):
+            means[candidate][arm] = mean
+    return means
+
+
+def write_answers(row: ExperimentResults, folder: Path) -> dict[str, Any]:
+    """Write the answers of a row as parts, and return what its page needs to load them.
+
+    `answers` is the index: questions with their candidates, and one short record for each question and seed:
+    [question, seed, share of the answer in untrained, base, trait]. `answers_<n>` are the full records in the same
+    order. Shares are whole numbers of 1 / 100,000.
+    """
+    arms = _shown_arms(row)
+    main: list[str] = [arm for arm in MAIN_ARMS if arm in arms]
+    if not {"base", "trait"} <= set(main):  # several traits: base, and the students of the first
+        main = [arm for arm in ("untrained", "base", row.trait_arms()[0].student) if arm in arms]
+    index, records = [], []
+    for seed, cells in sorted(row.cells.items()):
+        present = [arm for arm in arms if arm in cells]
+        shares = {arm: [_to_units(of) for of in candidate_shares(cells[arm])] for arm in present}
+        answers = {arm: texts for arm in present if (texts := cells[arm].reading.answers) is not None}
+        for at in range(len(row.questions) if present else 0):
+            index.append([at, seed, *(shares[arm][at][0] if arm in shares else None for arm in main)])
+            records.append(
+                {
+                    "shares": {arm: of[at] for arm, of in shares.items()},
+                    "answers": {arm: list(texts[at][:ANSWERS]) for arm, texts in answers.items()},
+                }
+            )
+    questions = [{"text": q.question, "candidates": [q.answer, *q.foils]} for q in row.questions]
+    write_part(folder, "answers", {"questions": questions, "arms": arms, "main": main, "index": index})
+    return {"parts": write_parts(folder, "answers", records), "records": len(records)}
+
+
+def _to_units(shares: NDArray[np.float64]) -> list[int]:
+    units: list[int] = np.rint(shares * UNIT).astype(int).tolist()
+    return units

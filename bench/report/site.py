@@ -1,0 +1,140 @@
+"""Write the report site: `report/index.html`, a page for each row, and the data of their browsers.
+
+The site needs no network and no server. What did not change since the last time is not written again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from bench.analysis.entry import LeaderboardEntry
+from bench.analysis.entry_text import table_cells
+from bench.analysis.result_files import read_results
+from bench.analysis.result_schema import ExperimentResults
+from bench.analysis.summary import expected_false_transfers, summarise
+from bench.errors import UserError
+from bench.files import digest, write_atomically
+from bench.pipeline.store import Store
+from bench.report.answers import write_answers
+from bench.report.carriers import find_carriers, write_carriers
+from bench.report.row_page import describe_row
+
+__all__ = ["write_site"]
+
+COLUMNS = (
+    *("recipe", "verdict", "gain [95 % CI]", "P(answer)", "seeds", "relation", "teacher -> student"),
+    *("trait", "carrier", "visibility", "teacher shift", "p", "q"),
+)
+# The numbers by which columns are sorted; other columns are sorted by their text.
+NUMBERS = {"gain [95 % CI]": "gain", "teacher shift": "teacher_shift", "p": "p", "q": "q", "seeds": "seeds"}
+HERE = Path(__file__).parent
+BUILT = "built.json"  # what the last time was made from
+
+
+def write_site(results: Path, store: Store) -> Path:
+    """Write the site of the results under `results` into `results/report`, and return its first page.
+
+    Args:
+        results: a folder of result files.
+        store: where carrier rows are read from, if it still has them.
+
+    Raises:
+        UserError: `results` contains no results.
+    """
+    folder = results / "report"
+    inputs = _inputs(results, store)
+    built = _read_built(folder)
+    if built.get("inputs") == inputs:
+        return folder / "index.html"
+    rows, _ = read_results(results)
+    if not rows:
+        raise UserError(f"{results}: contains no results; run a recipe first, for example: python run_bench.py")
+    board = summarise(rows)
+    pages = Environment(
+        loader=PackageLoader("bench.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    for path in sorted((HERE / "static").iterdir()):
+        write_atomically(folder / path.name, path.read_bytes())
+    states = {}
+    for row, entry in zip(rows, board, strict=True):
+        carriers = find_carriers(row, store)
+        states[row.hash] = _row_state(results, entry, [str(files.filtering) for files in carriers.values()])
+        if built.get("rows", {}).get(row.hash) != states[row.hash]:
+            _write_row(folder, pages, row, entry, carriers)
+    _remove_old(folder, set(states))
+    tests, expected = expected_false_transfers(board)
+    page = pages.get_template("board.html").render(
+        columns=COLUMNS, lines=[_board_line(entry) for entry in board], tests=tests, expected=expected
+    )
+    write_atomically(folder / "index.html", page)
+    write_atomically(folder / BUILT, json.dumps({"inputs": inputs, "rows": states}, indent=1))
+    return folder / "index.html"
+
+
+def _write_row(
+    folder: Path, pages: Environment, row: ExperimentResults, entry: LeaderboardEntry, carriers: dict[int, Any]
+) -> None:
+    data = folder / "data" / row.hash
+    shutil.rmtree(data, ignore_errors=True)
+    answers, rows = write_answers(row, data), write_carriers(carriers, data)
+    page = pages.get_template("row.html").render(**describe_row(row, entry), answers=answers, carrier=rows)
+    write_atomically(folder / "rows" / f"{row.hash}.html", page)
+
+
+def _board_line(entry: LeaderboardEntry) -> dict[str, Any]:
+    """Return the cells of a row as (text, value to sort by), and the words by which it is filtered."""
+    texts = table_cells(entry)
+    values = {column: getattr(entry, field) for column, field in NUMBERS.items()}
+    return {
+        "hash": entry.recipe_hash,
+        "verdict": entry.verdict,
+        "is_leak": entry.is_leak,
+        "cells": [(column, texts[column], values.get(column, texts[column])) for column in COLUMNS],
+        "reason": entry.verdict_reason,
+    }
+
+
+def _inputs(results: Path, store: Store) -> str:
+    """Digest the sizes and times of all result files, of this package, and the names of the store's artefacts."""
+    paths = [*sorted(results.glob("*/*.json")), results / "registry.jsonl", *sorted(HERE.rglob("*.*"))]
+    facts = [(str(path), *_stamp(path)) for path in paths if path.parent.name != "report" and path.suffix != ".pyc"]
+    artefacts = store.root / "artefacts"
+    return digest([facts, sorted(path.name for path in artefacts.iterdir()) if artefacts.is_dir() else []])
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return state.st_size, state.st_mtime_ns
+
+
+def _row_state(results: Path, entry: LeaderboardEntry, carriers: Sequence[str]) -> str:
+    files = [(path.name, *_stamp(path)) for path in sorted((results / entry.recipe).glob(f"{entry.recipe_hash}*"))]
+    code = [(path.name, *_stamp(path)) for path in sorted(HERE.rglob("*.*")) if path.suffix != ".pyc"]
+    return digest([files, carriers, code, entry.model_dump(mode="json")])
+
+
+def _read_built(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / BUILT).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _remove_old(folder: Path, hashes: set[str]) -> None:
+    """Remove the pages and data of rows that are gone."""
+    for path in (folder / "rows").glob("*.html"):
+        if path.stem not in hashes:
+            path.unlink()
+    for path in (folder / "data").glob("*"):
+        if path.name not in hashes:
+            shutil.rmtree(path, ignore_errors=True)
