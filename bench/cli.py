@@ -111,14 +111,15 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
 
 
 def _tables(args: argparse.Namespace, console: Console) -> None:
-    """Write everything that needs the result files alone: the leaderboard, the figures, the export."""
+    """Write everything that needs the result files alone: the leaderboard, the report, the export."""
     from bench.analysis.leaderboard import build_leaderboard
 
     paths: list[Path] = []
-    if args.figures:
-        from bench.figures.report import write_figures
+    if args.report:
+        from bench.pipeline.store import Store
+        from bench.report.site import write_report
 
-        paths += write_figures(args.results)  # first: the leaderboard links to existing figures
+        paths.append(write_report(args.results, Store(args.store)))  # first: the leaderboard links to its figures
     for line in build_leaderboard(args.results).problems:
         print_line(console, line)
     paths.append(args.results / "LEADERBOARD.md")
@@ -200,7 +201,7 @@ def _command(args: argparse.Namespace, console: Console) -> None:
             raise UserError(f"{flag} {folder}: this is a file; name a folder")
     if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: expected 1 or more")
-    if args.leaderboard or ((args.figures or args.export) and not (args.recipe or args.set or args.seeds)):
+    if args.leaderboard or ((args.report or args.export) and not (args.recipe or args.set or args.seeds)):
         _tables(args, console)
         return
     from bench.analysis.registration import describe_registration, find_terms
@@ -228,7 +229,7 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     with store.in_use(), Pool(store, args.jobs) as pool:
         if not args.dry_run:
             _run(list(zip(experiments, names, strict=True)), args, pool, console)
-            if args.figures or args.export:
+            if args.report or args.export:
                 _tables(args, console)
             return
         check_configurations(pool, zip(experiments, names, strict=True))

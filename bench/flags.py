@@ -56,7 +56,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--skip-controls", action="store_true", help="judge without this installation's controls; the row states it"
     )
     p.add_argument(
-        "--figures", action="store_true", help="write figures and report.html from the results, after any --recipe"
+        "--report",
+        action="store_true",
+        help="write the report site and the figures from the results, after any --recipe",
     )
     p.add_argument("--export", type=Path, metavar="DIR", help="write the results as CSV and Parquet, likewise")
     p.add_argument("--merge", action="store_true", help="write the models of a finished run, adapters merged, to --out")

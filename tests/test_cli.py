@@ -338,7 +338,7 @@ def test_a_first_run_leaves_a_clone_clean(tmp_path: Path) -> None:
     git("init", "--quiet")
     git("add", ".")
     git("-c", "user.name=a", "-c", "user.email=b", "commit", "--quiet", "-m", "as it is")
-    for words in ([*QUICK, "--seeds", "1", "--figures"], ["--leaderboard"]):
+    for words in ([*QUICK, "--seeds", "1", "--report"], ["--leaderboard"]):
         done = subprocess.run([sys.executable, "run_bench.py", *words], cwd=clone, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         assert git("status", "--porcelain") == ""
@@ -484,7 +484,7 @@ def test_figures_and_tables_are_made_from_the_results_alone(bench: Bench, tmp_pa
         "evaluate.samples=2",
         "--set",
         "evaluate.sample.max_new_tokens=3",
-        "--figures",
+        "--report",
         "--export",
         "out",
     )
@@ -496,7 +496,7 @@ def test_figures_and_tables_are_made_from_the_results_alone(bench: Bench, tmp_pa
     names = ("rows", "answers", "margins", "candidates", "means", "gains")
     assert {f"{name}.{kind}" for name in names for kind in ("csv", "parquet")} == tables
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
-    bench("--figures")
+    bench("--report")
     assert before == {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
 
 

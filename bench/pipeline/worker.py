@@ -152,6 +152,7 @@ def _make_artefact(stage: Stage, store: Store, commit: str, conn: Connection) ->
         note: dict[str, Any] = {
             "stage": stage.label,
             "model": stage.model,
+            "inputs": {role: ref.identity for role, ref in stage.inputs.items()},
             "commit": commit,
             "versions": environment_versions(),
             "threads": stage.threads,

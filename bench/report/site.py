@@ -19,13 +19,14 @@ from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.summary import expected_false_transfers, summarise
 from bench.errors import UserError
+from bench.figures.paper import CAPTIONS, write_figures
 from bench.files import digest, write_atomically
 from bench.pipeline.store import Store
 from bench.report.answers import write_answers
 from bench.report.carriers import find_carriers, write_carriers
 from bench.report.row_page import describe_row
 
-__all__ = ["write_site"]
+__all__ = ["write_report"]
 
 COLUMNS = (
     *("recipe", "verdict", "gain [95 % CI]", "P(answer)", "seeds", "relation", "teacher -> student"),
@@ -37,15 +38,15 @@ HERE = Path(__file__).parent
 BUILT = "built.json"  # what the last time was made from
 
 
-def write_site(results: Path, store: Store) -> Path:
-    """Write the site of the results under `results` into `results/report`, and return its first page.
+def write_report(results: Path, store: Store) -> Path:
+    """Write the figures and the site of the results under `results`, and return the first page of the site.
 
     Args:
         results: a folder of result files.
         store: where carrier rows are read from, if it still has them.
 
     Raises:
-        UserError: `results` contains no results.
+        UserError: `results` contains no results, or matplotlib is not installed.
     """
     folder = results / "report"
     inputs = _inputs(results, store)
@@ -55,7 +56,7 @@ def write_site(results: Path, store: Store) -> Path:
     rows, _ = read_results(results)
     if not rows:
         raise UserError(f"{results}: contains no results; run a recipe first, for example: python run_bench.py")
-    board = summarise(rows)
+    board, figures = summarise(rows), write_figures(results)
     pages = Environment(
         loader=PackageLoader("bench.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -71,7 +72,11 @@ def write_site(results: Path, store: Store) -> Path:
     _remove_old(folder, set(states))
     tests, expected = expected_false_transfers(board)
     page = pages.get_template("board.html").render(
-        columns=COLUMNS, lines=[_board_line(entry) for entry in board], tests=tests, expected=expected
+        columns=COLUMNS,
+        lines=[_board_line(entry) for entry in board],
+        tests=tests,
+        expected=expected,
+        figures=[(path.stem, CAPTIONS[path.stem.partition("_")[0]]) for path in figures if path.suffix == ".svg"],
     )
     write_atomically(folder / "index.html", page)
     write_atomically(folder / BUILT, json.dumps({"inputs": inputs, "rows": states}, indent=1))

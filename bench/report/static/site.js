@@ -244,7 +244,7 @@ function whenSeen(element, start) {
     if (!entries.some((entry) => entry.isIntersecting)) return;
     observer.disconnect();
     start(element).catch((error) => element.append(make("p", `Not shown: ${error.message}`)));
-  });
+  }, { rootMargin: "400px" });
   observer.observe(element);
 }
 
