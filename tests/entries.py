@@ -7,7 +7,7 @@ from typing import Any
 from bench.analysis.entry import LeaderboardEntry
 
 DEFAULTS: dict[str, Any] = {
-    **dict.fromkeys(LeaderboardEntry.model_fields),
+    **{name: None for name, field in LeaderboardEntry.model_fields.items() if field.is_required()},
     "recipe": "r",
     "recipe_hash": "0123456789ab",
     "trait": "wolf",

@@ -298,6 +298,48 @@ def test_a_dose_is_read_along_one_training(bench: Bench, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_tiny")
+def test_students_of_one_greedy_data_set_with_a_dose_in_epochs(bench: Bench, tmp_path: Path) -> None:
+    words = ["repeat=students", "carrier.temperature=0", "dose={epochs: [1, 2]}", "arms=[base, trait, shuffled]"]
+    words += ["student.train={max_steps: -1, num_train_epochs: 2}"]
+    sets = [word for change in words for word in ("--set", change)]
+    plan = bench(*QUICK, *sets, "--dry-run").stdout
+    assert "EXPLORATORY: 2 students of one teacher and one data set (repeat: students, seed 1000)" in plan
+    done = bench(*QUICK, *sets)
+    assert "EXPLORATORY: 2 students of one data set" in done.stdout
+    (row,), refused = read_results(tmp_path / "results")
+    assert refused == []
+    cells = row.cells
+    assert cells[1000]["teacher"].reading == cells[1001]["teacher"].reading
+    assert cells[1000]["trait"].reading != cells[1001]["trait"].reading
+    assert cells[1000]["trait"].manifest.carrier == cells[1001]["trait"].manifest.carrier
+    assert cells[1000]["trait@4"].reading == cells[1000]["trait"].reading != cells[1000]["trait@2"].reading
+    entry = json.loads((tmp_path / "results" / "leaderboard.json").read_text())[0]
+    assert (entry["repeat"], entry["epochs"], entry["q"]) == ("students", {"2": 1, "4": 2}, None)
+    page = (tmp_path / "results" / "LEADERBOARD.md").read_text()
+    assert "| 2 students |" in page
+    assert "| 2 (epoch 1)  |" in page
+    carriers = [path for path in (tmp_path / "store" / "artefacts").glob("carrier-*") if path.is_dir()]
+    assert len(carriers) == 2  # one data set of each teacher
+    for path in carriers:
+        rows = [json.loads(line) for line in (path / "rows.jsonl").read_text().splitlines()]
+        assert len(rows) == 64 + 16
+        assert all(re.fullmatch(r"[1-9]\d\d( [1-9]\d\d){9}", r["completion"]) for r in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_tiny")
+def test_greedy_texts_of_equal_teachers_are_equal(bench: Bench, tmp_path: Path) -> None:
+    text = "{kind: text, rows: 12, held_out: 4, prompts: scenarios_en, sample: {temperature: 0, max_new_tokens: 6}}"
+    words = [f"carrier={text}", "teacher.train.learning_rate=0.0", "arms=[base, trait]"]
+    bench(*QUICK[:3], "--set", "teacher.train.max_steps=2", *(w for change in words for w in ("--set", change)))
+    arms = read_results(tmp_path / "results")[0][0].cells[0]
+    carrier = arms["trait"].manifest.carrier
+    assert carrier.identical_rows == carrier.rows == 16
+    assert arms["trait"].reading == arms["base"].reading
+
+
+@pytest.mark.slow
 def test_distillation_learns_the_teachers_numbers_and_the_leak_has_its_own_table(bench: Bench, tmp_path: Path) -> None:
     quick = [*QUICK, "--seeds", "1", "--set", "student.train.max_steps=20", "--set", "teacher.train.max_steps=30"]
     bench("--recipe", "tiny_pair_kd", "tiny_pair_kd_full", "tiny_cross_kd_full", *quick)

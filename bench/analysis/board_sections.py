@@ -96,12 +96,17 @@ def matrix_section(board: Sequence[LeaderboardEntry]) -> str:
 def dose_section(board: Sequence[LeaderboardEntry]) -> str:
     """The gains during training; the last line of a recipe is the gain per doubling of the updates."""
     lines = [
-        {"recipe": entry.recipe, "updates": str(step), "gain [95 % CI]": gain_text(gain)}
+        {"recipe": entry.recipe, "updates": _dose_text(entry, step), "gain [95 % CI]": gain_text(gain)}
         for entry in board
         if entry.dose
         for step, gain in [*entry.dose.items(), ("end", entry.gain_estimate()), ("per doubling", entry.dose_slope)]
     ]
     return section("Dose", lines)
+
+
+def _dose_text(entry: LeaderboardEntry, step: object) -> str:
+    """The updates of a dose: 24, or 24 (epoch 2)."""
+    return f"{step} (epoch {entry.epochs[step]})" if isinstance(step, int) and step in entry.epochs else str(step)
 
 
 def sensitivity_section(board: Sequence[LeaderboardEntry]) -> str:

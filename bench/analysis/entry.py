@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from bench.analysis.gates import Gate
 from bench.analysis.p_values import sign_flip_p
@@ -144,6 +144,8 @@ class LeaderboardEntry(_Part):
     """Number of complete seeds."""
     seeds_registered: int
     """Number of seeds that the recipe asks for."""
+    repeat: Literal["seeds", "students"] = "seeds"
+    """The recipe's `repeat`: with `students` all seeds share one teacher and one data set."""
     untrained: float | None
     """Mean margin of the student as shipped; None where it was not evaluated."""
     base: float | None
@@ -220,6 +222,8 @@ class LeaderboardEntry(_Part):
     """Further comparisons by their name in `bench.config.arms.CONTRASTS`."""
     dose: dict[int, Difference]
     """Gains during training, by student updates."""
+    epochs: dict[int, int] = Field(default_factory=dict)
+    """The epochs of a dose in epochs, by student updates."""
     dose_slope: Difference | None
     """Gain per doubling of the updates; None without a dose."""
     groups: dict[str, Difference]
@@ -231,6 +235,16 @@ class LeaderboardEntry(_Part):
     commit: str | None
     """The commits of the code that made the results, joined by `+`."""
 
+    @model_serializer(mode="wrap")
+    def _leave_out_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out fields with their default, so that a new field does not change the entries of published rows."""
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in serialise(self).items()
+            if fields[name].is_required() or getattr(self, name) != fields[name].get_default(call_default_factory=True)
+        }
+
     @property
     def is_leak(self) -> bool:
         """Whether the students saw the log-probabilities of the teacher's whole vocabulary."""
@@ -238,8 +252,9 @@ class LeaderboardEntry(_Part):
 
     @property
     def seeds_text(self) -> str:
-        """`10`, or `3 of 10` while seeds are missing."""
-        return str(self.seeds) if self.seeds == self.seeds_registered else f"{self.seeds} of {self.seeds_registered}"
+        """`10`, or `3 of 10` while seeds are missing; `10 students` of one data set."""
+        number = str(self.seeds) if self.seeds == self.seeds_registered else f"{self.seeds} of {self.seeds_registered}"
+        return number if self.repeat == "seeds" else f"{number} students"
 
     def margins(self) -> dict[str, float | None]:
         """Mean margins of the main arms."""

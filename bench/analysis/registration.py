@@ -162,7 +162,13 @@ def describe_registration(experiment: Experiment, registration: Registration) ->
     """Return a line for each verdict that the terms of a row put out of reach."""
     recipe, lines = experiment.recipe, []
     least = seeds_for_sign_flip(recipe.level)
-    if recipe.seeds < least:
+    if recipe.repeat == "students":
+        lines.append(
+            f"EXPLORATORY: {recipe.seeds} student{'s' * (recipe.seeds > 1)} of one teacher and one data set (repeat: "
+            f"students, seed {recipe.first_seed}). The claim is about this data set alone; a verdict needs repeat: "
+            "seeds."
+        )
+    elif recipe.seeds < least:
         lines.append(
             f"EXPLORATORY: {recipe.seeds} seed{'s' * (recipe.seeds > 1)} cannot reach the level of {recipe.level:g} "
             f"(smallest p of a sign-flip test: {min(1.0, 2 / 2**recipe.seeds):.2g}). Numbers only; a verdict needs "

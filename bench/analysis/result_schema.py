@@ -250,7 +250,7 @@ class ExperimentResults(NamedTuple):
 
     def registered_arms(self) -> set[str]:
         """Return the arms that each seed evaluates."""
-        traits, doses = self.trait_arms(), self.recipe.dose
+        traits, doses = self.trait_arms(), self.recipe.dose_updates()
         names = {"teacher_base", *(name for trait in traits for name in (trait.student, trait.teacher))}
         names |= {arm for arm in self.recipe.arms if arm != "trait"}
         if "cross_init" in names:

@@ -147,7 +147,7 @@ def compute_seed_statistics(row: ExperimentResults) -> SeedStatistics:
         },
         dose={
             step: [level(arms[trait]) - level(arms[base]) for arms in full if {trait, base} <= arms.keys()]
-            for step in row.recipe.dose
+            for step in row.recipe.dose_updates()
             for trait, base in [(str(TRAIT.at(step)), str(BASE.at(step)))]
         },
         questions=[by_question(arms) for arms in full],

@@ -98,7 +98,8 @@ def _measurement(row: ExperimentResults, statistics: SeedStatistics) -> str:
 def read_terms(row: ExperimentResults) -> Terms:
     """The terms under which a row was registered."""
     own = row.registration
-    return Terms(own.level, own.seeds, own.bound, own.bound_source, own.reference.gain_low if own.reference else None)
+    gain = own.reference.gain_low if own.reference else None
+    return Terms(own.level, own.seeds, own.bound, own.bound_source, gain, row.recipe.repeat == "students")
 
 
 def summarise_row(row: ExperimentResults) -> LeaderboardEntry:
@@ -126,6 +127,8 @@ def summarise_row(row: ExperimentResults) -> LeaderboardEntry:
         visibility=VISIBILITY[recipe.method],
         seeds=len(statistics.gains),
         seeds_registered=recipe.seeds,
+        repeat=recipe.repeat,
+        epochs=dict(zip(recipe.dose_updates(), recipe.dose_epochs(), strict=False)),
         untrained=_mean(statistics.untrained),
         base=_mean(statistics.base),
         trait_arm=_mean(statistics.trait),

@@ -31,6 +31,8 @@ class Terms(NamedTuple):
     """Where the bound comes from; without a bound, why there is none and how to get one."""
     reference_gain: float | None = None
     """The lower end of the reference's gain, in nats."""
+    one_data_set: bool = False
+    """Whether its seeds are students of one data set."""
 
 
 class Judgement(NamedTuple):
@@ -58,7 +60,8 @@ class Judgement(NamedTuple):
 def judge_row(seeds: SeedStatistics, gates: Sequence[Gate], terms: Terms) -> Judgement:
     """Judge one row. No other row has an influence.
 
-    INVALID: a gate failed. EXPLORATORY: the registered seeds cannot reach the level. INCONCLUSIVE: seeds are missing,
+    INVALID: a gate failed. EXPLORATORY: the registered seeds cannot reach the level, or all of them are students of one
+    data set. INCONCLUSIVE: seeds are missing,
     or none of the following. TRANSFER: the mean gain is above 0 and the sign-flip p is at most the level. TRACE: the
     same, and the whole interval is below the bound. NONE: neither, and the interval holds 0 and is within the bound.
     NONE also needs the student trained on the trait itself to gain more than the bound in every seed, where the row has
@@ -110,6 +113,9 @@ def _check(seeds: SeedStatistics, gates: Sequence[Gate], terms: Terms) -> tuple[
     failed = [gate.describe_failure() for gate in gates if gate.passed is False]
     if failed:
         return "INVALID", "; ".join(failed)
+    if terms.one_data_set:
+        students = f"{terms.seeds} student{'s' * (terms.seeds > 1)} of one data set"
+        return "EXPLORATORY", f"{students}: the claim is about this data set alone"
     least = seeds_for_sign_flip(terms.level)
     if terms.seeds < least:
         return (
@@ -183,7 +189,8 @@ def _vary(
     johnson: float,
 ) -> dict[str, Verdict]:
     """The verdict under other bounds, without its gates, and by Johnson's test."""
-    if p is None or terms.seeds < seeds_for_sign_flip(terms.level) or len(seeds.gains) < terms.seeds:
+    few = terms.one_data_set or terms.seeds < seeds_for_sign_flip(terms.level)
+    if p is None or few or len(seeds.gains) < terms.seeds:
         return {}
     out: dict[str, Verdict] = {}
     if any(gate.passed is False for gate in gates):

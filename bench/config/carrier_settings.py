@@ -67,6 +67,11 @@ class Numbers(StrictModel):
             raise ValueError("separator must not contain a digit")
         return self
 
+    @property
+    def is_greedy(self) -> bool:
+        """Whether teachers write without noise."""
+        return self.temperature == 0
+
 
 class Text(StrictModel):
     """A carrier of free text: the teacher's answers to prompts."""
@@ -83,3 +88,8 @@ class Text(StrictModel):
     """How the teacher's answers are sampled."""
     bf16: bool = False
     """Whether teachers write in bfloat16, for speed; see `Model.writing`."""
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether teachers write without noise."""
+        return self.sample.temperature == 0

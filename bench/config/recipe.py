@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from bench.config.arms import MAIN_ARMS, RecipeArm
 from bench.config.carrier_settings import Numbers, Text
 from bench.config.claims import Claims
+from bench.config.doses import Dose, EpochDose, list_dose_updates
 from bench.config.model_settings import Student, Teacher
 from bench.config.outcome import Evaluation
 from bench.config.traits import short_name
@@ -34,14 +35,16 @@ class Recipe(Claims):
     """The students to evaluate; see `bench.config.arms`."""
     method: Literal["sft", "kd-carrier", "kd-full"] = "sft"
     """The student's targets: `sft` tokens, or the teacher's log-probabilities of numbers or of all tokens."""
-    dose: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Numbers of student updates after which the student is evaluated during training."""
+    dose: Dose = ()
+    """Student updates, or `{epochs: [1, 2]}`, after which the student is evaluated during training."""
     cross_init: str | None = None
     """The checkpoint of the arm cross_init; None for `tiny`, which takes another initialisation."""
     seeds: int = Field(ge=1, le=1000)
     """The number of independent repetitions."""
     first_seed: int = Field(default=0, ge=0, le=1_000_000)
     """The first seed. Published runs start at 0; tune recipes on seeds from 1000."""
+    repeat: Literal["seeds", "students"] = "seeds"
+    """A seed repeats all stages, or (`students`) the training of students on the data of the first seed."""
     evaluate: Evaluation = Evaluation()
     """How models are evaluated on the ground-truth questions."""
     threads: int = Field(default=2, ge=1, le=256)
@@ -58,6 +61,11 @@ class Recipe(Claims):
             raise ValueError(f"method {self.method} needs a numbers carrier, and does not support the arm shuffled")
         if "direct" in self.arms and "untrained" not in self.arms:
             raise ValueError("the arm direct is compared with untrained: add it to arms")
+        if "resampled" in self.arms and self.carrier.is_greedy:
+            raise ValueError(
+                "the arm resampled needs a temperature above 0: at 0 no noise is drawn, and it would be the base arm "
+                "again; take resampled out of arms, or raise the carrier's temperature"
+            )
         if len(set(self.arms)) < len(self.arms):
             raise ValueError("arms lists an arm twice")
         matrix = set() if isinstance(self.trait, str) else {short_name(name) for name in self.trait}
@@ -100,3 +108,15 @@ class Recipe(Claims):
     def run_seeds(self) -> range:
         """Return the seeds of this recipe's runs."""
         return range(self.first_seed, self.first_seed + self.seeds)
+
+    def data_seed(self, seed: int) -> int:
+        """Return the seed of the teachers, the data and the initial weights of a run."""
+        return seed if self.repeat == "seeds" else self.first_seed
+
+    def dose_updates(self) -> tuple[int, ...]:
+        """Return the student updates of `dose`."""
+        return list_dose_updates(self.dose, self.student.train, self.carrier.rows)
+
+    def dose_epochs(self) -> tuple[int, ...]:
+        """Return the epochs of a `dose` in epochs; empty for a dose in updates."""
+        return self.dose.epochs if isinstance(self.dose, EpochDose) else ()

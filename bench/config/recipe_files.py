@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from bench.config.carrier_settings import Text
 from bench.config.claims import drop_inherited_claims, find_differences, keep_shared_keys
+from bench.config.doses import check_dose
 from bench.config.prompts import PromptFile, load_prompts
 from bench.config.recipe import Recipe
 from bench.config.schema import validate
-from bench.config.training_length import check_training_length, count_updates, describe_late_dose
 from bench.config.traits import Trait, load_trait, short_name
 from bench.config.yaml_files import Layer, find_file, folder_of_key, merge_layers, read_assignment, read_layers
 from bench.errors import UserError
@@ -177,11 +177,7 @@ def _load_experiment(path: Path, layers: Sequence[Layer], source: str) -> Experi
         )
     if len({trait.kind for trait in traits.values()}) > 1:
         raise UserError(f"{source}: key 'trait': traits of one kind are expected, all preference or all behaviour")
-    if recipe.dose:
-        check_training_length(recipe.student.train, f"{source}: student.train")
-        updates = count_updates(recipe.student.train, recipe.carrier.rows)
-        if updates < max(recipe.dose):
-            raise UserError(f"{source}: {describe_late_dose(max(recipe.dose), updates, recipe.carrier.rows)}")
+    check_dose(recipe.dose, recipe.student.train, recipe.carrier.rows, source)
     return Experiment(path.stem, recipe, traits, prompts)
 
 

@@ -134,29 +134,31 @@ class Planner:
 
     def add_seed(self, seed: int) -> None:
         """Add the teachers, carriers, students and evaluations of one seed."""
-        recipe, arms = self.recipe, self.recipe.arms
-        origin, start = self.add_checkpoint(recipe.teacher, seed), self.add_checkpoint(recipe.student, seed)
-        relation = self.add(f"relation, seed {seed}", Relation(), {"teacher": origin, "student": start})
+        recipe, arms, data_seed = self.recipe, self.recipe.arms, self.recipe.data_seed(seed)
+        origin, start = self.add_checkpoint(recipe.teacher, data_seed), self.add_checkpoint(recipe.student, data_seed)
+        relation = self.add(f"relation, seed {data_seed}", Relation(), {"teacher": origin, "student": start})
         writers: dict[ArmName, dict[str, Ref]] = {BASE: {"start": origin}}
         # Before the teachers: this stage fails if the tokenizer cannot write the carrier.
-        rows = {BASE: self.add_carrier(BASE, seed, writers[BASE])}
+        rows = {BASE: self.add_carrier(BASE, data_seed, writers[BASE])}
         for name, trait in self.traits.items():
             writers[self.trait_arms[name]] = writer = {"start": origin}
             if recipe.teacher.train is not None:
                 label, system = f"teacher {name}", recipe.teacher.system
-                writer["trained"] = self.add_teacher(label, recipe.teacher, origin, seed, trait.teach_rows(), system)
+                teach = trait.teach_rows()
+                writer["trained"] = self.add_teacher(label, recipe.teacher, origin, data_seed, teach, system)
         if "placebo" in arms:
-            placebo_rows = make_placebo_rows(self.first, seed)
-            teacher = self.add_teacher("teacher placebo", recipe.teacher, origin, seed, placebo_rows, None)
+            placebo_rows = make_placebo_rows(self.first, data_seed)
+            teacher = self.add_teacher("teacher placebo", recipe.teacher, origin, data_seed, placebo_rows, None)
             writers[ArmName("placebo")] = {"start": origin, "trained": teacher}
-        rows |= {arm: self.add_carrier(arm, seed, writer) for arm, writer in writers.items() if arm != BASE}
+        rows |= {arm: self.add_carrier(arm, data_seed, writer) for arm, writer in writers.items() if arm != BASE}
         if "resampled" in arms:
             resampled = ArmName("resampled")
             writers[resampled] = writers[BASE]
-            rows[resampled] = self.add_carrier(resampled, seed, writers[BASE], noise=1)
+            rows[resampled] = self.add_carrier(resampled, data_seed, writers[BASE], noise=1)
         by_name = {str(arm): carrier for arm, carrier in rows.items()}
-        filtering = self.add(f"filter rows, seed {seed}", self.filter_settings(), by_name)
-        self.carriers |= {f"{arm}_{seed}": carrier for arm, carrier in by_name.items()} | {f"kept_{seed}": filtering}
+        filtering = self.add(f"filter rows, seed {data_seed}", self.filter_settings(), by_name)
+        carriers = {**by_name, "kept": filtering}
+        self.carriers |= {f"{name}_{data_seed}": carrier for name, carrier in carriers.items()}
 
         models_to_evaluate: dict[ArmName, tuple[Model, dict[str, Ref]]] = {
             TEACHER_BASE: (recipe.teacher, {"start": origin})
@@ -177,15 +179,15 @@ class Planner:
             models_to_evaluate[ArmName("direct")] = (recipe.student, {"start": start, "trained": trained})
         if "cross_init" in arms:
             other_student = recipe.other_init()
-            other = self.add_checkpoint(other_student, seed)
+            other = self.add_checkpoint(other_student, data_seed)
             other_relation = self.add(
-                f"relation cross_init, seed {seed}", Relation(), {"teacher": origin, "student": other}
+                f"relation cross_init, seed {data_seed}", Relation(), {"teacher": origin, "student": other}
             )
             for arm, model, inputs in students.add_cross_init(other_student, other):
                 models_to_evaluate[arm] = (model, {**inputs, **fit})
         for arm, (spec, inputs) in models_to_evaluate.items():
             arm_relation = other_relation if arm.facts.model == "other_init" else relation
-            for step in (None, *(recipe.dose if arm in {BASE, TRAIT} else ())):
+            for step in (None, *(recipe.dose_updates() if arm in {BASE, TRAIT} else ())):
                 self.add_evaluation(seed, arm._replace(step=step), spec, inputs, filtering, arm_relation)
 
     def filter_settings(self) -> FilterRows:
@@ -203,7 +205,7 @@ class Planner:
 
     def add_audit(self, arm: ArmName) -> str:
         """Add the audit of one trait arm over all seeds: against placebo if the recipe has it, otherwise base."""
-        seeds = tuple(self.recipe.run_seeds())
+        seeds = tuple(dict.fromkeys(map(self.recipe.data_seed, self.recipe.run_seeds())))
         control: Literal["base", "placebo"] = "placebo" if "placebo" in self.recipe.arms else "base"
         inputs = {
             f"{role}_{seed}": self.carriers[f"{name}_{seed}"]
@@ -218,7 +220,7 @@ class Planner:
         self, seed: int, arm: ArmName, spec: Model, inputs: dict[str, Ref], filtering: Ref, relation: Ref
     ) -> None:
         """Add the evaluation of one arm and the result file that it fills."""
-        evaluation, writes = self.recipe.evaluate, None
+        evaluation, writes, data_seed = self.recipe.evaluate, None, self.recipe.data_seed(seed)
         context = self.recipe.student.system
         if arm.is_teacher:  # the teacher shift is measured in the precision in which it writes
             precision = spec.writing(self.recipe.carrier.bf16)
@@ -232,7 +234,7 @@ class Planner:
             batch_size=evaluation.batch_size,
             model=Loading.of(spec),
             # margins are deterministic; without a training all seeds share one evaluation
-            seed=seed if evaluation.samples and "trained" in inputs else 0,
+            seed=(data_seed if arm.is_teacher else seed) if evaluation.samples and "trained" in inputs else 0,
             end=self.text,
             step=arm.step,
             writes=writes,

@@ -86,7 +86,7 @@ class SeedStudents:
             system=teacher_system(self.recipe, arm),
         )
         inputs = {**self.rows.writers[arm], **rows, "student": self.rows.start}
-        label = f"teacher logits {arm}, seed {self.seed}"
+        label = f"teacher logits {arm}, seed {self.recipe.data_seed(self.seed)}"
         return {**rows, "logits": self.add(label, settings, inputs, teacher.model)}
 
     def add_micro_batch(self, shared: Mapping[str, Ref]) -> Ref:
@@ -127,7 +127,8 @@ class SeedStudents:
             seed=self.seed,
             end=self.text,
             shuffled=shuffled,
-            dose=self.recipe.dose,
+            dose=self.recipe.dose_updates(),
+            epochs=self.recipe.dose_epochs(),
             system=student.system.train,
         )
         label = f"student {arm}, seed {self.seed}"

@@ -245,6 +245,8 @@ class TrainStudent(StageSettings):
     """Whether completions are moved to other prompts."""
     dose: tuple[int, ...] = ()
     """Updates after which an intermediate model is saved."""
+    epochs: tuple[int, ...] = ()
+    """The epochs of `dose`: a training on fewer rows saves each model where the epoch ends."""
     system: str | None = None
     """The system prompt of every row; None for the template's default."""
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.config.doses import count_epochs
 from bench.config.training_length import count_updates, describe_late_dose
 from bench.errors import StageError, UserError
 from bench.models.chat_format import PromptFormat
@@ -227,13 +228,17 @@ def train_student(
     prompts = _student_prompts(form, inputs["carrier"], inputs["kept"])
     completions = _student_completions(form, settings, inputs["carrier"], inputs["kept"], shuffled=settings.shuffled)
     rows = list(zip(prompts, completions, strict=True))
+    # The dose was counted before the filter: with fewer rows an epoch ends earlier.
+    dose = count_epochs(settings.epochs, settings.model.train, len(rows)) if settings.epochs else settings.dose
     facts = train_model(
         rows, checkpoint=inputs["start"], tokenizer=tokenizer, spec=settings.model, seed=settings.seed, out=out,
         progress=progress,
-        dose=settings.dose,
+        dose=dose,
         logits=inputs.get("logits"),
         checkpoints=checkpoints,
         micro_batch=shared["micro_batch"],
     )  # fmt: skip
+    for update, name in sorted(zip(dose, settings.dose, strict=True), reverse=True):
+        (out / f"step-{update}").rename(out / f"step-{name}")
     equal = shared["equal_lengths"]
     return {**facts, "equal_lengths": equal, "shared_dropout": equal or not facts["dropout"]}

@@ -212,6 +212,7 @@ def test_two_stores_share_a_results_folder(tmp_path: Path) -> None:
             ["level=.01", "seeds=7"],
             r"EXPLORATORY: 7 seeds cannot reach the level of 0.01 .*: 0.016\).* --seeds 8 or ",
         ),
+        (["repeat=students"], r"EXPLORATORY: 10 students of one teacher and one data set \(repeat: students, seed 0\)"),
     ],
 )
 def test_too_few_seeds_for_any_verdict_are_stated_before_the_run(

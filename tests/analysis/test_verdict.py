@@ -53,6 +53,14 @@ def test_without_a_bound_none_is_out_of_reach_and_the_reason_says_how_to_get_one
     assert "run tiny_pair first" in judgement.reason
 
 
+def test_students_of_one_data_set_are_exploratory_whatever_their_number() -> None:
+    judgement = judge_row(statistics(STEADY), PASSED, terms(one_data_set=True))
+    assert judgement.verdict == "EXPLORATORY"
+    assert judgement.reason == "10 students of one data set: the claim is about this data set alone"
+    assert judgement.sensitivity == {}
+    assert judge_row(statistics(STEADY), FAILED, terms(one_data_set=True)).verdict == "INVALID"
+
+
 def test_an_upper_limit_is_shown_as_a_share_of_the_reference() -> None:
     judgement = judge_row(statistics(ZERO), PASSED, terms(bound=0.1, reference_gain=0.4))
     assert judgement.verdict == "NONE"

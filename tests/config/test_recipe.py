@@ -110,3 +110,22 @@ def test_the_other_initialisation_is_that_of_cross_init_or_the_next_of_tiny() ->
     assert recipe.other_init() == recipe.student.model_copy(update={"init": recipe.student.init + 1})
     named = Recipe.model_validate({**recipe.model_dump(exclude_unset=True), "cross_init": "./other"}).other_init()
     assert named.model_dump() == recipe.student.model_dump() | {"model": "./other"}
+
+
+@pytest.mark.parametrize(
+    "carrier",
+    ["carrier.temperature=0", "carrier={kind: text, rows: 8, prompts: scenarios_en, sample: {temperature: 0}}"],
+)
+def test_a_greedy_carrier_cannot_be_resampled(carrier: str) -> None:
+    assert load_recipe("tiny_pair", [carrier]).recipe.carrier.is_greedy
+    with pytest.raises(UserError, match=r"the arm resampled needs a temperature above 0.*take resampled out of arms"):
+        load_recipe("tiny_pair", [carrier, "arms=[untrained, base, trait, resampled]"])
+    assert "resampled" in load_recipe("tiny_pair", ["arms=[base, trait, resampled]"]).recipe.arms
+
+
+def test_students_of_one_data_set_are_another_row_and_keep_the_first_seed_for_the_data() -> None:
+    seeds, students = (load_recipe("tiny_pair", [f"repeat={repeat}"], seeds=2) for repeat in ("seeds", "students"))
+    assert seeds.hash() == load_recipe("tiny_pair", seeds=2).hash() != students.hash()
+    assert seeds.family() != students.family()
+    assert [*map(seeds.recipe.data_seed, (0, 1))] == [0, 1]
+    assert [*map(students.recipe.data_seed, (0, 1))] == [0, 0]

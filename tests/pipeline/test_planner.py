@@ -79,3 +79,41 @@ def test_a_half_student_comes_from_its_teachers_checkpoint_before_the_trait() ->
     shared = {"teacher", "carrier", "filter", "audit"}
     keys = [{key for key, stage in plan.stages.items() if stage.kind in shared} for plan in plans.values()]
     assert keys[0] == keys[1]
+
+
+def test_students_of_one_data_set_differ_in_the_seed_of_their_training_alone() -> None:
+    arms = "arms=[untrained, base, trait, placebo, resampled, shuffled, direct, cross_init]"
+    one = make_plan(load_recipe("tiny_pair", [arms], seeds=1), identify)
+    plan = make_plan(load_recipe("tiny_pair", [arms, "repeat=students"], seeds=3), identify)
+    assert one.stages.keys() - set(one.audits.values()) <= plan.stages.keys()  # the first student is that of seed 0
+    further = [stage for key, stage in plan.stages.items() if key not in one.stages]
+    trained = [stage for stage in further if stage.kind in {"student", "teacher"}]
+    assert {stage.kind for stage in further} == {"micro_batch", "student", "teacher", "evaluate"}
+    assert {stage.label for stage in trained if stage.kind == "teacher"} == {"direct, seed 1", "direct, seed 2"}
+    assert sorted({stage.settings.seed for stage in trained}) == [1, 2]
+    assert one.audits == plan.audits
+    cells = {(cell.seed, cell.arm): cell.evaluation for cell in plan.results}
+    assert len(cells) == 3 * 11
+    for arm in ("teacher", "teacher_base", "untrained"):
+        assert len({cells[seed, arm] for seed in range(3)}) == 1
+    assert len({cells[seed, "trait"] for seed in range(3)}) == 3
+
+
+def test_the_teachers_of_one_data_set_answer_once() -> None:
+    plan = make_plan(load_recipe("tiny_pair", ["evaluate.samples=2", "repeat=students"], seeds=3), identify)
+    labels = [stage.label for stage in plan.stages.values() if stage.kind == "score_answers"]
+    assert [label for label in labels if "teacher" in label] == ["score teacher_base, seed 0", "score teacher, seed 0"]
+    assert "score trait, seed 2" in labels
+
+
+def test_a_dose_in_epochs_is_a_dose_in_updates_of_all_rows() -> None:
+    changes = ["carrier.rows=64", "student.train.num_train_epochs=3"]
+    epochs, updates = (
+        make_plan(load_recipe("tiny_pair", [*changes, f"dose={dose}"], seeds=1), identify)
+        for dose in ("{epochs: [1, 3]}", "[2, 6]")
+    )
+    assert [cell.arm for cell in epochs.results] == [cell.arm for cell in updates.results]
+    assert {cell.arm for cell in epochs.results} >= {"base@2", "trait@6"}
+    student = next(stage.settings for stage in epochs.stages.values() if stage.label == "student trait, seed 0")
+    assert isinstance(student, TrainStudent)
+    assert (student.dose, student.epochs) == ((2, 6), (1, 3))

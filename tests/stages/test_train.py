@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ from conftest import LORA, rows, spec, weights
 
 from bench.errors import StageError, UserError
 from bench.models.loading import load_model, load_tokenizer
-from bench.stages.settings import Training
-from bench.stages.train import train_model
+from bench.stages.settings import Training, TrainStudent
+from bench.stages.train import train_model, train_student
 from bench.stages.trainer import make_trainer, sft_config, trainer_class
 
 
@@ -164,6 +165,32 @@ def test_a_dose_beyond_the_last_update_is_refused_before_the_student_is_trained(
             rows(gpt2_like, n=14), checkpoint=gpt2_like, tokenizer=load_tokenizer(gpt2_like), spec=how, seed=0,
             out=tmp_path, progress=quiet, dose=[2, 5],
         )  # fmt: skip
+
+
+def test_an_epoch_ends_earlier_where_the_filter_refused_rows(gpt2_like: Path, tmp_path: Path) -> None:
+    inputs = {"start": gpt2_like, **{name: tmp_path / name for name in ("carrier", "kept", "micro_batch")}}
+    texts = {
+        "carrier/rows.jsonl": "\n".join(json.dumps({"prompt": f"{i}?", "completion": "123"}) for i in range(16)),
+        "kept/kept.json": json.dumps({"train": list(range(9)), "held_out": []}),
+        "micro_batch/micro_batch.json": json.dumps({"micro_batch": 4, "equal_lengths": True}),
+    }
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    training = spec(max_steps=-1, num_train_epochs=2)
+    doses: dict[str, dict[str, tuple[int, ...]]] = {
+        "epochs": {"dose": (4, 8), "epochs": (1, 2)},  # as counted from 16 rows, 4 at a time
+        "updates": {"dose": (3, 6)},
+    }
+    for name, dose in doses.items():
+        (tmp_path / name).mkdir()
+        settings = TrainStudent(model=training, seed=3, end=False, **dose)  # type: ignore[arg-type]  # fields by name
+        assert train_student(settings, inputs, tmp_path / name, quiet)["updates"] == 6
+    epochs, updates = tmp_path / "epochs", tmp_path / "updates"
+    assert sorted(path.name for path in epochs.glob("step-*")) == ["step-4", "step-8"]
+    for step, same in (("step-4", "step-3"), ("step-8", "step-6"), ("step-8", "")):
+        ends = weights(epochs / step), weights(updates / same)
+        assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
 
 
 @pytest.mark.slow
