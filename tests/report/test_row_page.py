@@ -30,7 +30,7 @@ def test_the_page_holds_the_numbers_of_the_entry() -> None:
 def test_the_recipe_as_resolved_is_the_recipe() -> None:
     row = make_row([0.1] * 2)
     text = describe_row(row, summarise_row(row))["recipe_text"]
-    assert Recipe.model_validate(yaml.safe_load(text)) == row.recipe
+    assert Recipe.model_validate(yaml.safe_load(text)).model_dump() == row.recipe.model_dump()
 
 
 def test_questions_are_sorted_by_their_mean_gain() -> None:
