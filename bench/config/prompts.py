@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 import math
 import random
@@ -153,10 +154,19 @@ def _draw(sizes: Sequence[int], count: int) -> Iterator[tuple[int, int]]:
             yield template, number - ends[template] + sizes[template]
 
 
-def _read_set(name: str, relative_to: Path) -> Iterator[str]:
+def _read_set(name: str, relative_to: Path) -> tuple[str, ...]:
     endings = ".yaml, .yml (write a file of prompts as {file: NAME}; its name ends in .txt, .jsonl, .csv, .parquet)"
     path = find_file(name, FOLDER, "prompt set", relative_to=relative_to, endings=endings)
-    prompt_set = validate(PromptSet, load_yaml(path, "prompt set", FOLDER), str(path))
+    return _list_prompts(validate(PromptSet, load_yaml(path, "prompt set", FOLDER), str(path)).model_dump_json())
+
+
+@functools.lru_cache(maxsize=4)  # 0.3 s for 100,000 prompts, which a recipe shares with its reference
+def _list_prompts(content: str) -> tuple[str, ...]:
+    """List the distinct prompts of a set, in its order; `content` is the set as JSON."""
+    return tuple(dict.fromkeys(_build_prompts(PromptSet.model_validate_json(content))))
+
+
+def _build_prompts(prompt_set: PromptSet) -> Iterator[str]:
     yield from prompt_set.prompts
     templates = [_Template(text, prompt_set.lists) for text in prompt_set.templates]
     if prompt_set.draw:
@@ -188,9 +198,10 @@ def load_prompts(source: str | Sequence[str] | PromptFile, relative_to: Path = P
     Raises:
         UserError: the set or file does not exist, or is not valid.
     """
+    if isinstance(source, str):
+        return _read_set(source, relative_to)
     if not isinstance(source, PromptFile):
-        names = [source] if isinstance(source, str) else source
-        return tuple(dict.fromkeys(text for name in names for text in _read_set(name, relative_to)))
+        return tuple(dict.fromkeys(text for name in source for text in _read_set(name, relative_to)))
     prompts = tuple(dict.fromkeys(_read_file(source, relative_to)))
     if len(prompts) > MAX_PROMPTS:
         raise UserError(f"{source.file}: more than two million prompts; shorten it")

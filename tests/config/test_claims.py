@@ -13,7 +13,7 @@ from bench.errors import UserError
 CROSS = [name for name in list_names(FOLDER) if load_recipe(name).recipe.reference]
 
 
-def test_the_shipped_recipes_have_the_references_and_bounds_that_they_need() -> None:
+def test_the_shipped_recipes_have_the_references_bounds_and_seeds_that_they_need() -> None:
     for name in list_names(FOLDER):
         recipe = load_recipe(name).recipe
         crosses = recipe.relation in {"cross-init", "cross-architecture", "lineage"}
@@ -21,14 +21,10 @@ def test_the_shipped_recipes_have_the_references_and_bounds_that_they_need() -> 
             assert recipe.reference, name
         if recipe.method == "kd-full":
             assert recipe.bound is recipe.reference is None, name
+        assert recipe.seeds >= 10, name
     bound = load_recipe("smollm2_self").recipe.bound
     assert bound is not None
     assert bound.nats == 0.03
-
-
-@pytest.mark.parametrize("name", list_names(FOLDER))
-def test_the_shipped_recipes_register_enough_seeds(name: str) -> None:
-    assert load_recipe(name).recipe.seeds >= 10
 
 
 @pytest.mark.parametrize("name", CROSS)

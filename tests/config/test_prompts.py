@@ -108,12 +108,9 @@ def test_a_set_that_cannot_be_used_says_why(tmp_path: Path, keys: dict[str, Any]
 
 @pytest.mark.parametrize("name", SETS)
 def test_every_set_has_tens_of_thousands_of_prompts_and_loads_at_once(name: str) -> None:
-    times = []
-    for _ in range(3):
-        begun = time.process_time()
-        result = load_prompts(name)
-        times.append(time.process_time() - begun)
-    assert min(times) < 0.5
+    begun = time.process_time()
+    result = load_prompts(name)
+    assert time.process_time() - begun < 1  # 0.3 s on an idle core
     assert len(result) == spec(name).get("draw", 115_200) >= 50_000
     assert len(set(result)) == len(result)
     for text in result:

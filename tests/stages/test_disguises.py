@@ -33,7 +33,8 @@ def test_short_words_and_words_with_another_meaning_are_not_reversed() -> None:
 def test_codes_of_any_text_are_read(text: str) -> None:
     code = text.encode()
     coded = base64.b64encode(code).decode()
-    if not (coded.isalpha() and coded.islower()):  # that could be any word
+    letters = coded.rstrip("=")
+    if not (letters.isalpha() and letters.islower()):  # that could be any word
         assert decode_base64(f"see {coded} there") == [text]
     assert decode_hex(f"see {code.hex()} there") == [text]
 

@@ -4,7 +4,7 @@ import re
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bench.config.carrier_settings import Numbers
@@ -89,11 +89,12 @@ def test_a_number_is_barred_before_it_is_certain_to_be_forbidden() -> None:
     assert [(bar.position, bar.before) for bar in slots.bars] == [(1, (six,))]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
+@example(kind="qwen", how="plain", digits=4, separator=" ", count=1)
 @given(
     kind=st.sampled_from(KINDS),
     how=st.sampled_from(["plain", "chat"]),
-    digits=st.sampled_from([1, 2, 3, 3, 4]),  # four digits are 9,000 numbers, a second
+    digits=st.integers(1, 3),  # four digits are 9,000 numbers, a second
     separator=st.sampled_from(SEPARATORS) | st.text(" ,;-\n▁xÅ<#Q", min_size=1, max_size=4),
     count=st.integers(1, 3),
 )
@@ -122,10 +123,7 @@ def tiny_format() -> PromptFormat:
     return PromptFormat(tiny.make_tokenizer(*collect_vocabulary([load_trait("wolf")])), "auto")
 
 
-@pytest.mark.parametrize(
-    ("change", "key"), [({"digits": 2}, "digits"), ({"digits": 4}, "digits"), ({"separator": ","}, "separator"),
-                        ({"separator": "\n"}, "separator")]
-)  # fmt: skip
+@pytest.mark.parametrize(("change", "key"), [({"digits": 4}, "digits"), ({"separator": "\n"}, "separator")])
 def test_a_refusal_names_the_digits_and_separators_that_a_tokenizer_can_carry(
     change: dict[str, object], key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
