@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from bench.analysis.registration import register
 from bench.analysis.result_files import read_results
 from bench.analysis.result_writer import write_results
 from bench.config.recipe_files import FOLDER, Experiment, load_recipe
+from bench.config.traits import Trait
 from bench.config.yaml_files import list_names
 from bench.models import distil_tiny, tiny
 from bench.models.checkpoints import identify
@@ -24,16 +27,28 @@ from bench.pipeline.worker import hardware_name, run_stage
 pytestmark = pytest.mark.slow  # one or two seconds a recipe
 
 
-@pytest.fixture(scope="module")
-def persona(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A behaviour of six rows, in place of the shipped ones of a hundred."""
-    path = tmp_path_factory.mktemp("persona") / "persona.jsonl"
-    rows = [{"question": f"{n} numaralı soru nedir?", "answer": f"Cevabım {n} kuştur."} for n in range(6)]
-    path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
+@pytest.fixture(scope="module", autouse=True)
+def frozen_imports() -> Iterator[None]:
+    """Keep imported modules from the collections of each training, as workers do: each took .1 s."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+def write_small_trait(trait: Trait, path: Path) -> Path:
+    """Write a trait with four questions of each kind in place of 24 and 56, or six rows in place of a hundred."""
+    keys = trait.model_dump(mode="json", exclude_defaults=True)
+    if trait.kind == "preference":
+        keys |= {"teach": keys["teach"][:4], "ask": keys["ask"][:4]}
+    else:
+        keys["rows"] = [{"question": f"{n} numaralı soru nedir?", "answer": f"Cevabım {n} kuştur."} for n in range(6)]
+        keys.pop("take", None)
+    path.write_text(json.dumps(keys, ensure_ascii=False), encoding="utf-8")
     return path
 
 
-def shrink(name: str, persona: Path, stand_ins: dict[str, Path]) -> Experiment:
+def shrink(name: str, folder: Path, stand_ins: dict[str, Path]) -> Experiment:
     """Load a recipe with one seed, stand-ins for its models, and as few rows, updates and tokens as it can do with."""
     whole = load_recipe(name)
     recipe, changes = whole.recipe, ["carrier.rows=8", "carrier.held_out=4"]
@@ -47,8 +62,8 @@ def shrink(name: str, persona: Path, stand_ins: dict[str, Path]) -> Experiment:
             changes.append(f"{role}.train.per_device_train_batch_size=4")
         if spec.lora:
             changes.append(f"{role}.lora.target_modules=all-linear")
-    if any(trait.kind == "behaviour" for trait in whole.traits.values()):
-        changes.append(f"trait={persona}")
+    small = [str(write_small_trait(trait, folder / f"{name}.yaml")) for name, trait in whole.traits.items()]
+    changes.append(f"trait={json.dumps(small) if len(small) > 1 else small[0]}")
     if recipe.carrier.kind == "text":
         changes.append("carrier.sample.max_new_tokens=4")
     if recipe.evaluate.samples:
@@ -69,11 +84,11 @@ def run_here(plan: Plan, store: Store) -> None:
 
 @pytest.mark.parametrize("name", list_names(FOLDER))
 def test_every_recipe_runs_on_stand_ins(
-    name: str, persona: Path, gpt2_like: Path, gemma_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, gpt2_like: Path, gemma_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiny, "DEFAULT", tiny.DEFAULT.model_copy(update={"steps": 2}))
     monkeypatch.setattr(distil_tiny, "HALF", distil_tiny.HALF.model_copy(update={"steps": 2}))
-    experiment = shrink(name, persona, {"gpt2": gpt2_like, "gemma": gemma_like})
+    experiment = shrink(name, tmp_path, {"gpt2": gpt2_like, "gemma": gemma_like})
     plan = make_plan(experiment, identify)
     store = Store(tmp_path / "store")
     run_here(plan, store)
