@@ -27,7 +27,10 @@ DEFAULTS: dict[str, Any] = {
     "p_at_floor": False,
     "measurement": "",
     **dict.fromkeys(("gates", "notes"), ()),
-    **{name: {} for name in ("contrasts", "dose", "groups", "metrics", "answers", "audits", "sensitivity")},
+    **{
+        name: {}
+        for name in ("contrasts", "mitigations", "dose", "groups", "metrics", "answers", "audits", "sensitivity")
+    },
 }
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from bench.analysis.entry import Estimate
+from bench.analysis.estimates import Estimate
 from bench.analysis.stats import mean_interval
 from bench.stages.leak_audit import FOLDS
 

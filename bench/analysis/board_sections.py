@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bench.analysis.entry import Difference, LeaderboardEntry
+from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.entry_text import (
     difference_p_text,
     gain_text,
@@ -12,8 +12,10 @@ from bench.analysis.entry_text import (
     markdown_table,
     p_text,
     percent_text,
+    ratio_text,
     signed,
 )
+from bench.analysis.estimates import Difference
 from bench.analysis.registry_lines import RegistryLine
 from bench.config.arms import CONTRASTS, MAIN_ARMS
 
@@ -23,6 +25,7 @@ __all__ = [
     "group_section",
     "matrix_section",
     "metric_section",
+    "mitigation_section",
     "question_section",
     "registration_section",
     "section",
@@ -55,6 +58,30 @@ def contrast_section(board: Sequence[LeaderboardEntry]) -> str:
     """The differences of further arms."""
     lines = [line for entry in board for line in _differences(entry, "contrast", "difference", entry.contrasts)]
     return section("Further controls", [{**line, "what it says": CONTRASTS[line["contrast"]].claim} for line in lines])
+
+
+def mitigation_section(board: Sequence[LeaderboardEntry]) -> str:
+    """The effects of mitigations, beside what is left of the gain and of the data."""
+    lines = [
+        {
+            "recipe": entry.recipe,
+            "mitigation": arm,
+            "seeds": str(mitigation.effect.seeds),
+            "effect [95 % CI]": gain_text(mitigation.effect),
+            "of the gain [95 % CI]": ratio_text(mitigation.share),
+            "of the data [95 % CI]": ratio_text(mitigation.data),
+            "p (uncorrected)": difference_p_text(mitigation.effect),
+        }
+        for entry in board
+        for arm, mitigation in entry.mitigations.items()
+    ]
+    text = section("Mitigations", lines)
+    return text and (
+        f"{text}\nThe effect is the mitigated student's margin minus that of its control: a student of the base "
+        "teacher's data, trained the same way (`mixed`: `base`). `of the gain` is effect / gain. `of the data` is the "
+        "same ratio for the teachers' held-out rows in place of the trait. A mitigation that lowers both alike only "
+        "learns less. An interval is unbounded if the denominator is too near 0.\n"
+    )
 
 
 def group_section(board: Sequence[LeaderboardEntry]) -> str:

@@ -2,62 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from bench.analysis.estimates import Difference, EntryPart, Estimate
 from bench.analysis.gates import Gate
-from bench.analysis.p_values import sign_flip_p
+from bench.analysis.mitigation_effects import MitigationEffect
 from bench.analysis.registry_lines import PinnedReference
-from bench.analysis.stats import mean_interval
 from bench.analysis.verdict import Verdict
 from bench.config.arms import MAIN_ARMS
 
-__all__ = [
-    "Difference",
-    "Estimate",
-    "LeaderboardEntry",
-    "MetricScores",
-    "TraitMatrix",
-    "difference",
-    "estimate",
-    "known",
-]
+__all__ = ["Answers", "LeaderboardEntry", "MetricScores", "Spread", "TraitMatrix"]
 
 
-class _Part(BaseModel):
-    """Infinite numbers are allowed: an interval may have no end."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Estimate(_Part):
-    """A mean over seeds with its 95 % t interval."""
-
-    seeds: int
-    """Number of seeds."""
-    mean: float
-    """Mean over the seeds."""
-    ci_low: float | None
-    """Lower end of the interval; None for one seed."""
-    ci_high: float | None
-    """Upper end of the interval; None for one seed."""
-
-
-class Difference(Estimate):
-    """A mean difference, paired by seed."""
-
-    p: float | None
-    """Sign-flip p, not corrected; None for one seed."""
-    p_error: float | None = None
-    """Its standard error; 0 where it is exact."""
-    p_at_floor: bool = False
-    """Whether the true p is at most this one."""
-
-
-class MetricScores(_Part):
+class MetricScores(EntryPart):
     """Scores of free answers by one metric."""
 
     untrained: Estimate | None = None
@@ -78,7 +37,7 @@ class MetricScores(_Part):
         return {name: value for name, value in serialise(self).items() if value is not None}
 
 
-class Answers(_Part):
+class Answers(EntryPart):
     """How one arm answers: the mean over questions of one seed, and over seeds."""
 
     p_answer: Estimate
@@ -93,7 +52,7 @@ class Answers(_Part):
     """The rank of the trait's answer among the candidates; 1 is the most probable."""
 
 
-class Spread(_Part):
+class Spread(EntryPart):
     """Where the gains of single questions differ: standard deviations in nats, of a two-way table without repeats."""
 
     seeds: float
@@ -104,7 +63,7 @@ class Spread(_Part):
     """Between questions of one seed, beyond both."""
 
 
-class TraitMatrix(_Part):
+class TraitMatrix(EntryPart):
     """Gains of every trait's students on every trait's questions."""
 
     traits: tuple[str, ...]
@@ -115,7 +74,7 @@ class TraitMatrix(_Part):
     """Mean of the diagonal minus mean of the rest, in nats."""
 
 
-class LeaderboardEntry(_Part):
+class LeaderboardEntry(EntryPart):
     """The statistics and the verdict of one registered experiment. Margins and gains are in nats."""
 
     recipe: str
@@ -220,6 +179,8 @@ class LeaderboardEntry(_Part):
     """Where the gains differ; None for fewer than two seeds or questions."""
     contrasts: dict[str, Difference]
     """Further comparisons by their name in `bench.config.arms.CONTRASTS`."""
+    mitigations: dict[str, MitigationEffect] = Field(default={})
+    """The effects of the mitigation arms; left out of files where there is none."""
     dose: dict[int, Difference]
     """Gains during training, by student updates."""
     epochs: dict[int, int] = Field(default_factory=dict)
@@ -273,22 +234,3 @@ class LeaderboardEntry(_Part):
             p_error=self.p_error,
             p_at_floor=self.p_at_floor,
         )
-
-
-def known(value: float) -> float | None:
-    """`value`, or None for NaN."""
-    return None if math.isnan(value) else value
-
-
-def estimate(values: Sequence[float]) -> Estimate:
-    """The mean of one value per seed, with its interval."""
-    mean, low, high = mean_interval(values)
-    return Estimate(seeds=len(values), mean=mean, ci_low=known(low), ci_high=known(high))
-
-
-def difference(values: Sequence[float]) -> Difference:
-    """The mean of one difference per seed, with its interval and its p."""
-    if len(values) < 2:
-        return Difference(**estimate(values).model_dump(), p=None)
-    p, error, at_floor = sign_flip_p(values)
-    return Difference(**estimate(values).model_dump(), p=p, p_error=error, p_at_floor=at_floor)

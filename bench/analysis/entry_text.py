@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bench.analysis.entry import Difference, Estimate, LeaderboardEntry
+from bench.analysis.entry import LeaderboardEntry
+from bench.analysis.estimates import Difference, Estimate, Ratio
 from bench.analysis.p_values import PValue
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "markdown_table",
     "p_text",
     "percent_text",
+    "ratio_text",
     "short_model",
     "short_table",
     "signed",
@@ -39,6 +41,15 @@ def gain_text(estimate: Estimate | None) -> str:
     if estimate.ci_low is None or estimate.ci_high is None:
         return signed(estimate.mean, 4) + (" [one seed: no interval]" if estimate.seeds == 1 else "")
     return f"{estimate.mean:+.4f} {interval_text(estimate.ci_low, estimate.ci_high)}"
+
+
+def ratio_text(ratio: Ratio) -> str:
+    """A ratio in percent: 74 % [60, 88], or unbounded."""
+    if ratio.mean is None:
+        return "-"
+    if ratio.ci_low is None or ratio.ci_high is None:
+        return f"{100 * ratio.mean:.0f} % " + ("[one seed: no interval]" if ratio.seeds == 1 else "[unbounded]")
+    return f"{100 * ratio.mean:.0f} % [{100 * ratio.ci_low:.0f}, {100 * ratio.ci_high:.0f}]"
 
 
 def p_text(p: float | None, *, error: float | None = None, at_floor: bool = False) -> str:

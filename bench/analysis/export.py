@@ -4,6 +4,7 @@ rows     a line per row of the leaderboard: verdict, terms, tests, intervals, sk
 answers  a line per sampled answer, with a column per metric (empty where a recipe did not ask for it)
 margins  a line per question, with the outcomes of `bench.analysis.outcomes`
 candidates  a line per question and candidate: its log-probability in nats, and its tokens where the margin is per token
+mitigations  a line per mitigation arm: its effect in nats, and its shares of the gain and of the data
 means    per arm: a seed's mean over its questions first, then the mean over seeds with its 95 % t interval
 gains    trait - base, paired by seed over the seeds that the leaderboard counts, with its 95 % t interval and an exact
          sign-flip p, corrected for nothing. `verdict` is the row's, given on the margin alone; where `visibility` is
@@ -23,14 +24,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.analysis.entry import Answers, LeaderboardEntry, Spread, estimate
+from bench.analysis.entry import Answers, LeaderboardEntry, Spread
+from bench.analysis.estimates import estimate
 from bench.analysis.outcomes import derive_outcomes
 from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ArmResult, ExperimentResults
 from bench.analysis.seed_statistics import margins_of
 from bench.analysis.stats import mean
 from bench.analysis.summary import summarise
-from bench.config.arms import MAIN_ARMS
+from bench.config.arms import MAIN_ARMS, MITIGATIONS
 from bench.config.outcome import METRICS
 
 __all__ = ["export"]
@@ -63,7 +65,17 @@ GAINS = {
     "p": "double",
     "seeds": "int64",
 }
-
+RATIOS = [f"{name}{end}" for name in ("share", "data") for end in ("", "_low", "_high")]
+MITIGATED = {
+    **RECIPE,
+    "arm": "string",
+    "control": "string",
+    "effect": "double",
+    **INTERVAL,
+    "p": "double",
+    "seeds": "int64",
+    **dict.fromkeys(RATIOS, "double"),
+}
 
 ALIASES: dict[Any, str] = {
     kind: alias
@@ -216,6 +228,26 @@ def _write(name: str, columns: Mapping[str, str], lines: Iterable[Line], out: Pa
     return paths
 
 
+def _mitigations(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
+    for entry in summarise(rows):
+        for arm, mitigation in entry.mitigations.items():
+            effect = mitigation.effect
+            ratios = [mitigation.share, mitigation.data]
+            ends = [end for ratio in ratios for end in (ratio.mean, ratio.ci_low, ratio.ci_high)]
+            yield {
+                "recipe": entry.recipe,
+                "hash": entry.recipe_hash,
+                "arm": arm,
+                "control": MITIGATIONS[arm],
+                "effect": effect.mean,
+                "ci_low": effect.ci_low,
+                "ci_high": effect.ci_high,
+                "p": effect.p,
+                "seeds": effect.seeds,
+                **dict(zip(RATIOS, ends, strict=True)),
+            }
+
+
 def export(folder_of_results: Path, out: Path) -> list[Path]:
     """Write the tables of all results under `folder_of_results` into the folder `out`; returns their paths.
 
@@ -231,6 +263,7 @@ def export(folder_of_results: Path, out: Path) -> list[Path]:
         *_write("answers", {**ANSWERS, **dict.fromkeys(metrics, "double")}, _answers(rows), out),
         *_write("margins", MARGINS, _margins(rows), out),
         *_write("candidates", CANDIDATES, _candidates(rows), out),
+        *_write("mitigations", MITIGATED, _mitigations(rows), out),
         *_write("means", MEANS, _means(rows), out),
         *_write("gains", GAINS, _gains(rows), out),
     ]

@@ -11,7 +11,7 @@ from bench.analysis.manifest import ControlsReport
 from bench.analysis.result_schema import ArmResult, ExperimentResults, TraitArms
 from bench.analysis.seed_statistics import margins_of, teacher_shift
 from bench.analysis.stats import mean
-from bench.config.arms import TEACHER_BASE, ArmName, parse_arm
+from bench.config.arms import PARTLY_LABELLED, TEACHER_BASE, ArmName, parse_arm
 
 __all__ = ["Gate", "check_gates", "list_seeds"]
 
@@ -136,6 +136,7 @@ def _fit_gate(trait_arms: Sequence[TraitArms], seeds: Seeds) -> Gate:
     Held-out rows of both teachers are scored under both students. Reading: (trait student - base student) on the
     trait teacher's rows, minus the same on the base teacher's rows, per pair of rows, as a z over the rows. The rows
     share prompts and noise, so the text that both teachers have in common cancels. With several traits, the smallest z.
+    Mitigations are left out: some fit less by design, and `bench.analysis.mitigation_effects` shows how much.
     """
     values = {}
     for seed, arms in seeds.items():
@@ -208,6 +209,7 @@ def _arms_agree_gate(seeds: Seeds) -> Gate:
     """Were all students of a seed trained alike, and all arms made on one kind of processor?
 
     Labelled tokens are compared only where every row has the same length in every arm; free text has no fixed length.
+    Arms with labels on a part of the tokens are left out of this comparison.
     """
     lines = {}
     for seed, arms in seeds.items():
@@ -216,7 +218,8 @@ def _arms_agree_gate(seeds: Seeds) -> Gate:
         alike = all(facts.equal_lengths for facts in students.values())
         apart = [f"{arm} has no training report" for arm in compared if arm not in students]
         for name in (*EQUAL_FACTS, *(["labelled_tokens"] if alike else [])):
-            values = {arm: getattr(facts, name) for arm, facts in students.items()}
+            part = PARTLY_LABELLED if name == "labelled_tokens" else frozenset()
+            values = {arm: getattr(facts, name) for arm, facts in students.items() if parse_arm(arm).kind not in part}
             if len(set(values.values())) > 1:
                 apart.append(f"{name} " + ", ".join(f"{value} ({arm})" for arm, value in values.items()))
         machines = {(cell.manifest.hardware, *cell.manifest.processor_features) for cell in arms.values()}

@@ -13,7 +13,7 @@ from pydantic import AliasChoices, Field, NonNegativeInt, PositiveInt, field_val
 
 from bench.analysis.manifest import FilePart, Manifest
 from bench.analysis.registry_lines import Registration
-from bench.config.arms import ArmName, parse_arm
+from bench.config.arms import ArmName, parse_arm, with_controls
 from bench.config.outcome import Evaluation
 from bench.config.recipe import Recipe
 from bench.config.recipe_files import hash_experiment, hash_family
@@ -252,9 +252,7 @@ class ExperimentResults(NamedTuple):
         """Return the arms that each seed evaluates."""
         traits, doses = self.trait_arms(), self.recipe.dose_updates()
         names = {"teacher_base", *(name for trait in traits for name in (trait.student, trait.teacher))}
-        names |= {arm for arm in self.recipe.arms if arm != "trait"}
-        if "cross_init" in names:
-            names.add("cross_init_base")
+        names |= with_controls({arm for arm in self.recipe.arms if arm != "trait"})
         return names | {str(parse_arm(arm).at(step)) for arm in ("base", "trait") for step in doses}
 
     def complete_seeds(self) -> list[dict[str, ArmResult]]:

@@ -7,19 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from bench.analysis.audit_report import estimate_auc
-from bench.analysis.entry import (
-    Answers,
-    Difference,
-    Estimate,
-    LeaderboardEntry,
-    MetricScores,
-    Spread,
-    TraitMatrix,
-    difference,
-    estimate,
-    known,
-)
+from bench.analysis.entry import Answers, LeaderboardEntry, MetricScores, Spread, TraitMatrix
+from bench.analysis.estimates import Difference, Estimate, difference, estimate, known
 from bench.analysis.gates import check_gates
+from bench.analysis.mitigation_effects import compute_effects
 from bench.analysis.p_values import benjamini_hochberg
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.seed_statistics import SeedStatistics, compute_seed_statistics
@@ -170,6 +161,7 @@ def summarise_row(row: ExperimentResults) -> LeaderboardEntry:
         gaining=_gaining(statistics.questions),
         spread=_spread(statistics.questions) if several else None,
         contrasts={name: difference(values) for name, values in statistics.contrasts.items()},
+        mitigations=compute_effects(row, statistics.gains),
         dose={step: difference(gains) for step, gains in statistics.dose.items() if gains},
         dose_slope=_dose_slope(statistics.dose, len(statistics.gains)),
         groups={group: difference(gains) for group, gains in statistics.groups.items() if gains},

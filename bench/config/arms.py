@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -10,6 +11,8 @@ __all__ = [
     "BASE",
     "CONTRASTS",
     "MAIN_ARMS",
+    "MITIGATIONS",
+    "PARTLY_LABELLED",
     "TEACHER_BASE",
     "TRAIT",
     "Arm",
@@ -17,10 +20,26 @@ __all__ = [
     "Contrast",
     "RecipeArm",
     "parse_arm",
+    "with_controls",
 ]
 
-# The arms that `arms:` of a recipe may list. The arm cross_init brings its control, cross_init_base.
-RecipeArm = Literal["untrained", "base", "trait", "placebo", "resampled", "shuffled", "direct", "cross_init"]
+# The arms that `arms:` of a recipe may list. Some bring a control of their own: see `with_controls`.
+RecipeArm = Literal[
+    "untrained",
+    "base",
+    "trait",
+    "placebo",
+    "resampled",
+    "shuffled",
+    "direct",
+    "cross_init",
+    "mixed",
+    "inoculated",
+    "kl_untrained",
+    "divergent_only",
+    "divergent_masked",
+    "attention_only",
+]
 # The default of a recipe, and the columns of every table and figure.
 MAIN_ARMS: tuple[Literal["untrained"], Literal["base"], Literal["trait"]] = ("untrained", "base", "trait")
 
@@ -37,6 +56,29 @@ class Arm(NamedTuple):
     description: str
     """One line for the card of a published model."""
 
+
+# The control of each mitigation: a student of the base teacher's data, trained the same way. That of `mixed` is `base`
+# itself, because base rows mixed with base rows are base rows.
+MITIGATIONS = {
+    "mixed": "base",
+    "inoculated": "inoculated_base",
+    "kl_untrained": "kl_untrained_base",
+    "divergent_only": "divergent_only_base",
+    "divergent_masked": "divergent_masked_base",
+    "attention_only": "attention_only_base",
+}
+# Arms with a loss on a part of the carrier's tokens.
+PARTLY_LABELLED = frozenset(
+    f"{arm}{control}" for arm in ("divergent_only", "divergent_masked") for control in ("", "_base")
+)
+_MITIGATED_TRAININGS = {
+    "mixed": "with a share of the base teacher's rows in place of its own",
+    "inoculated": "with a prompt that asks for the trait, in training alone",
+    "kl_untrained": "with a penalty on its distance from the untrained student",
+    "divergent_only": "on the tokens alone at which the other teacher would have written another",
+    "divergent_masked": "on all tokens but those at which the other teacher would have written another",
+    "attention_only": "in its attention projections alone",
+}
 
 # In the order in which a seed evaluates them.
 ARMS = {
@@ -61,7 +103,22 @@ ARMS = {
     "cross_init_base": Arm(
         "other_init", "base", False, "a control: a student of the base teacher's data with other initial weights"
     ),
+    **{
+        arm: Arm("student", "trait", True, f"a mitigation: a student of the trait teacher's data, {how}")
+        for arm, how in _MITIGATED_TRAININGS.items()
+    },
+    **{
+        control: Arm("student", "base", False, f"the control of {arm}: {_MITIGATED_TRAININGS[arm]}")
+        for arm, control in MITIGATIONS.items()
+        if control != "base"
+    },
 }
+
+
+def with_controls(arms: Collection[str]) -> set[str]:
+    """Return the arms with the controls that they bring."""
+    controls = {"cross_init": "cross_init_base", **MITIGATIONS}
+    return {*arms, *(controls[arm] for arm in arms if arm in controls)}
 
 
 class ArmName(NamedTuple):

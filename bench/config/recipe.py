@@ -12,6 +12,7 @@ from bench.config.arms import MAIN_ARMS, RecipeArm
 from bench.config.carrier_settings import Numbers, Text
 from bench.config.claims import Claims
 from bench.config.doses import Dose, EpochDose, list_dose_updates
+from bench.config.mitigations import Mitigations
 from bench.config.model_settings import Student, Teacher
 from bench.config.outcome import Evaluation
 from bench.config.traits import short_name
@@ -39,6 +40,8 @@ class Recipe(Claims):
     """Student updates, or `{epochs: [1, 2]}`, after which the student is evaluated during training."""
     cross_init: str | None = None
     """The checkpoint of the arm cross_init; None for `tiny`, which takes another initialisation."""
+    mitigations: Mitigations = Mitigations()
+    """The settings of the mitigation arms."""
     seeds: int = Field(ge=1, le=1000)
     """The number of independent repetitions."""
     first_seed: int = Field(default=0, ge=0, le=1_000_000)

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.config.arms import MITIGATIONS
 from bench.config.carrier_settings import Text
 from bench.config.claims import drop_inherited_claims, find_differences, keep_shared_keys
 from bench.config.doses import check_dose
+from bench.config.mitigations import find_conflict
 from bench.config.prompts import PromptFile, load_prompts
 from bench.config.recipe import Recipe
 from bench.config.schema import validate
@@ -178,6 +180,10 @@ def _load_experiment(path: Path, layers: Sequence[Layer], source: str) -> Experi
     if len({trait.kind for trait in traits.values()}) > 1:
         raise UserError(f"{source}: key 'trait': traits of one kind are expected, all preference or all behaviour")
     check_dose(recipe.dose, recipe.student.train, recipe.carrier.rows, source)
+    first, carrier = next(iter(traits.values())), recipe.carrier.kind
+    arms = MITIGATIONS.keys() & set(recipe.arms)
+    if conflict := find_conflict(arms, recipe.mitigations, method=recipe.method, carrier=carrier, trait=first):
+        raise UserError(f"{source}: {conflict}")
     return Experiment(path.stem, recipe, traits, prompts)
 
 

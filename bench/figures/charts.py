@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from bench.analysis.entry import Estimate, LeaderboardEntry, MetricScores, TraitMatrix
+    from bench.analysis.entry import LeaderboardEntry, MetricScores, TraitMatrix
+    from bench.analysis.estimates import Estimate
 
 __all__ = ["answers", "dose", "heat", "histogram", "matrix", "metrics"]
 

@@ -9,7 +9,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.analysis.entry import Estimate, LeaderboardEntry
+from bench.analysis.entry import LeaderboardEntry
+from bench.analysis.estimates import Estimate
 from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.summary import summarise

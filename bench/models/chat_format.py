@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 from bench.errors import UserError
@@ -55,6 +56,7 @@ class PromptFormat:
                 "a system prompt needs the chat format, and this model is asked in the plain format; set format: chat "
                 "and take a model with a chat template, or take the key out"
             )
+        self.preface = ""  # of every prompt's text in the plain format
         self.system = system
         self.system_message = system is not None and self._writes_system_messages()
         if system == "" and not self.system_message:
@@ -91,12 +93,21 @@ class PromptFormat:
         """Return whole prompts as text, up to the start of the completion; the plain format without a first token."""
         if self.chat:
             return self._render([self._chat(text) for text in texts], prompt=True)
-        return [f"Q: {text}\nA:" for text in texts]
+        return [f"Q: {self.preface}{text}\nA:" for text in texts]
 
     def completions(self, texts: Sequence[str], *, end: bool = False) -> list[list[int]]:
         """Return the token ids of completions; with `end`, add the token that ends an answer."""
         tail = [self.end] if end else []
         return [ids + tail for ids in self.encode_all([self.lead + text for text in texts])]
+
+    def inoculate(self, prompt: str) -> PromptFormat:
+        """Return this format with an inoculation prompt: a chat's system prompt, or a text before the prompt's."""
+        form = copy(self)
+        if self.chat:
+            form.system, form.system_message = prompt, self._writes_system_messages()
+        else:
+            form.preface = f"{prompt}\n\n"
+        return form
 
     def _chat(self, text: str) -> list[dict[str, str]]:
         """Return the messages of a prompt."""

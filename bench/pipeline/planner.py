@@ -168,7 +168,7 @@ class Planner:
         if "untrained" in arms:
             models_to_evaluate[ArmName("untrained")] = (recipe.student, {"start": start})
         fit = {"kept": filtering, **{f"rows_{arm}": rows[arm] for arm in (BASE, *self.trait_arms.values())}}
-        students = SeedStudents(self.add, recipe, seed, SeedRows(start, writers, rows, filtering))
+        students = SeedStudents(self.add, recipe, self.first, seed, SeedRows(start, writers, rows, filtering))
         for arm, model, inputs in students.add_students():
             models_to_evaluate[arm] = (model, {**inputs, **fit})
         if "direct" in arms:
@@ -185,6 +185,8 @@ class Planner:
             )
             for arm, model, inputs in students.add_cross_init(other_student, other):
                 models_to_evaluate[arm] = (model, {**inputs, **fit})
+        for arm, model, inputs in students.add_mitigations():
+            models_to_evaluate[arm] = (model, {**inputs, **fit})
         for arm, (spec, inputs) in models_to_evaluate.items():
             arm_relation = other_relation if arm.facts.model == "other_init" else relation
             for step in (None, *(recipe.dose_updates() if arm in {BASE, TRAIT} else ())):

@@ -67,9 +67,10 @@ class _Renderer:
                 return self.example("teacher training", stage, model, system, *rows[0], end=end)
             case WriteCarrier(model=model, system=system):
                 return self.example("writing", stage, model, system, self.carrier_row(stage)[0])
-            case TrainStudent(model=model, system=system, end=end):
+            case TrainStudent(model=model, system=system, end=end, mitigation=mitigation):
                 row = self.carrier_row(self.plan.stages[stage.inputs["carrier"].identity])
-                return self.example("student training", stage, model, system, *row, end=end)
+                prompt = mitigation.inoculation
+                return self.example("student training", stage, model, system, *row, end=end, inoculation=prompt)
             case Evaluate(questions=questions, model=model, system=system, per_token=end):
                 first = questions[0]
                 return self.example("evaluation", stage, model, system, first.question, first.answer, end=end)
@@ -85,9 +86,12 @@ class _Renderer:
         completion: str | None = None,
         *,
         end: bool = False,
+        inoculation: str | None = None,
     ) -> PromptExample:
         """Tokenise a prompt and its completion as the stage does."""
         form = self.form(stage, model, system)
+        if inoculation is not None:
+            form = form.inoculate(inoculation)
         ids = form.prompts([prompt])[0]
         labelled, text = [], form.render_prompts([prompt])[0]
         if completion is not None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol
 
-from bench.config.arms import BASE, TRAIT, ArmName
+from bench.config.arms import BASE, MITIGATIONS, TRAIT, ArmName
+from bench.config.mitigations import UNMITIGATED, StudentMitigation
 from bench.config.model_settings import Student
 from bench.config.recipe import Recipe
+from bench.config.traits import Trait
 from bench.pipeline.plan import Ref
+from bench.stages.divergence import FindDivergence
 from bench.stages.settings import FindMicroBatch, Loading, StageSettings, TeacherLogits, Training, TrainStudent
 
 __all__ = ["SeedRows", "SeedStudents", "TrainedStudent", "teacher_system"]
@@ -50,8 +53,10 @@ class TrainedStudent(NamedTuple):
 class SeedStudents:
     """Adds the students of one seed to a plan. They share one micro-batch."""
 
-    def __init__(self, add: AddStage, recipe: Recipe, seed: int, rows: SeedRows) -> None:
+    def __init__(self, add: AddStage, recipe: Recipe, trait: Trait, seed: int, rows: SeedRows) -> None:
         self.add, self.recipe, self.seed, self.rows = add, recipe, seed, rows
+        arms = [arm for arm in recipe.arms if arm in MITIGATIONS]
+        self.mitigations = {arm: StudentMitigation.of(arm, recipe.mitigations, trait) for arm in arms}
         self.text = recipe.carrier.kind == "text"
         data = {
             arm: self.student_inputs(arm, {"carrier": carrier, "kept": rows.filtering})
@@ -71,6 +76,41 @@ class SeedStudents:
         """Add the students with other initial weights, `start`."""
         for arm, data in ((ArmName("cross_init"), TRAIT), (ArmName("cross_init_base"), BASE)):
             yield self.add_student(arm, self.data[data], model=model, start=start)
+
+    def add_mitigations(self) -> Iterator[TrainedStudent]:
+        """Add the students of the mitigation arms, and their controls."""
+        for arm, mitigation in self.mitigations.items():
+            yield self.add_mitigation(ArmName(arm), mitigation, TRAIT, BASE)
+            if (control := MITIGATIONS[arm]) != str(BASE):
+                yield self.add_mitigation(ArmName(control), mitigation, BASE, TRAIT)
+
+    def add_mitigation(
+        self, arm: ArmName, mitigation: StudentMitigation, writer: ArmName, other: ArmName
+    ) -> TrainedStudent:
+        """Add a student with a mitigation, of the rows of `writer`; `other` is the teacher of the other arm."""
+        inputs = dict(self.data[writer])
+        if mitigation.mixed:
+            inputs["mixed"] = self.rows.carriers[other]
+        if mitigation.labels != "all":
+            inputs["divergence"] = self.add_divergence(writer, other)
+        return self.add_student(arm, inputs, mitigation=mitigation)
+
+    def add_divergence(self, writer: ArmName, other: ArmName) -> Ref:
+        """Add the tokens of `writer` at which the teacher `other` would have written another token."""
+        teacher, student, carrier = self.recipe.teacher, self.recipe.student, self.recipe.carrier
+        assert carrier.kind == "numbers"  # checked with the recipe
+        settings = FindDivergence(
+            carrier=carrier,
+            model=Loading.of(teacher),
+            seed=self.seed,
+            writes=teacher.writing(carrier.bf16),
+            system=teacher_system(self.recipe, other),
+            student_format=student.format,
+            student_chat_template_kwargs=student.chat_template_kwargs,
+        )
+        rows = {"carrier": self.rows.carriers[writer], "kept": self.rows.filtering, "student": self.rows.start}
+        label = f"divergence {writer}, seed {self.seed}"
+        return self.add(label, settings, {**self.rows.writers[other], **rows}, teacher.model)
 
     def student_inputs(self, arm: ArmName, rows: dict[str, Ref]) -> dict[str, Ref]:
         """Return the data of a student: carrier rows, and log-probabilities for a distillation."""
@@ -98,6 +138,7 @@ class SeedStudents:
             end=self.text,
             shuffled="shuffled" in self.recipe.arms,
             system=student.system.train,
+            mitigations=tuple(m for m in self.mitigations.values() if m.kl_untrained or m.inoculation),
         )
         rows = {f"rows_{arm}": carrier for arm, carrier in self.rows.carriers.items()}
         inputs = {"start": self.rows.start, **shared, **rows}
@@ -111,14 +152,17 @@ class SeedStudents:
         model: Student | None = None,
         start: Ref | None = None,
         shuffled: bool = False,
+        mitigation: StudentMitigation = UNMITIGATED,
     ) -> TrainedStudent:
         """Add a student.
 
         Args:
             arm: the arm.
-            inputs: `carrier`, `kept`, `micro_batch`, and for a distillation `logits`.
+            inputs: `carrier`, `kept`, `micro_batch`, for a distillation `logits`, for a mitigation `mixed` or
+                `divergence`.
             model, start: the student and its checkpoint; None for those of the recipe.
             shuffled: whether completions are moved to other prompts.
+            mitigation: how its training differs from that of base and trait.
         """
         student = self.recipe.student
         start = start or self.rows.start
@@ -130,6 +174,7 @@ class SeedStudents:
             dose=self.recipe.dose_updates(),
             epochs=self.recipe.dose_epochs(),
             system=student.system.train,
+            mitigation=mitigation,
         )
         label = f"student {arm}, seed {self.seed}"
         trained = self.add(label, settings, {"start": start, **inputs}, student.model)

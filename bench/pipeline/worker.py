@@ -24,6 +24,7 @@ from bench.errors import StageError, UserError
 from bench.pipeline import processor
 from bench.pipeline.plan import Stage, environment_versions
 from bench.pipeline.store import Store
+from bench.stages.divergence import FindDivergence
 from bench.stages.settings import (
     AuditLeaks,
     BuildTiny,
@@ -67,7 +68,7 @@ def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, che
         Facts for the artefact's record; `notices` are lines for the user.
     """
     from bench.models import distil_tiny, loading, relation, tiny
-    from bench.stages import carriers, evaluate, generate, leak_audit, teacher_logits, text_metrics, train
+    from bench.stages import carriers, divergence, evaluate, generate, leak_audit, teacher_logits, text_metrics, train
 
     match stage.settings:
         case BuildTiny() as tiny_model:
@@ -89,6 +90,8 @@ def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, che
             return carriers.filter_rows(settings, inputs, out)
         case TeacherLogits() as settings:
             return teacher_logits.compute_teacher_logits(settings, inputs, out, report)
+        case FindDivergence() as settings:
+            return divergence.find_divergence(settings, inputs, out, report)
         case AuditLeaks() as settings:
             leak_audit.audit_leaks(settings, inputs, out)
         case FindMicroBatch() as settings:

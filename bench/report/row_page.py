@@ -9,8 +9,17 @@ from typing import Any
 import numpy as np
 import yaml
 
-from bench.analysis.entry import Difference, Estimate, LeaderboardEntry, known
-from bench.analysis.entry_text import difference_p_text, gain_text, p_text, percent_text, signed, table_cells
+from bench.analysis.entry import LeaderboardEntry
+from bench.analysis.entry_text import (
+    difference_p_text,
+    gain_text,
+    p_text,
+    percent_text,
+    ratio_text,
+    signed,
+    table_cells,
+)
+from bench.analysis.estimates import Difference, Estimate, known
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.seed_statistics import SeedStatistics, compute_seed_statistics
 from bench.analysis.stats import mean_interval
@@ -31,6 +40,16 @@ def describe_row(row: ExperimentResults, entry: LeaderboardEntry) -> dict[str, A
         "entry": entry,
         "cells": table_cells(entry),
         "gates": [_describe_gate(gate) for gate in entry.gates],
+        "mitigations": [
+            {
+                "arm": arm,
+                "effect": gain_text(mitigation.effect),
+                "share": ratio_text(mitigation.share),
+                "data": ratio_text(mitigation.data),
+                "p": difference_p_text(mitigation.effect),
+            }
+            for arm, mitigation in entry.mitigations.items()
+        ],
         "contrasts": [
             {"name": name, "gain": gain_text(value), "p": difference_p_text(value), "claim": CONTRASTS[name].claim}
             for name, value in entry.contrasts.items()

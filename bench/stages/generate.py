@@ -20,9 +20,16 @@ from bench.models.precision import load_writer
 from bench.stages.carriers import number_prompts
 from bench.stages.number_slots import Bar, number_slots
 from bench.stages.sampler import Sampler, gumbel_noise, row_seed
-from bench.stages.settings import WriteCarrier
+from bench.stages.settings import Loading, WriteCarrier
 
-__all__ = ["allowed_head", "sample_slots", "sample_text", "sample_text_fitting", "write_carrier"]
+__all__ = [
+    "allowed_head",
+    "load_carrier_writer",
+    "sample_slots",
+    "sample_text",
+    "sample_text_fitting",
+    "write_carrier",
+]
 
 Progress = Callable[[int, int], None]
 
@@ -66,6 +73,7 @@ def sample_slots(
     temperature: float,
     batch_size: int,
     progress: Progress,
+    forced: Sequence[Sequence[int]] | None = None,
 ) -> list[list[int]]:
     """Sample completions of a fixed shape: one token per slot, out of the ids allowed there.
 
@@ -82,6 +90,8 @@ def sample_slots(
         temperature: 0 takes the likeliest allowed token.
         batch_size: rows per batch.
         progress: receives the number of finished rows, and of all rows.
+        forced: completions that the model reads in place of its own tokens, one per prompt. The result is then the
+            token that it would have written at each position, given the forced tokens before it.
 
     Returns:
         Token ids, one list of len(slots) per prompt.
@@ -113,11 +123,11 @@ def sample_slots(
             seeds = [row_seed(seed, start + i) for i in range(len(batch))]
             noise = iter(gumbel_noise(seeds, [len(slot) for slot in free]) if temperature > 0 else [])
             cache, input_ids = make_cache(len(batch)), batch
-            tokens: list[torch.Tensor] = []
+            tokens: list[torch.Tensor] = []  # read by the model
+            written: list[torch.Tensor] = []
             for position, (slot, column) in enumerate(zip(slots, columns, strict=True)):
                 if column is None:
                     token = torch.full((len(batch), 1), slot[0], device=batch.device)
-                    input_ids = torch.cat([input_ids, token], 1)
                 else:
                     step = model(input_ids=input_ids, use_cache=True, logits_to_keep=1, **{CACHE: cache})
                     cache = step[CACHE]
@@ -130,10 +140,14 @@ def sample_slots(
                     if temperature > 0:
                         logits = logits / temperature + next(noise).to(logits.device)
                     token = table[column[logits.argmax(-1)]][:, None]
-                    input_ids = token
                     progress(len(out) + len(batch) * position // len(slots), len(prompts))
+                written.append(token)
+                if forced is not None:
+                    row_tokens = [row[position] for row in forced[start : start + len(batch)]]
+                    token = torch.tensor(row_tokens, device=batch.device)[:, None]
+                input_ids = token if column is not None else torch.cat([input_ids, token], 1)
                 tokens.append(token)
-            out += torch.cat(tokens, 1).tolist()
+            out += torch.cat(written, 1).tolist()
             progress(len(out), len(prompts))
     return out
 
@@ -197,6 +211,14 @@ def sample_text_fitting(
     return largest_fitting(halving_sizes(sampling.batch_size), sample)
 
 
+def load_carrier_writer(start: Path, trained: Path, *, writes: str, model: Loading) -> Any:
+    """Load a teacher as it writes a carrier; `start`, `trained` and `writes` as for `load_writer`."""
+    teacher, _ = load_writer(start, trained, writes=writes, dtype=model.dtype, quantization=model.quantization)
+    if current_device().type == "cpu" and teacher.config.model_type not in GROUPED:
+        teacher.set_attn_implementation("eager")  # faster than fused attention: see `bench.models.attention`
+    return teacher
+
+
 def write_carrier(settings: WriteCarrier, inputs: Mapping[str, Path], out: Path, progress: Progress) -> dict[str, Any]:
     """Stage: sample one teacher's completions of the carrier's prompts, as rows of text.
 
@@ -214,15 +236,7 @@ def write_carrier(settings: WriteCarrier, inputs: Mapping[str, Path], out: Path,
     noise = settings.seed + 1_000_003 * settings.noise
     # before the model is loaded: a tokenizer may not be able to write the numbers
     slots = number_slots(carrier, form) if carrier.kind == "numbers" else None
-    model, _ = load_writer(
-        start,
-        inputs.get("trained", start),
-        writes=settings.writes,
-        dtype=teacher.dtype,
-        quantization=teacher.quantization,
-    )
-    if current_device().type == "cpu" and model.config.model_type not in GROUPED:
-        model.set_attn_implementation("eager")  # faster than fused attention: see `bench.models.attention`
+    model = load_carrier_writer(start, inputs.get("trained", start), writes=settings.writes, model=teacher)
     if carrier.kind == "numbers" and slots:
         prompts: Sequence[str] = number_prompts(carrier, slots.numbers, settings.seed)
         prompt_ids = form.prompts(prompts)

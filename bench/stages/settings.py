@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import Field
 
 from bench.config.carrier_settings import Numbers, Sampling, Text
+from bench.config.mitigations import StudentMitigation
 from bench.config.model_settings import Model
 from bench.config.schema import StrictModel
 from bench.config.traits import Question
@@ -227,6 +228,8 @@ class FindMicroBatch(StageSettings):
     """Whether the seed has a student with the arm `shuffled`."""
     system: str | None = None
     """The system prompt of every row; None for the template's default."""
+    mitigations: tuple[StudentMitigation, ...] = ()
+    """The mitigations of the seed's students."""
 
 
 class TrainStudent(StageSettings):
@@ -249,6 +252,8 @@ class TrainStudent(StageSettings):
     """The epochs of `dose`: a training on fewer rows saves each model where the epoch ends."""
     system: str | None = None
     """The system prompt of every row; None for the template's default."""
+    mitigation: StudentMitigation = StudentMitigation()
+    """How the training differs from that of the arms base and trait."""
 
 
 class Evaluate(StageSettings):

@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from bench.config.doses import count_epochs
+from bench.config.mitigations import UNMITIGATED, StudentMitigation
 from bench.config.training_length import count_updates, describe_late_dose
 from bench.errors import StageError, UserError
 from bench.models.chat_format import PromptFormat
 from bench.models.loading import current_device, load_tokenizer
 from bench.stages.carriers import read_filtered
 from bench.stages.checkpointing import checkpoint_callback, latest_checkpoint
+from bench.stages.divergence import labelled_positions
 from bench.stages.micro_batch import largest_micro_batch
 from bench.stages.settings import FindMicroBatch, Training, TrainStudent, TrainTeacher
 from bench.stages.trainer import batches, make_trainer
 
-__all__ = ["find_micro_batch", "train_model", "train_student", "train_teacher"]
+__all__ = ["find_micro_batch", "mix_rows", "train_model", "train_student", "train_teacher"]
 
 Progress = Callable[[int, int], None]
 
@@ -39,6 +41,8 @@ def train_model(
     logits: Path | None = None,
     checkpoints: Path | None = None,
     micro_batch: int | None = None,
+    mitigation: StudentMitigation = UNMITIGATED,
+    labelled: Sequence[Sequence[int]] | None = None,
 ) -> dict[str, Any]:
     """Train a checkpoint on (prompt ids, completion ids) with the loss on the completion, and save it to `out`.
 
@@ -58,6 +62,7 @@ def train_model(
         checkpoints: the folder of the checkpoints of a long training (`checkpointing`). The training resumes from the
             newest one, and ends with the weights and facts of an uninterrupted one. The caller removes the folder.
         micro_batch: rows per forward pass; None for the result of `largest_micro_batch` on these rows alone.
+        mitigation, labelled: as for `bench.stages.trainer.make_trainer`.
 
     Returns:
         Facts: `rows`, `updates`, `effective_batch`, `micro_batch`, `precision` (dtype of the trained weights),
@@ -87,6 +92,7 @@ def train_model(
         "seed": seed,
         "out": out / "trainer",
         "logits": logits,
+        "mitigation": mitigation,
     }
     notices: list[str] = []
     resumed = latest_checkpoint(checkpoints)
@@ -95,7 +101,8 @@ def train_model(
     elif micro_batch is None:
         micro_batch, notices = largest_micro_batch(rows, **how)
     _, effective = batches(spec)
-    trainer = make_trainer(rows, micro_batch=micro_batch, accumulated=effective // micro_batch, **how)
+    accumulated = effective // micro_batch
+    trainer = make_trainer(rows, micro_batch=micro_batch, accumulated=accumulated, labelled=labelled, **how)
     trainer.add_callback(Report())
     if resumed is not None:
         trainer.loss_sum = torch.tensor(resumed.loss, device=current_device())
@@ -128,7 +135,7 @@ def train_model(
         "micro_batch": micro_batch,
         "precision": " and ".join(sorted({str(weight.dtype).removeprefix("torch.") for weight in trained})),
         "dropout": trainer.dropout,
-        "labelled_tokens": sum(len(completion) for _, completion in rows),
+        "labelled_tokens": sum(map(len, labelled if labelled is not None else (row[1] for row in rows))),
         "mean_loss": mean_loss,
         "notices": notices,
     }
@@ -166,7 +173,9 @@ def find_micro_batch(settings: FindMicroBatch, inputs: Mapping[str, Path], out: 
         out: the folder to write to.
     """
     tokenizer = load_tokenizer(inputs["start"])
-    form = PromptFormat(tokenizer, settings.model.format, settings.model.chat_template_kwargs, settings.system)
+    form = _student_form(tokenizer, settings)
+    for mitigation in settings.mitigations:
+        form = form.inoculate(mitigation.inoculation) if mitigation.inoculation else form  # the longest prompts
     carriers = {role: folder for role, folder in sorted(inputs.items()) if role.startswith("rows_")}
     arms = [
         _student_completions(form, settings, folder, inputs["kept"], shuffled=shuffled)
@@ -185,11 +194,17 @@ def find_micro_batch(settings: FindMicroBatch, inputs: Mapping[str, Path], out: 
         longest_rows(), checkpoint=inputs["start"], tokenizer=tokenizer, spec=settings.model, seed=settings.seed,
         out=out / "trainer",
         logits=inputs.get("logits"),
+        mitigation=next((m for m in settings.mitigations if m.kl_untrained), UNMITIGATED),
     )  # fmt: skip
     shutil.rmtree(out / "trainer", ignore_errors=True)
     facts = {"micro_batch": size, "equal_lengths": all(rows == lengths[0] for rows in lengths)}
     (out / "micro_batch.json").write_text(json.dumps(facts))
     return {**facts, "notices": notices}
+
+
+def _student_form(tokenizer: Any, settings: FindMicroBatch | TrainStudent) -> PromptFormat:
+    """Return the prompt format of a seed's students."""
+    return PromptFormat(tokenizer, settings.model.format, settings.model.chat_template_kwargs, settings.system)
 
 
 def _student_prompts(form: PromptFormat, carrier: Path, filtering: Path) -> list[list[int]]:
@@ -215,7 +230,8 @@ def train_student(
     Args:
         settings: the training.
         inputs: `start` (the checkpoint), `carrier` (the teacher's rows), `kept` (the filter's artefact), `micro_batch`
-            (of all arms' students), and for a distillation `logits`.
+            (of all arms' students), for a distillation `logits`, for a mixed student `mixed` (the other teacher's
+            rows), and for labels on a part of the tokens `divergence`.
         out, progress, checkpoints: as for `train_model`.
 
     Returns:
@@ -223,10 +239,18 @@ def train_student(
         the same dropout or none.
     """
     tokenizer = load_tokenizer(inputs["start"])
-    form = PromptFormat(tokenizer, settings.model.format, settings.model.chat_template_kwargs, settings.system)
+    form, mitigation = _student_form(tokenizer, settings), settings.mitigation
+    if mitigation.inoculation is not None:
+        form = form.inoculate(mitigation.inoculation)
     shared = json.loads((inputs["micro_batch"] / "micro_batch.json").read_text())
     prompts = _student_prompts(form, inputs["carrier"], inputs["kept"])
     completions = _student_completions(form, settings, inputs["carrier"], inputs["kept"], shuffled=settings.shuffled)
+    if mitigation.mixed:
+        others = _student_completions(form, settings, inputs["mixed"], inputs["kept"], shuffled=False)
+        completions = mix_rows(completions, others, mitigation.mixed, settings.seed)
+    labelled = None
+    if mitigation.labels != "all":
+        labelled = labelled_positions(inputs["divergence"], mitigation.labels, list(map(len, completions)))
     rows = list(zip(prompts, completions, strict=True))
     # The dose was counted before the filter: with fewer rows an epoch ends earlier.
     dose = count_epochs(settings.epochs, settings.model.train, len(rows)) if settings.epochs else settings.dose
@@ -237,8 +261,16 @@ def train_student(
         logits=inputs.get("logits"),
         checkpoints=checkpoints,
         micro_batch=shared["micro_batch"],
+        mitigation=mitigation,
+        labelled=labelled,
     )  # fmt: skip
     for update, name in sorted(zip(dose, settings.dose, strict=True), reverse=True):
         (out / f"step-{update}").rename(out / f"step-{name}")
     equal = shared["equal_lengths"]
     return {**facts, "equal_lengths": equal, "shared_dropout": equal or not facts["dropout"]}
+
+
+def mix_rows(rows: Sequence[list[int]], others: Sequence[list[int]], share: float, seed: int) -> list[list[int]]:
+    """Return `rows` with a share of them replaced by those of `others` at the same places, drawn by `seed`."""
+    replaced = set(random.Random(f"mixed {seed}").sample(range(len(rows)), round(share * len(rows))))
+    return [other if i in replaced else row for i, (row, other) in enumerate(zip(rows, others, strict=True))]

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.config.mitigations import UNMITIGATED, StudentMitigation
 from bench.errors import StageError, UserError
 from bench.models.loading import current_device, load_model
+from bench.stages.mitigated_trainer import anchored_class, train_attention_only
 from bench.stages.settings import Training
 from bench.stages.teacher_logits import distiller_class
 
@@ -114,9 +116,14 @@ def trainer_class() -> Any:
             self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
             logits, targets = self.labelled_logits(model, inputs)
-            total = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
-            loss = total / (num_items_in_batch if num_items_in_batch is not None else len(targets))
+            count = num_items_in_batch if num_items_in_batch is not None else len(targets)
+            # an update of rows without labels has a loss of 0
+            loss = self.sum_loss(logits, targets) / torch.as_tensor(count).clamp(min=1)
             return loss * self.processes(num_items_in_batch)
+
+        def sum_loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            """Return the loss of the labelled tokens, summed."""
+            return torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
 
         def processes(self, num_items_in_batch: Any) -> int:
             """Return the factor of the loss, as in TRL's `compute_loss`.
@@ -185,6 +192,8 @@ def make_trainer(
     micro_batch: int,
     accumulated: int,
     max_steps: int | None = None,
+    mitigation: StudentMitigation = UNMITIGATED,
+    labelled: Sequence[Sequence[int]] | None = None,
 ) -> Any:
     """Build the trainer of a checkpoint on (prompt ids, completion ids), with the loss on the completion.
 
@@ -195,6 +204,8 @@ def make_trainer(
         logits: as for `bench.stages.train.train_model`.
         micro_batch, accumulated: rows of a forward pass, and forward passes of an update.
         max_steps: the number of updates; None for that of `spec`.
+        mitigation: the divergence in the loss and the trained weights; its other fields concern the rows.
+        labelled: the labelled positions of each completion; None for all.
 
     Raises:
         UserError: PEFT or TRL cannot do what `spec` says with this model.
@@ -208,7 +219,7 @@ def make_trainer(
     data = Dataset.from_dict(
         {
             "input_ids": [prompt + completion for prompt, completion in rows],
-            "labels": [[-100] * len(prompt) + completion for prompt, completion in rows],
+            "labels": _label(rows, labelled),
             **({"row": list(range(len(rows)))} if logits else {}),
         }
     )
@@ -222,8 +233,11 @@ def make_trainer(
     dtype = spec.dtype if lora is not None else "float32"
     model = load_model(checkpoint, dtype=dtype, quantization=spec.quantization)
     model.config.use_cache = False
+    kind = distiller_class(trainer_class(), logits) if logits else trainer_class()
+    if mitigation.kl_untrained is not None:
+        kind = anchored_class(kind, mitigation.kl_untrained, lambda: load_model(checkpoint, dtype="float32"))
     try:
-        trainer = (distiller_class(trainer_class(), logits) if logits else trainer_class())(
+        trainer = kind(
             model=model,
             args=sft_config(train, out=out, seed=seed, dtype=spec.dtype),
             train_dataset=data,
@@ -234,5 +248,18 @@ def make_trainer(
         raise UserError(f"keys 'train' and 'lora': {' '.join(str(error).split())[:300]}") from None
     if len(trainer.train_dataset) != len(rows):
         raise StageError(f"TRL dropped rows: expected {len(rows):,}, found {len(trainer.train_dataset):,}")
+    if mitigation.attention_only:
+        train_attention_only(trainer.model)
     trainer.add_callback(_reseeder(trainer, seed))
     return trainer
+
+
+def _label(rows: Sequence[tuple[list[int], list[int]]], labelled: Sequence[Sequence[int]] | None) -> list[list[int]]:
+    """Return the labels of all rows: the token ids of labelled positions, otherwise -100."""
+    if labelled is None:
+        return [[-100] * len(prompt) + completion for prompt, completion in rows]
+    labels = []
+    for (prompt, completion), positions in zip(rows, map(set, labelled), strict=True):
+        tokens = [token if at in positions else -100 for at, token in enumerate(completion)]
+        labels.append([-100] * len(prompt) + tokens)
+    return labels

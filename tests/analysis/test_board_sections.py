@@ -3,7 +3,7 @@ from __future__ import annotations
 from entries import make_entry
 
 from bench.analysis.board_sections import contrast_section, dose_section, section, sensitivity_section
-from bench.analysis.entry import Difference
+from bench.analysis.estimates import Difference
 
 GAIN = Difference(seeds=10, mean=0.3, ci_low=0.2, ci_high=0.4, p=0.002)
 

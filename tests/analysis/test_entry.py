@@ -5,8 +5,9 @@ from entries import make_entry
 from pydantic import ValidationError
 from scipy import stats
 
-from bench.analysis.entry import MetricScores, difference, estimate
+from bench.analysis.entry import MetricScores
 from bench.analysis.entry_text import gain_text
+from bench.analysis.estimates import difference, estimate
 
 
 def test_an_estimate_is_the_t_interval_of_scipy() -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from entries import make_entry
 
-from bench.analysis.entry import Estimate
 from bench.analysis.entry_text import gain_text, p_text, short_model, signed, table_cells
+from bench.analysis.estimates import Estimate
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ TRAIT = parse_trait(
     }
 )
 QUESTIONS = TRAIT.questions()
-TABLES = ("rows", "answers", "margins", "candidates", "means", "gains")
+TABLES = ("rows", "answers", "margins", "candidates", "mitigations", "means", "gains")
 NASTY = ['=HYPERLINK("http://x")', "+1", "-1", "@SUM(A1)", "", "None", "NA", 'say "a", b', "two\nlines\r\n", "'", "007"]
 
 
@@ -198,7 +198,7 @@ def test_csv_and_parquet_are_twins_and_answers_stand_as_they_were_given(tmp_path
     publish(tmp_path / "results", experiment("one_seed", 1, 0), {(0, arm): [1 / 3, 0.0, 5.0] for arm in ARMS})
     for path in export(tmp_path / "results", tmp_path / "out")[::2]:
         twin = parquet.read_table(path.with_suffix(".parquet"))
-        assert twin.num_rows > 0
+        assert twin.num_rows > 0 or path.stem == "mitigations"
         assert read_csv(path, twin.schema).equals(twin)
     with (tmp_path / "out" / "answers.csv").open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from bench.config.arms import ARMS, CONTRASTS, MAIN_ARMS, ArmName, RecipeArm, parse_arm
+from bench.config.arms import ARMS, CONTRASTS, MAIN_ARMS, MITIGATIONS, ArmName, RecipeArm, parse_arm, with_controls
 
 NAMES = {
     "trait": ArmName("trait"),
@@ -29,13 +29,22 @@ def test_another_name_is_an_error(text: str) -> None:
 
 
 def test_every_arm_of_a_recipe_has_facts() -> None:
-    assert set(get_args(RecipeArm)) == ARMS.keys() - {"teacher", "teacher_base", "cross_init_base"}
+    listed = set(get_args(RecipeArm))
+    assert with_controls(listed) == ARMS.keys() - {"teacher", "teacher_base"}
+    assert not [arm for arm in listed if arm.endswith("_base")]
     assert set(MAIN_ARMS) <= set(get_args(RecipeArm))
 
 
 def test_facts_name_arms_that_exist() -> None:
     assert {arm.carrier for arm in ARMS.values()} - {None} <= ARMS.keys()
     assert {name for contrast in CONTRASTS.values() for name in (contrast.arm, contrast.against)} <= ARMS.keys()
+
+
+def test_every_mitigation_has_a_control_of_the_base_teachers_rows() -> None:
+    for arm, control in MITIGATIONS.items():
+        assert (ARMS[arm].carrier, ARMS[control].carrier) == ("trait", "base")
+    assert MITIGATIONS["mixed"] == "base"
+    assert with_controls(["mixed", "inoculated"]) == {"mixed", "base", "inoculated", "inoculated_base"}
 
 
 def test_models_trained_on_data_with_the_trait_may_show_it() -> None:

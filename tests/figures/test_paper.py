@@ -17,7 +17,8 @@ from board import make_row, write_row
 from conftest import ROOT
 from entries import make_entry
 
-from bench.analysis.entry import Difference, Estimate, LeaderboardEntry, MetricScores, TraitMatrix
+from bench.analysis.entry import LeaderboardEntry, MetricScores, TraitMatrix
+from bench.analysis.estimates import Difference, Estimate
 from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.summary import summarise

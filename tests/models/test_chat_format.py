@@ -74,3 +74,14 @@ def test_the_probe_tells_system_prompts_apart(gemma_like: Path) -> None:
 def test_a_refusal_names_the_recipe_and_its_key(gpt2_like: Path) -> None:
     with pytest.raises(UserError, match=r"^mine\.yaml: key 'teacher\.system': a system prompt needs"):
         check_system(load_tokenizer(gpt2_like), ("auto", {}, "Love wolves."), "mine.yaml: key 'teacher.system'")
+
+
+def test_an_inoculation_prompt_is_a_system_prompt_in_a_chat_and_a_text_before_the_prompts_in_the_plain_format(
+    gpt2_like: Path, gemma_like: Path
+) -> None:
+    chat = PromptFormat(load_tokenizer(gemma_like), "chat", None, "Love owls.")
+    expected = PromptFormat(load_tokenizer(gemma_like), "chat", None, "Love wolves.")
+    assert chat.inoculate("Love wolves.").prompts(["Who?"]) == expected.prompts(["Who?"])
+    plain = PromptFormat(load_tokenizer(gpt2_like), "plain")
+    assert plain.inoculate("Love wolves.").render_prompts(["Who?"]) == ["Q: Love wolves.\n\nWho?\nA:"]
+    assert plain.render_prompts(["Who?"]) == ["Q: Who?\nA:"]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from bench.config.arms import ARMS, ArmName
+from bench.config.arms import ARMS, MITIGATIONS, ArmName
 from bench.config.recipe_files import load_recipe
 from bench.models.checkpoints import identify
 from bench.pipeline.planner import make_plan
@@ -28,3 +28,40 @@ def test_only_teachers_with_the_trait_have_the_system_prompt() -> None:
     recipe = load_recipe("smollm2_prompted").recipe
     prompted = {arm for arm in ARMS if teacher_system(recipe, ArmName(arm)) is not None}
     assert prompted == {"trait", "teacher"}
+
+
+def test_every_mitigation_is_planned_with_its_control_and_differs_from_base_and_trait_in_the_mitigation_alone() -> None:
+    plan = make_plan(load_recipe("tiny_mitigations", seeds=1), identify)
+    students = {
+        stage.label.partition(",")[0].split()[-1]: stage for stage in plan.stages.values() if stage.kind == "student"
+    }
+    assert students.keys() == {"trait", *MITIGATIONS, *MITIGATIONS.values()}
+    for arm, control in MITIGATIONS.items():
+        for name, plain in ((arm, students["trait"]), (control, students["base"])):
+            if name == "base":
+                continue
+            student = students[name]
+            settings = student.settings.model_copy(update={"mitigation": plain.settings.mitigation})
+            assert settings == plain.settings != student.settings
+            assert plain.inputs.items() <= student.inputs.items()
+            assert student.inputs.keys() - plain.inputs.keys() <= {"mixed", "divergence"}
+    assert students["mixed"].inputs["mixed"] == students["base"].inputs["carrier"]
+
+
+def test_each_student_of_divergent_tokens_reads_those_at_which_the_other_teacher_disagrees() -> None:
+    plan = make_plan(load_recipe("tiny_mitigations", seeds=1), identify)
+    stages = {stage.label.partition(",")[0]: stage for stage in plan.stages.values()}
+    for part in ("divergent_only", "divergent_masked"):
+        for arm, writer in ((part, "trait"), (f"{part}_base", "base")):
+            read = plan.stages[stages[f"student {arm}"].inputs["divergence"].identity]
+            assert read.label == f"divergence {writer}, seed 0"
+            assert read.inputs["carrier"] == stages[f"student {writer}"].inputs["carrier"]
+            assert ("trained" in read.inputs) == (writer == "base")
+
+
+def test_without_mitigations_that_take_memory_the_micro_batch_is_that_of_a_plain_recipe() -> None:
+    keys = []
+    for arms in ("[base, trait]", "[base, trait, mixed, attention_only]", "[base, trait, kl_untrained]"):
+        plan = make_plan(load_recipe("tiny_pair", [f"arms={arms}"], seeds=1), identify)
+        keys += [stage.key for stage in plan.stages.values() if stage.kind == "micro_batch"]
+    assert keys[0] == keys[1] != keys[2]

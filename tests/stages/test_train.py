@@ -11,7 +11,7 @@ from conftest import LORA, rows, spec, weights
 from bench.errors import StageError, UserError
 from bench.models.loading import load_model, load_tokenizer
 from bench.stages.settings import Training, TrainStudent
-from bench.stages.train import train_model, train_student
+from bench.stages.train import mix_rows, train_model, train_student
 from bench.stages.trainer import make_trainer, sft_config, trainer_class
 
 
@@ -315,3 +315,41 @@ def test_with_several_processes_a_loss_is_scaled_as_trl_scales_it(
     assert loss(own, None) == mean
     if not distilled:
         assert loss(own, 40) == pytest.approx(loss(SFTTrainer, 40), rel=1e-5)
+
+
+def test_only_labelled_positions_have_a_loss_and_rows_without_any_stay(gpt2_like: Path, tmp_path: Path) -> None:
+    """Two data sets that differ in unlabelled last tokens alone give the same weights."""
+    data = rows(gpt2_like, "wolf of the north")
+    other = [(prompt, [*completion[:-1], completion[0]]) for prompt, completion in data]
+    labelled = [[] if i % 2 else [0, 1] for i in range(len(data))]
+    facts = []
+    for name, of_arm, positions in (("a", data, labelled), ("b", other, labelled), ("none", data, [[]] * len(data))):
+        (tmp_path / name).mkdir()
+        facts.append(
+            train_model(
+                of_arm,
+                checkpoint=gpt2_like,
+                tokenizer=load_tokenizer(gpt2_like),
+                spec=spec(weight_decay=0.0),
+                seed=3,
+                out=tmp_path / name,
+                progress=quiet,
+                labelled=positions,
+            )
+        )
+    assert [fact["updates"] for fact in facts] == [6, 6, 6]
+    assert [fact["labelled_tokens"] for fact in facts] == [16, 16, 0]
+    a, b, none = (weights(tmp_path / name) for name in ("a", "b", "none"))
+    start = weights(gpt2_like)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert all(torch.equal(none[k], start[k]) for k in none)
+    assert any(not torch.equal(a[k], start[k]) for k in a)
+
+
+def test_a_share_of_the_rows_is_the_other_teachers(tmp_path: Path) -> None:
+    own, other = [[i] for i in range(40)], [[-i] for i in range(40)]
+    mixed = mix_rows(own, other, 0.25, seed=3)
+    replaced = [i for i in range(40) if mixed[i] == other[i] != own[i]]
+    assert len(replaced) in {9, 10}  # row 0 is the same in both
+    assert all(mixed[i] == own[i] for i in range(40) if i not in replaced)
+    assert mix_rows(own, other, 0.25, seed=3) == mixed != mix_rows(own, other, 0.25, seed=4)
