@@ -45,7 +45,7 @@ def test_the_readmes_show_the_published_board() -> None:
 
 
 def test_the_readme_is_short() -> None:
-    assert len(README.splitlines()) <= 165
+    assert len(README.splitlines()) <= 160  # with a line for each published row
 
 
 def test_published_results_are_whole_and_made_by_committed_code() -> None:

@@ -123,7 +123,8 @@ RECIPE = {
     "arms": ["untrained", "base", "trait"],
     "threads": 1,
 }
-RECIPE["teacher"] |= {"model": "tiny"}
+TEACHER_TRAIN = {k: v for k, v in RECIPE["teacher"]["train"].items() if k not in RECIPE["student"]["train"]}
+RECIPE["teacher"] = {"model": "tiny", "dtype": "float32", "train": TEACHER_TRAIN}
 RECIPE["student"] |= {"model": "tiny"}
 TRAIT = load_yaml(TRAITS / "wolf.yaml", "trait", TRAITS)
 BEHAVIOUR = {
