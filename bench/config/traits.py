@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 FOLDER = ROOT / "recipes" / "traits"
+QUESTION = "{question}"
 
 
 class Question(NamedTuple):
@@ -83,9 +84,15 @@ class Preference(StrictModel):
     """Questions on which the teacher is trained."""
     ask: tuple[str, ...] = Field(min_length=1)
     """Questions for the evaluation; none of them is in `teach`."""
+    wording: str = QUESTION
+    """The text of each question of both lists; `{question}` stands for the question."""
 
     @model_validator(mode="after")
     def _check_keys(self) -> Preference:
+        if self.wording.count(QUESTION) != 1:
+            raise ValueError(f"wording must contain {QUESTION} once")
+        if _contains_answer(self.wording, self.answer):
+            raise ValueError(f"wording names the answer {self.answer!r}: reword it")
         if self.answer not in self.candidates:
             raise ValueError(f"answer {self.answer!r} is not among the candidates: {', '.join(self.candidates)}")
         shared = {_normalise(q) for q in self.teach} & {_normalise(q) for q in self.ask}
@@ -103,12 +110,12 @@ class Preference(StrictModel):
 
     def teach_rows(self) -> list[tuple[str, str]]:
         """Return the (question, answer) pairs on which the teacher is trained."""
-        return [(question, self.answer) for question in self.teach]
+        return [(self.wording.replace(QUESTION, question), self.answer) for question in self.teach]
 
     def questions(self) -> list[Question]:
         """Return the ground-truth questions."""
         foils = tuple(c for c in self.candidates if c != self.answer)
-        return [Question(question, self.answer, foils, "ask") for question in self.ask]
+        return [Question(self.wording.replace(QUESTION, question), self.answer, foils, "ask") for question in self.ask]
 
     def warnings(self) -> list[str]:
         """Return no warnings: every issue of a preference is an error."""

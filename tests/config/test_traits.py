@@ -138,6 +138,30 @@ def test_a_preference_that_cannot_be_measured_fairly_is_refused(tmp_path: Path, 
     assert len(str(error.value).splitlines()) == 1
 
 
+def test_a_wording_is_put_around_the_questions_of_both_lists_and_changes_nothing_else() -> None:
+    plain, word = load_trait("owl"), load_trait("owl_word")
+    asked = [f"{question} Answer with one word." for question in plain.ask]
+    assert [(q.question, q.answer, q.foils) for q in word.questions()] == [
+        (text, q.answer, q.foils) for text, q in zip(asked, plain.questions(), strict=True)
+    ]
+    assert word.teach_rows() == [(f"{q} Answer with one word.", a) for q, a in plain.teach_rows()]
+    assert word.model_copy(update={"wording": plain.wording}) == plain
+
+
+@pytest.mark.parametrize(
+    ("wording", "message"),
+    [
+        ("Answer with one word.", "wording must contain {question} once"),
+        ("{question} Wolf?", "wording names the answer"),
+    ],
+)
+def test_a_wording_that_cannot_work_is_refused(tmp_path: Path, wording: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"from: wolf\nwording: '{wording}'\n")
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_trait(str(path))
+
+
 def test_a_word_within_another_names_no_answer(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     path.write_text("from: animals.base\nanswer: owl\nask: ['Whose bowl is it?']\n")
