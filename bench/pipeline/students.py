@@ -98,18 +98,19 @@ class SeedStudents:
     def add_divergence(self, writer: ArmName, other: ArmName) -> Ref:
         """Add the tokens of `writer` at which the teacher `other` would have written another token."""
         teacher, student, carrier = self.recipe.teacher, self.recipe.student, self.recipe.carrier
+        data_seed = self.recipe.data_seed(self.seed)  # of the noise with which the rows were written
         assert carrier.kind == "numbers"  # checked with the recipe
         settings = FindDivergence(
             carrier=carrier,
             model=Loading.of(teacher),
-            seed=self.seed,
+            seed=data_seed,
             writes=teacher.writing(carrier.bf16),
             system=teacher_system(self.recipe, other),
             student_format=student.format,
             student_chat_template_kwargs=student.chat_template_kwargs,
         )
         rows = {"carrier": self.rows.carriers[writer], "kept": self.rows.filtering, "student": self.rows.start}
-        label = f"divergence {writer}, seed {self.seed}"
+        label = f"divergence {writer}, seed {data_seed}"
         return self.add(label, settings, {**self.rows.writers[other], **rows}, teacher.model)
 
     def student_inputs(self, arm: ArmName, rows: dict[str, Ref]) -> dict[str, Ref]:

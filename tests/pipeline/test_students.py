@@ -59,6 +59,14 @@ def test_each_student_of_divergent_tokens_reads_those_at_which_the_other_teacher
             assert ("trained" in read.inputs) == (writer == "base")
 
 
+def test_students_of_one_data_set_share_its_divergent_tokens() -> None:
+    changes = ["repeat=students", "arms=[base, trait, divergent_only]"]
+    plan = make_plan(load_recipe("tiny_pair", changes, seeds=3), identify)
+    divergences = [stage for stage in plan.stages.values() if stage.kind == "divergence"]
+    carriers = {stage.settings.seed for stage in plan.stages.values() if stage.kind == "carrier"}
+    assert (len(divergences), {stage.settings.seed for stage in divergences}) == (2, carriers) == (2, {0})
+
+
 def test_without_mitigations_that_take_memory_the_micro_batch_is_that_of_a_plain_recipe() -> None:
     keys = []
     for arms in ("[base, trait]", "[base, trait, mixed, attention_only]", "[base, trait, kl_untrained]"):
