@@ -112,7 +112,7 @@ def _inputs(results: Path, store: Store) -> str:
     """Digest the sizes and times of all result files, of the code, and the names of the store's artefacts."""
     code = [path for path in sorted(HERE.parent.rglob("*.*")) if "__pycache__" not in path.parts]
     paths = [*sorted(results.glob("*/*.json")), results / "registry.jsonl", *code]
-    facts = [(str(path), *_stamp(path)) for path in paths]
+    facts = [(str(path), *_stamp(path)) for path in paths if path.name != BUILT]
     artefacts = store.root / "artefacts"
     return digest([facts, sorted(path.name for path in artefacts.iterdir()) if artefacts.is_dir() else []])
 
