@@ -29,6 +29,7 @@ from bench.terminal import (
 
 if TYPE_CHECKING:
     from bench.config.recipe_files import Experiment
+    from bench.pipeline.executor import Executor
     from bench.pipeline.local_workers import Pool
     from bench.pipeline.store import Store
 
@@ -37,7 +38,14 @@ __all__ = ["main"]
 RESUME = "Finished stages stay; the same command resumes."
 
 
-def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, pool: Pool, console: Console) -> None:
+def _run(
+    experiments: list[tuple[Experiment, str]],
+    args: argparse.Namespace,
+    pool: Pool,
+    executor: Executor,
+    console: Console,
+) -> None:
+    """Run experiments on `executor`; `pool` checks them."""
     from bench.analysis.agreement import compare_with_published
     from bench.analysis.leaderboard import build_leaderboard
     from bench.analysis.registration import describe_registration, find_terms, refuse_other_cells
@@ -51,7 +59,7 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
         console.print(f"{experiment.name}  {experiment.hash()}  {total} stages, {done} done", highlight=False)
         return ProgressDisplay(console, total, done)
 
-    results = args.store / "smoke" if args.smoke else args.results
+    results = pool.store.root / "smoke" if args.smoke else args.results
     check_configurations(pool, experiments)
     plans = []
     for experiment, source in experiments:
@@ -77,10 +85,10 @@ def _run(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, po
                     print_line(console, line)
         start = time.monotonic()
         if not is_own_control and controls is None and not (args.smoke or args.skip_controls):
-            controls = run_installation_controls(pool, make_display, partial(print_line, console))
+            controls = run_installation_controls(executor, make_display, partial(print_line, console))
         try:
             gates = "self" if is_own_control else controls
-            run_experiment(experiment, plan, pool, results, gates, make_display, None if args.smoke else PUBLISHED)
+            run_experiment(experiment, plan, executor, results, gates, make_display, None if args.smoke else PUBLISHED)
         finally:
             board = build_leaderboard(results)
         for line in board.problems:
@@ -116,10 +124,10 @@ def _tables(args: argparse.Namespace, console: Console) -> None:
 
     paths: list[Path] = []
     if args.report:
-        from bench.pipeline.store import Store
+        from bench.pipeline.remote_store import open_store
         from bench.report.site import write_report
 
-        paths.append(write_report(args.results, Store(args.store)))  # first: the leaderboard links to its figures
+        paths.append(write_report(args.results, open_store(args.store)))  # first: the leaderboard links to its figures
     for line in build_leaderboard(args.results).problems:
         print_line(console, line)
     paths.append(args.results / "LEADERBOARD.md")
@@ -129,16 +137,6 @@ def _tables(args: argparse.Namespace, console: Console) -> None:
         paths += export(args.results, args.export)
     for path in paths:
         print_line(console, f"Wrote {shorten(path)}")
-
-
-def _check(folder: Path, revision: str, console: Console) -> None:
-    """Run `--check-results`."""
-    from bench.publish.contribution import check_results
-
-    check = check_results(folder, revision)
-    console.print(check.comparison, markup=False, highlight=False, soft_wrap=True)
-    if check.problems:
-        raise UserError(f"{len(check.problems)} problems in {folder}:\n  " + "\n  ".join(check.problems[:20]))
 
 
 def _share(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, store: Store, console: Console) -> None:
@@ -206,14 +204,10 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     if args.list:
         print_recipes(console)
         return
-    for flag, folder in (("--store", args.store), ("--results", args.results)):
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"{flag} {folder}: this is a file; name a folder")
+    if args.results.is_file():
+        raise UserError(f"--results {args.results}: this is a file; name a folder")
     if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: expected 1 or more")
-    if args.check_results:
-        _check(PUBLISHED if args.results == PUBLISHED / "local" else args.results, args.check_results, console)
-        return
     if args.leaderboard or ((args.report or args.export) and not (args.recipe or args.set or args.seeds)):
         _tables(args, console)
         return
@@ -222,24 +216,20 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     from bench.models.checkpoints import identify
     from bench.pipeline.local_workers import Pool
     from bench.pipeline.planner import make_plan
+    from bench.pipeline.ray_executor import RayExecutor
     from bench.pipeline.recipe_checks import check_configurations, describe_bfloat16
-    from bench.pipeline.store import Store
+    from bench.pipeline.remote_store import RemoteStore, open_store
 
-    store = Store(args.store)
+    store = open_store(args.store)
     if args.prune:
+        if isinstance(store, RemoteStore):
+            raise UserError("--prune needs a folder as --store; remove old artefacts of a URL with its own tools")
         _prune(args, store, console)
         return
     names = args.recipe or [DEFAULT]
     experiments = [load_recipe(name, args.set, seeds=args.seeds, smoke=args.smoke) for name in names]
     if args.show:
         _show_prompts(names, args, store, console)
-        return
-    if args.contribute:
-        from bench.publish.contribution import contribute
-
-        for experiment in experiments:
-            for line in contribute(experiment, args.results, PUBLISHED):
-                print_line(console, line)
         return
     if args.merge or args.publish:
         _share(list(zip(experiments, names, strict=True)), args, store, console)
@@ -248,7 +238,8 @@ def _command(args: argparse.Namespace, console: Console) -> None:
         console.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
     with store.in_use(), Pool(store, args.jobs) as pool:
         if not args.dry_run:
-            _run(list(zip(experiments, names, strict=True)), args, pool, console)
+            with RayExecutor(store, args.jobs) if args.on == "ray" else nullcontext(pool) as executor:
+                _run(list(zip(experiments, names, strict=True)), args, pool, executor, console)
             if args.report or args.export:
                 _tables(args, console)
             return

@@ -1,6 +1,6 @@
-"""The two errors that end a run: one the user must fix, one in a stage."""
+"""The errors that end a run: one the user must fix, one in a stage, and its special case of a disk."""
 
-__all__ = ["StageError", "UserError"]
+__all__ = ["DiskError", "StageError", "UserError"]
 
 
 class UserError(Exception):
@@ -9,3 +9,7 @@ class UserError(Exception):
 
 class StageError(Exception):
     """A failed stage: its message is printed without a traceback, finished stages stay, exit code 1."""
+
+
+class DiskError(StageError):
+    """A stage failed because a disk is full or read-only. Another machine may have another disk."""

@@ -15,7 +15,7 @@ from bench.analysis.summary import summarise
 from bench.config.recipe_files import Experiment, load_recipe
 from bench.files import digest
 from bench.models.checkpoints import identify
-from bench.pipeline.local_workers import Pool
+from bench.pipeline.executor import Executor
 from bench.pipeline.plan import Plan
 from bench.pipeline.planner import make_plan
 from bench.pipeline.scheduler import ProgressListener, run_stages
@@ -32,7 +32,7 @@ DisplayFactory = Callable[[Experiment, int, int], AbstractContextManager[Progres
 def run_experiment(
     experiment: Experiment,
     plan: Plan,
-    pool: Pool,
+    executor: Executor,
     results: Path,
     controls: Any,
     make_display: DisplayFactory,
@@ -43,7 +43,7 @@ def run_experiment(
     Args:
         experiment: the experiment.
         plan: its plan.
-        pool: runs the stages.
+        executor: runs the stages.
         results: folder of the result files.
         controls: verdicts for the result files: see `bench.analysis.result_writer.write_results`.
         make_display: (experiment, stages, stages done) -> the listener of the run.
@@ -52,14 +52,14 @@ def run_experiment(
     Raises:
         UserError: the experiment cannot be registered.
     """
-    done = sum(pool.store.is_done(key) for key in plan.stages)
+    done = sum(executor.store.is_done(key) for key in plan.stages)
     with make_display(experiment, len(plan.stages), done) as listener:
-        registration = register(experiment, plan, pool.store, results, published)
-        write_results(experiment, registration, plan, pool.store, results, controls, listener.on_message)
+        registration = register(experiment, plan, executor.store, results, published)
+        write_results(experiment, registration, plan, executor.store, results, controls, listener.on_message)
         try:
-            run_stages(plan.stages, pool, listener)
+            run_stages(plan.stages, executor, listener)
         finally:
-            write_results(experiment, registration, plan, pool.store, results, controls, listener.on_message)
+            write_results(experiment, registration, plan, executor.store, results, controls, listener.on_message)
 
 
 def is_control(experiment: Experiment) -> bool:
@@ -68,7 +68,7 @@ def is_control(experiment: Experiment) -> bool:
 
 
 def run_installation_controls(
-    pool: Pool, make_display: DisplayFactory, notice: Callable[[str], None]
+    executor: Executor, make_display: DisplayFactory, notice: Callable[[str], None]
 ) -> dict[str, Any]:
     """Run the positive and the negative control once with this code and these libraries; later calls read the results.
 
@@ -76,22 +76,22 @@ def run_installation_controls(
     controls without the expected verdict.
 
     Args:
-        pool: runs the stages.
+        executor: runs the stages.
         make_display: as for `run_experiment`.
         notice: receives a line about the controls and their time before they run.
     """
     experiments = [load_recipe(name) for name in CONTROLS]
     plans = [make_plan(experiment, identify) for experiment in experiments]
     key = digest([[e.hash(), sorted(plan.stages)] for e, plan in zip(experiments, plans, strict=True)])
-    folder = pool.store.root / "controls" / key
+    folder = executor.store.root / "controls" / key
 
     def summarise_controls() -> dict[str, LeaderboardEntry]:
         return {entry.recipe: entry for entry in summarise(read_results(folder)[0])}
 
     board = summarise_controls()
     if not all(name in board and board[name].seeds == board[name].seeds_registered for name in CONTROLS):
-        todo = {key for plan in plans for key in plan.stages if not pool.store.is_done(key)}
-        seconds = len(todo) * STAGE_SECONDS / pool.slots(max(e.recipe.threads for e in experiments))
+        todo = {key for plan in plans for key in plan.stages if not executor.store.is_done(key)}
+        seconds = len(todo) * STAGE_SECONDS / executor.slots(max(e.recipe.threads for e in experiments))
         notice(
             f"First run the controls of this installation, once: {' and '.join(CONTROLS)}, "
             f"{sum(e.recipe.seeds for e in experiments)} control seeds on tiny models, about "
@@ -99,7 +99,7 @@ def run_installation_controls(
             "if there is none. (--skip-controls leaves them out, and the row states it.)"
         )
         for experiment, plan in zip(experiments, plans, strict=True):
-            run_experiment(experiment, plan, pool, folder, "self", make_display)
+            run_experiment(experiment, plan, executor, folder, "self", make_display)
         board = summarise_controls()
     verdicts = {name: board[name].verdict for name in CONTROLS}
     return {**verdicts, "failed": [name for name, expected in CONTROLS.items() if verdicts[name] not in expected]}

@@ -51,7 +51,12 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="result files (default: results/local/; results/ holds the published ones)",
     )
-    p.add_argument("--store", type=Path, default=ROOT / ".bench", metavar="DIR", help="artefacts (default: .bench/)")
+    p.add_argument(
+        "--store",
+        default=str(ROOT / ".bench"),
+        metavar="DIR",
+        help="artefacts: a folder (default: .bench/) or a URL of any file system of fsspec, such as s3://bucket/folder",
+    )
     p.add_argument(
         "--skip-controls", action="store_true", help="judge without this installation's controls; the row states it"
     )
@@ -73,14 +78,10 @@ def make_parser() -> argparse.ArgumentParser:
         help="push adapters (with --merge: merged models), rows and cards of a finished run to the hub, as private",
     )
     p.add_argument(
-        "--contribute", action="store_true", help="check a finished row of --results and copy it into results/"
-    )
-    p.add_argument(
-        "--check-results",
-        nargs="?",
-        const="HEAD",
-        metavar="REVISION",
-        help="check results/ (or --results) and print what changed since a git revision (default: HEAD) as Markdown",
+        "--on",
+        choices=["local", "ray"],
+        default="local",
+        help="where stages run: this machine, or the Ray cluster of RAY_ADDRESS (without one: a Ray of this machine)",
     )
     p.add_argument("--jobs", type=int, metavar="N", help="number of workers (default: cores / the recipe's threads)")
     return p

@@ -17,7 +17,7 @@ from bench.config.yaml_files import PATH_RULE
 from bench.errors import UserError
 from bench.files import digest, file_sha256
 
-__all__ = ["Checkpoint", "identify", "list_gguf_files"]
+__all__ = ["HUB_FILES", "Checkpoint", "identify", "list_gguf_files"]
 
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 WEIGHTS = "*.safetensors"

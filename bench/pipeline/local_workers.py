@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from bench.errors import StageError, UserError
+from bench.errors import DiskError, StageError, UserError
 from bench.files import ROOT
 from bench.pipeline import processor
 from bench.pipeline.environment import (
@@ -28,7 +28,7 @@ from bench.pipeline.plan import Stage
 from bench.pipeline.store import Store
 from bench.pipeline.worker import run_worker
 
-__all__ = ["Pool", "Worker", "current_commit"]
+__all__ = ["Pool", "Worker", "WorkerEnded", "current_commit"]
 
 # Modules that the fork server imports once for all workers.
 PRELOAD = [
@@ -73,6 +73,10 @@ def _redirect_output(log: Path) -> Iterator[None]:
         for stream, original in zip(streams, originals, strict=True):
             os.dup2(original, stream)
             os.close(original)
+
+
+class WorkerEnded(StageError):
+    """A worker's process ended during its task."""
 
 
 class Worker(NamedTuple):
@@ -139,7 +143,7 @@ class Pool:
             device = {**GPU_ENVIRONMENT, "CUDA_VISIBLE_DEVICES": self.gpus[number % len(self.gpus)]}
         conn, worker_conn = context.Pipe()
         log = self.store.root / "logs" / f"{os.getpid()}-{len(self.workers)}.log"
-        process = context.Process(target=run_worker, args=(worker_conn, self.store.root, self.commit, log), daemon=True)
+        process = context.Process(target=run_worker, args=(worker_conn, self.store, self.commit, log), daemon=True)
         # The fork server starts here, with this environment and output. PYTHONPATH makes it preload this code, and
         # not that of the working folder or of an installed copy.
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -207,11 +211,11 @@ class Pool:
         except OSError:
             raise self._ended(worker, what) from None
 
-    def _ended(self, worker: Worker, what: str) -> StageError:
+    def _ended(self, worker: Worker, what: str) -> WorkerEnded:
         worker.process.join()
         code = worker.process.exitcode
         killed = " (killed: out of memory?)" if code == -signal.SIGKILL else ""
-        return StageError(f"{what}: its process ended with code {code}{killed}")
+        return WorkerEnded(f"{what}: its process ended with code {code}{killed}")
 
     def receive(self, worker: Worker, what: str) -> tuple[Any, ...]:
         """Wait for the next message of a worker; `what` names its task in errors.
@@ -225,6 +229,8 @@ class Pool:
             raise self._ended(worker, what) from None
         if message[0] == "user":
             raise UserError(message[1])
+        if message[0] == "disk":
+            raise DiskError(f"{what}: {message[1]}")
         if message[0] == "stage":
             raise StageError(f"{what}: {message[1]}")
         return message

@@ -12,6 +12,7 @@ from bench.files import digest
 from bench.stages.settings import StageSettings
 
 __all__ = [
+    "IMPORTED",
     "LIBRARIES",
     "RECORDED",
     "Plan",
@@ -27,6 +28,8 @@ __all__ = [
 LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers")
 # The versions of these may change a number too. They are recorded, but are not part of a key.
 RECORDED = ("accelerate", "bitsandbytes", "confusable-homoglyphs", "datasets", "rapidfuzz", "snowballstemmer")
+
+IMPORTED = "checkpoint-"  # before the identity of a checkpoint that was copied into the store
 
 
 class Ref(NamedTuple):

@@ -56,7 +56,7 @@ def run_stages(stages: Mapping[str, Stage], executor: Executor, listener: Progre
     starts: dict[str, float] = {}  # by the key of a running stage: when it started
     while waiting or starts:
         for key, stage in list(waiting.items()):
-            if executor.room(stage) and not any(ref.identity in missing for ref in stage.inputs.values()):
+            if not any(ref.identity in missing for ref in stage.inputs.values()) and executor.room(stage):
                 executor.submit(waiting.pop(key))
                 starts[key] = time.monotonic()
                 listener.on_start(stage)

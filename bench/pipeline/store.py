@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bench.errors import UserError
-from bench.files import find_corrupt_files, lock_folder, read_record, seal
+from bench.files import find_corrupt_files, lock_folder, read_record, seal, write_atomically
 
 __all__ = ["Store"]
 
@@ -77,6 +77,24 @@ class Store:
             if not free:
                 raise UserError(f"{self.root}: another command uses this store; try again when it ends")
             yield
+
+    @contextmanager
+    def keep_checkpoints(self, key: str) -> Iterator[Path]:
+        """Yield the folder of a training's checkpoints; remove it if the block ends without an error."""
+        yield self.checkpoints(key)
+        shutil.rmtree(self.checkpoints(key), ignore_errors=True)
+
+    def leave_mark(self, name: str) -> None:
+        """Write a mark, by which another machine knows that it sees the same store."""
+        write_atomically(self.root / "nodes" / name, "")
+
+    def sees_mark(self, name: str) -> bool:
+        """Return whether this machine sees the mark."""
+        return (self.root / "nodes" / name).exists()
+
+    def remove_mark(self, name: str) -> None:
+        """Remove the mark."""
+        (self.root / "nodes" / name).unlink(missing_ok=True)
 
     @contextmanager
     def make(self, key: str, note: dict[str, Any]) -> Iterator[Path]:

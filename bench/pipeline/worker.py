@@ -20,9 +20,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from bench.errors import StageError, UserError
+from bench.errors import DiskError, StageError, UserError
 from bench.pipeline import processor
-from bench.pipeline.plan import Stage, environment_versions
+from bench.pipeline.plan import IMPORTED, Stage, environment_versions
 from bench.pipeline.store import Store
 from bench.stages.divergence import FindDivergence
 from bench.stages.settings import (
@@ -155,28 +155,26 @@ def _make_artefact(stage: Stage, store: Store, commit: str, conn: Connection) ->
         note: dict[str, Any] = {
             "stage": stage.label,
             "model": stage.model,
-            "inputs": {role: ref.identity for role, ref in stage.inputs.items()},
+            "inputs": {role: ref.identity.removeprefix(IMPORTED) for role, ref in stage.inputs.items()},
             "commit": commit,
             "versions": environment_versions(),
             "threads": stage.threads,
             "hardware": hardware_name(),
             "processor_features": processor.processor_features(),
         }
-        checkpoints = store.checkpoints(stage.key)
-        for line in remove_corrupt_checkpoints(checkpoints):
-            conn.send(("message", f"{stage.label}: {line}"))
         start = time.monotonic()
-        with store.make(stage.key, note) as out:
+        with store.keep_checkpoints(stage.key) as checkpoints, store.make(stage.key, note) as out:
+            for line in remove_corrupt_checkpoints(checkpoints):
+                conn.send(("message", f"{stage.label}: {line}"))
             try:
                 note["did"] = run_stage(stage, inputs, out, report, checkpoints)
             except Exception as error:
                 if message := describe_disk_error(error, store.root):
-                    raise StageError(message) from error
+                    raise DiskError(message) from error
                 raise
             for line in note["did"].pop("notices", ()):
                 conn.send(("message", f"{stage.label}: {line}"))
             note["seconds"] = round(time.monotonic() - start, 2)
-        shutil.rmtree(checkpoints, ignore_errors=True)
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -222,12 +220,12 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def run_worker(conn: Connection, root: Path, commit: str, log: Path) -> None:
+def run_worker(conn: Connection, store: Store, commit: str, log: Path) -> None:
     """Run the tasks of a connection until it is closed: make a `Stage`, check a recipe, or measure bfloat16.
 
     Args:
         conn: the connection to the command.
-        root: the store's folder.
+        store: the store.
         commit: the commit of this code, for the records of artefacts.
         log: a file for the output of libraries.
     """
@@ -242,7 +240,6 @@ def run_worker(conn: Connection, root: Path, commit: str, log: Path) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         sys.stdout = sys.stderr = file
-        store = Store(root)
         while True:
             try:
                 task = conn.recv()
@@ -259,6 +256,8 @@ def run_worker(conn: Connection, root: Path, commit: str, log: Path) -> None:
                 conn.send(("done", result))
             except UserError as error:
                 conn.send(("user", str(error)))
+            except DiskError as error:
+                conn.send(("disk", str(error)))
             except StageError as error:
                 conn.send(("stage", str(error)))
             except CorruptInputs as error:
@@ -267,4 +266,5 @@ def run_worker(conn: Connection, root: Path, commit: str, log: Path) -> None:
                 with suppress(OSError):  # the log may be on a full disk
                     traceback.print_exc()
                 message = f"{type(error).__name__}: {' '.join(str(error).split())[:300]} (traceback in {log})"
-                conn.send(("stage", describe_disk_error(error, root) or message))
+                disk = describe_disk_error(error, store.root)
+                conn.send(("disk", disk) if disk else ("stage", message))
