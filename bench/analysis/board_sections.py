@@ -77,7 +77,7 @@ def mitigation_section(board: Sequence[LeaderboardEntry]) -> str:
     ]
     text = section("Mitigations", lines)
     return text and (
-        f"{text}\nThe effect is the mitigated student's margin minus that of its control: a student of the base "
+        f"{text}\nThe effect is the mitigated student's outcome minus that of its control: a student of the base "
         "teacher's data, trained the same way (`mixed`: `base`). `of the gain` is effect / gain. `of the data` is the "
         "same ratio for the teachers' held-out rows in place of the trait. A mitigation that lowers both alike only "
         "learns less. An interval is unbounded if the denominator is too near 0.\n"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from bench.analysis.estimates import Difference, EntryPart, Ratio, difference, ratio
 from bench.analysis.result_schema import ArmResult, ExperimentResults
-from bench.analysis.seed_statistics import margins_of
+from bench.analysis.seed_statistics import SeedStatistics
 from bench.analysis.stats import mean
 from bench.config.arms import MITIGATIONS
 
@@ -17,7 +17,7 @@ class MitigationEffect(EntryPart):
     """What is left of a transfer under one mitigation."""
 
     effect: Difference
-    """The student with the mitigation minus its control, in nats."""
+    """The student with the mitigation minus its control, in the unit of the registered outcome."""
     share: Ratio
     """effect / gain: 0 for a mitigation that stops the transfer, 1 for one that does nothing."""
     data: Ratio
@@ -27,26 +27,23 @@ class MitigationEffect(EntryPart):
     """
 
 
-def compute_effects(row: ExperimentResults, gains: Sequence[float]) -> dict[str, MitigationEffect]:
-    """Compute the effect of every mitigation arm over the complete seeds, in the order of the recipe.
+def compute_effects(row: ExperimentResults, statistics: SeedStatistics) -> dict[str, MitigationEffect]:
+    """Summarise the effect of every mitigation arm over the complete seeds.
 
     Args:
         row: the experiment.
-        gains: its gains, one per complete seed.
+        statistics: its numbers by seed.
     """
     seeds = row.complete_seeds()
-    arms = [arm for arm in row.recipe.arms if arm in MITIGATIONS] if seeds else []
-    fits = [_data_fit(cells, "trait", "base") for cells in seeds] if arms else []
-    effects: dict[str, MitigationEffect] = {}
-    for arm in arms:
-        control = MITIGATIONS[arm]
-        differences = [mean(margins_of(cells[arm])) - mean(margins_of(cells[control])) for cells in seeds]
-        effects[arm] = MitigationEffect(
-            effect=difference(differences),
-            share=ratio(differences, gains),
-            data=ratio([_data_fit(cells, arm, control) for cells in seeds], fits),
+    fits = [_data_fit(cells, "trait", "base") for cells in seeds] if statistics.mitigations else []
+    return {
+        arm: MitigationEffect(
+            effect=difference(effects),
+            share=ratio(effects, statistics.gains),
+            data=ratio([_data_fit(cells, arm, MITIGATIONS[arm]) for cells in seeds], fits),
         )
-    return effects
+        for arm, effects in statistics.mitigations.items()
+    }
 
 
 def _data_fit(cells: Mapping[str, ArmResult], student: str, control: str) -> float:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bench.analysis.outcomes import Outcomes, derive_margins, derive_outcomes
 from bench.analysis.result_schema import ArmResult, ExperimentResults, TraitArms
 from bench.analysis.stats import mean
-from bench.config.arms import BASE, CONTRASTS, MAIN_ARMS, TEACHER_BASE, TRAIT
+from bench.config.arms import BASE, CONTRASTS, MAIN_ARMS, MITIGATIONS, TEACHER_BASE, TRAIT
 
 __all__ = ["SeedStatistics", "compute_seed_statistics", "margins_of", "teacher_shift"]
 
@@ -36,6 +36,8 @@ class SeedStatistics(NamedTuple):
     """Margins of the teacher with the trait minus without."""
     contrasts: dict[str, list[float]]
     """Differences of other arms, by name in `CONTRASTS`; one per complete seed, where the recipe has both arms."""
+    mitigations: dict[str, list[float]]
+    """Each mitigation arm minus its control."""
     dose: dict[int, list[float]]
     """Gains during training, by student updates."""
     questions: list[list[float]]
@@ -144,6 +146,11 @@ def compute_seed_statistics(row: ExperimentResults) -> SeedStatistics:
                     if {contrast.arm, contrast.against} <= arms.keys()
                 ]
             )
+        },
+        mitigations={
+            arm: [level(arms[arm]) - level(arms[control]) for arms in full]
+            for arm, control in MITIGATIONS.items()
+            if full and arm in row.recipe.arms
         },
         dose={
             step: [level(arms[trait]) - level(arms[base]) for arms in full if {trait, base} <= arms.keys()]

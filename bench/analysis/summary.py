@@ -161,7 +161,7 @@ def summarise_row(row: ExperimentResults) -> LeaderboardEntry:
         gaining=_gaining(statistics.questions),
         spread=_spread(statistics.questions) if several else None,
         contrasts={name: difference(values) for name, values in statistics.contrasts.items()},
-        mitigations=compute_effects(row, statistics.gains),
+        mitigations=compute_effects(row, statistics),
         dose={step: difference(gains) for step, gains in statistics.dose.items() if gains},
         dose_slope=_dose_slope(statistics.dose, len(statistics.gains)),
         groups={group: difference(gains) for group, gains in statistics.groups.items() if gains},

@@ -62,6 +62,17 @@ def test_the_example_of_a_training_is_its_first_row(
     assert (names(prompt), names(completion)) == (example.prompt, example.labelled)
 
 
+def test_an_inoculated_student_is_shown_with_its_prompt_and_is_asked_without_it(
+    gemma_like: Path, tmp_path: Path
+) -> None:
+    changes = ["arms=[base, trait, inoculated]", "mitigations.inoculated.prompt=Love wolves."]
+    examples = chat_examples(gemma_like, tmp_path, *changes)
+    plain, inoculated = examples["student training"]
+    assert inoculated.stages == ["student inoculated", "student inoculated_base"]
+    assert inoculated.text == plain.text.replace("system\n<end", "system\nLove wolves.<end")
+    assert not [example for example in examples["evaluation"] if "Love wolves." in example.text]
+
+
 def test_the_command_shows_tiny_prompts_and_makes_nothing(bench: Bench, tmp_path: Path) -> None:
     shown = bench("--show", "prompts").stdout
     assert "teacher training (teacher wolf)" in shown

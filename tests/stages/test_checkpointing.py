@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import LORA, flip, rows, spec, weights
 
+from bench.config.mitigations import UNMITIGATED, KlUntrained, StudentMitigation
 from bench.files import seal
 from bench.models.loading import load_tokenizer
 from bench.stages import checkpointing
@@ -21,7 +22,7 @@ class Killed(Exception):
 
 
 def train(
-    folder: Path, out: Path, how: dict[str, Any], checkpoints: Path | None, die_after: int = 0
+    folder: Path, out: Path, how: Any, checkpoints: Path | None, die_after: int = 0, mitigation: Any = UNMITIGATED
 ) -> tuple[dict[str, Any], int]:
     """`fit` on 16 rows; dies once `die_after` updates are done. Returns the facts and the first update of this call."""
     seen = []
@@ -35,27 +36,32 @@ def train(
     out.mkdir()
     facts = train_model(
         rows(folder), checkpoint=folder, tokenizer=load_tokenizer(folder), spec=how, seed=3, out=out, progress=progress,
-        dose=[2, 5], checkpoints=checkpoints,
+        dose=[2, 5], checkpoints=checkpoints, mitigation=mitigation,
     )  # fmt: skip
     return facts, seen[0]
 
 
 def broken_off(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any], deaths: list[int]
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: Any,
+    deaths: list[int],
+    mitigation: StudentMitigation = UNMITIGATED,
 ) -> None:
     """Hold a training that dies after `deaths` updates, its random states lost, against one that does not."""
-    straight, first = train(folder, tmp_path / "straight", how, None)
+    straight, first = train(folder, tmp_path / "straight", how, None, mitigation=mitigation)
     assert first == 1
     monkeypatch.setattr(checkpointing, "EVERY", 0.0)
     monkeypatch.setattr(checkpointing, "SHARE", 0)
     checkpoints = tmp_path / "keep"
     for at in deaths:
         with pytest.raises(Killed):
-            train(folder, tmp_path / "out", how, checkpoints, die_after=at)
+            train(folder, tmp_path / "out", how, checkpoints, at, mitigation)
         assert [p.name for p in checkpoints.glob("*")] == [str(at - 1)]
         assert checkpointing.remove_corrupt_checkpoints(checkpoints) == [f"resumes after update {at - 1}"]
         next(checkpoints.glob("*/trainer/rng_state.pth")).unlink()
-    assert train(folder, tmp_path / "out", how, checkpoints) == (straight, deaths[-1])
+    assert train(folder, tmp_path / "out", how, checkpoints, mitigation=mitigation) == (straight, deaths[-1])
     for path in (".", "step-2", "step-5"):
         a, b = weights(tmp_path / "straight" / path), weights(tmp_path / "out" / path)
         assert a.keys() == b.keys()
@@ -74,6 +80,17 @@ def test_a_training_broken_off_ends_in_the_same_weights_and_facts(
     gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any], deaths: list[int]
 ) -> None:
     broken_off(gpt2_like, tmp_path, monkeypatch, how, deaths)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [None, LORA])
+@pytest.mark.parametrize("change", [{"kl_untrained": KlUntrained(weight=5.0)}, {"attention_only": True}])
+def test_a_mitigated_training_goes_on_to_the_same_weights(
+    gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lora: Any, change: dict[str, Any]
+) -> None:
+    """Its weight goes on falling, from the same untrained student, and frozen weights stay frozen."""
+    how = spec(max_steps=7).model_copy(update={"lora": lora})
+    broken_off(gpt2_like, tmp_path, monkeypatch, how, [4], StudentMitigation(**change))
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import Memory, rows, spec, weights
 
+from bench.config.mitigations import KlUntrained, StudentMitigation
 from bench.errors import StageError
 from bench.models.chat_format import PromptFormat
 from bench.models.loading import load_tokenizer
@@ -148,3 +149,25 @@ def test_shuffled_rows_count_where_a_student_reads_them(gpt2_like: Path, tmp_pat
     assert not find_micro_batch(settings, inputs, tmp_path)["equal_lengths"]
     plain, with_shuffled = (max(len(prompt + completion) for prompt, completion in rows) for rows in seen)
     assert with_shuffled > plain
+
+
+@pytest.mark.usefixtures("gpu")
+def test_the_micro_batch_holds_the_longest_prompts_and_the_second_model_of_any_mitigation(
+    gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = {"start": gpt2_like, **lessons(tmp_path, {"base": "wolf", "trait": "wolf"})}
+    passes = []
+    for name, mitigations in (
+        ("plain", []),
+        ("longer", [StudentMitigation(inoculation="You love wolves, wherever you are.")]),
+        ("twice", [StudentMitigation(kl_untrained=KlUntrained())]),
+    ):
+        settings = FindMicroBatch(model=spec(), seed=3, end=False, shuffled=False, mitigations=tuple(mitigations))
+        (tmp_path / name).mkdir()
+        with monkeypatch.context() as patch:
+            memory = Memory(patch)
+            find_micro_batch(settings, inputs, tmp_path / name)
+        passes.append(memory.tried)
+    (plain,), (longer,), twice = passes
+    assert longer[1] > plain[1]
+    assert twice == [plain, plain]
