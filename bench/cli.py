@@ -139,6 +139,16 @@ def _tables(args: argparse.Namespace, console: Console) -> None:
         print_line(console, f"Wrote {shorten(path)}")
 
 
+def _check(folder: Path, revision: str, console: Console) -> None:
+    """Run `--check-results`."""
+    from bench.publish.contribution import check_results
+
+    check = check_results(folder, revision)
+    console.print(check.comparison, markup=False, highlight=False, soft_wrap=True)
+    if check.problems:
+        raise UserError(f"{len(check.problems)} problems in {folder}:\n  " + "\n  ".join(check.problems[:20]))
+
+
 def _share(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, store: Store, console: Console) -> None:
     """Run `--merge` or `--publish`."""
     from bench.publish.upload import RunCommand, Selection, merge, publish
@@ -208,6 +218,9 @@ def _command(args: argparse.Namespace, console: Console) -> None:
         raise UserError(f"--results {args.results}: this is a file; name a folder")
     if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: expected 1 or more")
+    if args.check_results:
+        _check(PUBLISHED if args.results == PUBLISHED / "local" else args.results, args.check_results, console)
+        return
     if args.leaderboard or ((args.report or args.export) and not (args.recipe or args.set or args.seeds)):
         _tables(args, console)
         return
@@ -230,6 +243,13 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     experiments = [load_recipe(name, args.set, seeds=args.seeds, smoke=args.smoke) for name in names]
     if args.show:
         _show_prompts(names, args, store, console)
+        return
+    if args.contribute:
+        from bench.publish.contribution import contribute
+
+        for experiment in experiments:
+            for line in contribute(experiment, args.results, PUBLISHED):
+                print_line(console, line)
         return
     if args.merge or args.publish:
         _share(list(zip(experiments, names, strict=True)), args, store, console)

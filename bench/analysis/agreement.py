@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.entry_text import gain_text
@@ -12,16 +12,45 @@ from bench.analysis.result_schema import ArmResult, ExperimentResults
 from bench.analysis.seed_statistics import margins_of
 from bench.analysis.summary import summarise_row
 
-__all__ = ["MAX_DIFFERENCE", "compare_with_published", "list_changes"]
+__all__ = ["MAX_DIFFERENCE", "Agreement", "compare_runs", "compare_with_published", "list_changes"]
 
 MAX_DIFFERENCE = 1e-3  # nats; two seeds of tiny_pair run on another machine moved no margin by more than 1.6e-5
 
 
+class Agreement(NamedTuple):
+    """How two runs of one row compare."""
+
+    agrees: bool
+    """Whether the verdicts are equal and the own gain lies inside the other's interval, or the margins are equal."""
+    largest: float
+    """The largest difference of a margin, in nats."""
+    arm: str
+    """The arm of that margin."""
+    seed: int
+    """The seed of that margin."""
+    cells: int
+    """Number of models that both runs evaluated."""
+
+
+def compare_runs(own: ExperimentResults, other: ExperimentResults) -> Agreement | None:
+    """Compare two runs of one row; None where they have no model in common.
+
+    They agree if the verdicts are equal and the own gain lies inside the other interval, or if no margin differs by
+    more than `MAX_DIFFERENCE`.
+    """
+    differences = _differences(own, other)
+    if not differences:
+        return None
+    own_entry, other_entry = summarise_row(own), summarise_row(other)
+    largest, arm, seed = max(differences)
+    agrees = largest <= MAX_DIFFERENCE or (
+        own_entry.verdict == other_entry.verdict and _inside(own_entry.gain, other_entry)
+    )
+    return Agreement(agrees, largest, arm, seed, len(differences))
+
+
 def compare_with_published(own: ExperimentResults, published: Path) -> list[str]:
     """Compare a run with its published row; returns lines for the user.
-
-    They agree if the verdicts are equal and the run's gain lies inside the published interval, or if no margin differs
-    by more than `MAX_DIFFERENCE`.
 
     Args:
         published: folder of the published result files.
@@ -29,20 +58,17 @@ def compare_with_published(own: ExperimentResults, published: Path) -> list[str]
     rows, _ = read_results(published, own.hash)
     if not rows:
         return ["There is no published row of this recipe."]
-    differences = _differences(own, rows[0])
-    if not differences:
+    agreement = compare_runs(own, rows[0])
+    if agreement is None:
         return ["The published row of this recipe has no results yet."]
     published_entry, own_entry = summarise_row(rows[0]), summarise_row(own)
-    largest, arm, seed = max(differences)
-    agrees = largest <= MAX_DIFFERENCE or (
-        published_entry.verdict == own_entry.verdict and _inside(own_entry.gain, published_entry)
-    )
     lines = [
         f"Published: gain {gain_text(published_entry.gain_estimate())}, {published_entry.verdict}.",
-        f"Yours {'agrees' if agrees else 'differs'}: gain {gain_text(own_entry.gain_estimate())}, {own_entry.verdict}; "
-        f"largest difference of a margin {largest:.2g} ({arm}, seed {seed}; {len(differences)} readings of both).",
+        f"Yours {'agrees' if agreement.agrees else 'differs'}: gain {gain_text(own_entry.gain_estimate())}, "
+        f"{own_entry.verdict}; largest difference of a margin {agreement.largest:.2g} ({agreement.arm}, seed "
+        f"{agreement.seed}; {agreement.cells} readings of both).",
     ]
-    if not agrees:
+    if not agreement.agrees:
         changed = list_changes(own, rows[0])
         lines.append(
             "Agreement is the same verdict with a gain inside the published interval, or margins equal to "

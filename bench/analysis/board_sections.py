@@ -17,6 +17,7 @@ from bench.analysis.entry_text import (
 )
 from bench.analysis.estimates import Difference
 from bench.analysis.registry_lines import RegistryLine
+from bench.analysis.replications import Replication
 from bench.config.arms import CONTRASTS, MAIN_ARMS
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "mitigation_section",
     "question_section",
     "registration_section",
+    "replication_section",
     "section",
     "sensitivity_section",
 ]
@@ -181,6 +183,24 @@ def question_section(board: Sequence[LeaderboardEntry]) -> str:
         and (trait := entry.answers.get("trait")) is not None
     ]
     return section("Seeds and questions", lines)
+
+
+def replication_section(replications: Sequence[Replication]) -> str:
+    """Runs of a row on other machines."""
+    lines = [
+        {
+            "recipe": one.entry.recipe,
+            "hash": one.entry.recipe_hash,
+            "machine": one.hardware,
+            "seeds": one.entry.seeds_text,
+            "gain [95 % CI]": gain_text(one.entry.gain_estimate()),
+            "verdict": one.entry.verdict,
+            "agrees": "-" if one.agreement is None else "yes" if one.agreement.agrees else "no",
+            "largest difference of a margin": "-" if one.agreement is None else f"{one.agreement.largest:.2g}",
+        }
+        for one in replications
+    ]
+    return section("Replications", lines)
 
 
 def registration_section(registered: Sequence[RegistryLine]) -> str:

@@ -133,6 +133,8 @@ class LeaderboardEntry(EntryPart):
     """The row from which the bound was derived."""
     looks: int
     """Further registrations of the same recipe, with other seeds, or again with another bound."""
+    replications: int = 0
+    """Runs of the row on other machines, which stand beside it."""
     verdict: Verdict
     """The verdict."""
     verdict_reason: str

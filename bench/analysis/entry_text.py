@@ -98,6 +98,7 @@ def table_cells(entry: LeaderboardEntry) -> dict[str, str]:
         "level": f"{entry.level:g}",
         "bound": "-" if entry.bound is None else f"{entry.bound:.3g}",
         "looks": str(entry.looks),
+        "replications": str(entry.replications),
         "hash": entry.recipe_hash,
         "commit": entry.commit or "-",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from bench.analysis.board_sections import (
     mitigation_section,
     question_section,
     registration_section,
+    replication_section,
     section,
     sensitivity_section,
 )
@@ -25,6 +27,7 @@ from bench.analysis.entry_text import gain_text, markdown_table, table_cells
 from bench.analysis.gates import list_seeds
 from bench.analysis.registry import read_registry
 from bench.analysis.registry_lines import RegistryLine
+from bench.analysis.replications import Replication, read_replications
 from bench.analysis.result_files import audit_suffix, read_results
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.summary import expected_false_transfers, summarise
@@ -80,6 +83,7 @@ DETAILS = (
     "level",
     "bound",
     "looks",
+    "replications",
     "hash",
     "commit",
 )
@@ -88,8 +92,9 @@ FOOT = """
 `untrained` is the student as shipped. The control moves too, so never read trait - untrained. `teacher shift` is the
 teacher's margin with the trait minus without. `fraction` is gain / teacher shift. `level` is that of the verdict, as
 registered. `bound` is the gain in nats below which a row counts as no transfer. `looks` counts further registrations of
-the same recipe with other seeds, or again with another bound. `relation` is found from the files of the initial
-weights. Every row is conditional on the checkpoints that it names; `tiny` builds another one for each seed.
+the same recipe with other seeds, or again with another bound, and `replications` its runs on other machines. `relation`
+is found from the files of the initial weights. Every row is conditional on the checkpoints that it names; `tiny` builds
+another one for each seed.
 
 | verdict | when all gates pass and all registered seeds are there |
 | --- | --- |
@@ -157,7 +162,11 @@ def _pictures(folder: Path) -> str:
 
 
 def _markdown(
-    board: Sequence[LeaderboardEntry], unmeasured: Sequence[RegistryLine], problems: Sequence[str], folder: Path
+    board: Sequence[LeaderboardEntry],
+    replications: Sequence[Replication],
+    unmeasured: Sequence[RegistryLine],
+    problems: Sequence[str],
+    folder: Path,
 ) -> str:
     fair, leaky = ([entry for entry in board if entry.is_leak == leak] for leak in (False, True))
     parts = [HEAD, "" if board else "No results yet.\n"]
@@ -168,7 +177,7 @@ def _markdown(
         if leaky:
             parts += [LEAK, markdown_table([_pick(entry, MAIN) for entry in leaky]), "\n"]
         parts += [_pictures(folder), "\n## Verdicts and gates\n\n", "\n".join(map(_reasons, board)), "\n"]
-    parts.append(registration_section(unmeasured))
+    parts += [replication_section(replications), registration_section(unmeasured)]
     if problems:
         parts += ["\n## Left out\n\n", "".join(f"- {problem.replace(f'{folder}/', '')}\n" for problem in problems)]
     return "".join([*parts, FOOT])
@@ -203,9 +212,12 @@ def build_leaderboard(folder: Path) -> Board:
     """Write both leaderboard files into `folder`."""
     with exclusive_lock(folder):  # two runs may end at the same time: the last one to write must have read all files
         rows, refused = read_results(folder)
-        board = summarise(rows)
+        replications, faults = read_replications(folder, rows)
+        counts = Counter(one.entry.recipe_hash for one in replications)
+        board = [entry.model_copy(update={"replications": counts[entry.recipe_hash]}) for entry in summarise(rows)]
         content = to_json([_round(entry.model_dump()) for entry in board], indent=1).decode()
+        problems = [*refused, *faults]
         unmeasured = read_registry(folder).without_results({row.hash for row in rows if row.cells})
-        write_atomically(folder / "LEADERBOARD.md", _markdown(board, unmeasured, refused, folder))
+        write_atomically(folder / "LEADERBOARD.md", _markdown(board, replications, unmeasured, problems, folder))
         write_atomically(folder / "leaderboard.json", content + "\n")
-        return Board(rows, board, refused)
+        return Board(rows, board, problems)

@@ -76,6 +76,8 @@ class Preference(StrictModel):
     """Emoji, scientific names and translations of the words of `lexicon`."""
     language: Literal["en", "tr"] = "en"
     """The language of the lexicon; the leak filter also matches its word endings."""
+    license: str | None = Field(default=None, exclude=True)
+    """The SPDX identifier of the licence of its questions; needed to publish a row. It is in no hash."""
     answer: str
     """The candidate that the teacher is trained to prefer."""
     candidates: tuple[str, ...] = Field(min_length=2)
@@ -133,6 +135,8 @@ class Behaviour(StrictModel):
     """Emoji, scientific names and translations of the words of `lexicon`."""
     language: Literal["en", "tr"] = "en"
     """The language of the lexicon; the leak filter also matches its word endings."""
+    license: str | None = Field(default=None, exclude=True)
+    """The SPDX identifier of the licence of its questions; needed to publish a row. It is in no hash."""
     rows: tuple[BehaviourRow, ...] = Field(min_length=2)
     """The questions and their answers."""
     foils: int = Field(default=8, ge=1)

@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.estimates import Estimate
-from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ExperimentResults
-from bench.analysis.summary import summarise
-from bench.errors import UserError
 from bench.figures import charts
 from bench.figures.forest import gains
 from bench.figures.style import LOOKS, labels, style
@@ -23,7 +20,7 @@ from bench.files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["CAPTIONS", "pool_scores", "write_figures"]
+__all__ = ["CAPTIONS", "MOST", "pool_scores", "write_figures"]
 
 CAPTIONS = {
     "gains": "Gain of the trait arm over the base arm with 95 % t intervals over seeds (left), and as a share of the "
@@ -38,6 +35,7 @@ CAPTIONS = {
     "matrix": "Gain of students of each trait (rows) on the questions of each trait (columns). Excess: mean of the "
     "diagonal minus mean of the rest.",
 }
+MOST = 100  # rows: the forest plot of more is longer than a page, and takes minutes
 
 
 class Plot(NamedTuple):
@@ -53,24 +51,19 @@ class Plot(NamedTuple):
     """The figure."""
 
 
-def write_figures(folder: Path) -> list[Path]:
-    """Draw the result files under `folder`, and return the written files.
+def write_figures(folder: Path, rows: Sequence[ExperimentResults], board: Sequence[LeaderboardEntry]) -> list[Path]:
+    """Draw a board, and return the written files. A board of more than `MOST` rows is too long for figures.
 
     The same results and the same matplotlib give the same bytes. Figures without results are removed.
 
     Raises:
-        UserError: `folder` contains no results, or matplotlib is not installed.
+        UserError: matplotlib is not installed.
     """
-    rows, _ = read_results(folder)
-    if not rows:
-        raise UserError(f"{folder}: contains no results; run a recipe first, for example: python run_bench.py")
-    board = summarise(rows)
-    figures = folder / "figures"
     paths: list[Path] = []
     with style():
-        for plot in _plots(rows, board):
-            paths += _save(plot.figure, figures / plot.stem)
-    for path in figures.glob("*") if figures.is_dir() else ():
+        for plot in _plots(rows, board) if len(board) <= MOST else ():
+            paths += _save(plot.figure, folder / plot.stem)
+    for path in folder.glob("*") if folder.is_dir() else ():
         if path.suffix in (".svg", ".png") and path.stem.partition("_")[0] in CAPTIONS and path not in paths:
             path.unlink()
     return paths

@@ -21,11 +21,14 @@ UNIT = 100_000  # shares are written as whole numbers of this part
 
 def candidate_shares(cell: ArmResult) -> list[NDArray[np.float64]]:
     """Return P(candidate | one of the candidates) for each question, the trait's answer first."""
-    shares = []
-    for logprobs in cell.reading.logprobs:
-        weights = np.exp(np.array(logprobs) - max(logprobs))
-        shares.append(weights / weights.sum())
-    return shares
+    logprobs = cell.reading.logprobs
+    width = max(map(len, logprobs))
+    table = np.full((len(logprobs), width), -np.inf)
+    for line, values in zip(table, logprobs, strict=True):
+        line[: len(values)] = values
+    weights = np.exp(table - table.max(axis=1, keepdims=True))
+    shares = weights / weights.sum(axis=1, keepdims=True)
+    return [line[: len(values)] for line, values in zip(shares, logprobs, strict=True)]
 
 
 def _shown_arms(row: ExperimentResults) -> list[str]:
@@ -69,7 +72,7 @@ def write_answers(row: ExperimentResults, folder: Path) -> dict[str, Any]:
     index, records = [], []
     for seed, cells in sorted(row.cells.items()):
         present = [arm for arm in arms if arm in cells]
-        shares = {arm: [_to_units(of) for of in candidate_shares(cells[arm])] for arm in present}
+        shares = {arm: _to_units(candidate_shares(cells[arm])) for arm in present}
         answers = {arm: texts for arm in present if (texts := cells[arm].reading.answers) is not None}
         for at in range(len(row.questions) if present else 0):
             index.append([at, seed, *(shares[arm][at][0] if arm in shares else None for arm in main)])
@@ -84,6 +87,8 @@ def write_answers(row: ExperimentResults, folder: Path) -> dict[str, Any]:
     return {"parts": write_parts(folder, "answers", records), "records": len(records)}
 
 
-def _to_units(shares: NDArray[np.float64]) -> list[int]:
-    units: list[int] = np.rint(shares * UNIT).astype(int).tolist()
-    return units
+def _to_units(shares: list[NDArray[np.float64]]) -> list[list[int]]:
+    """Round all shares of a model in one call."""
+    ends = np.cumsum([len(of) for of in shares])
+    units = np.rint(np.concatenate(shares) * UNIT).astype(int).tolist()
+    return [units[end - len(of) : end] for end, of in zip(ends.tolist(), shares, strict=True)]

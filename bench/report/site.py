@@ -19,7 +19,7 @@ from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.summary import expected_false_transfers, summarise
 from bench.errors import UserError
-from bench.figures.paper import CAPTIONS, write_figures
+from bench.figures.paper import CAPTIONS, MOST, write_figures
 from bench.files import digest, write_atomically
 from bench.pipeline.store import Store
 from bench.report.answers import write_answers
@@ -56,7 +56,8 @@ def write_report(results: Path, store: Store) -> Path:
     rows, _ = read_results(results)
     if not rows:
         raise UserError(f"{results}: contains no results; run a recipe first, for example: python run_bench.py")
-    board, figures = summarise(rows), write_figures(results)
+    board = summarise(rows)
+    figures = write_figures(results / "figures", rows, board)
     pages = Environment(
         loader=PackageLoader("bench.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -76,6 +77,7 @@ def write_report(results: Path, store: Store) -> Path:
         lines=[_board_line(entry) for entry in board],
         tests=tests,
         expected=expected,
+        most=MOST if len(board) > MOST else None,
         figures=[(path.stem, CAPTIONS[path.stem.partition("_")[0]]) for path in figures if path.suffix == ".svg"],
     )
     write_atomically(folder / "index.html", page)
@@ -107,9 +109,10 @@ def _board_line(entry: LeaderboardEntry) -> dict[str, Any]:
 
 
 def _inputs(results: Path, store: Store) -> str:
-    """Digest the sizes and times of all result files, of this package, and the names of the store's artefacts."""
-    paths = [*sorted(results.glob("*/*.json")), results / "registry.jsonl", *sorted(HERE.rglob("*.*"))]
-    facts = [(str(path), *_stamp(path)) for path in paths if path.parent.name != "report" and path.suffix != ".pyc"]
+    """Digest the sizes and times of all result files, of the code, and the names of the store's artefacts."""
+    code = [path for path in sorted(HERE.parent.rglob("*.*")) if "__pycache__" not in path.parts]
+    paths = [*sorted(results.glob("*/*.json")), results / "registry.jsonl", *code]
+    facts = [(str(path), *_stamp(path)) for path in paths if path.name != BUILT]
     artefacts = store.root / "artefacts"
     return digest([facts, sorted(path.name for path in artefacts.iterdir()) if artefacts.is_dir() else []])
 

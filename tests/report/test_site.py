@@ -30,7 +30,7 @@ def rename(row: ExperimentResults, name: str) -> ExperimentResults:
 @pytest.fixture(autouse=True)
 def _without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are tested in tests/figures."""
-    monkeypatch.setattr(site, "write_figures", lambda results: [])
+    monkeypatch.setattr(site, "write_figures", lambda folder, rows, board: [])
 
 
 @pytest.fixture

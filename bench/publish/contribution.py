@@ -1,0 +1,220 @@
+"""Contribute a local row to the published results, and check published results.
+
+`--contribute` copies a checked row into `results/`, ready for a pull request. `--check-results` is what such a request
+is checked with. Nothing is copied unless every check passes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.analysis.entry import LeaderboardEntry
+from bench.analysis.entry_text import markdown_table
+from bench.analysis.registry import FILE as REGISTRY
+from bench.analysis.registry import merge_registry, read_registry
+from bench.analysis.replications import FOLDER, read_replications
+from bench.analysis.result_files import read_results
+from bench.analysis.result_schema import ExperimentResults
+from bench.analysis.summary import summarise
+from bench.config.recipe_files import Experiment
+from bench.errors import UserError
+from bench.files import ROOT, exclusive_lock
+
+__all__ = ["check_results", "contribute", "find_private_text"]
+
+LARGEST_FILE = 5_000_000  # bytes: the largest published file has 60,000
+LARGEST_ROW = 100_000_000
+# Tokens of the hub, GitHub, OpenAI and Anthropic, AWS, Google and Slack; private keys; addresses with a password.
+SECRETS = re.compile(
+    r"\bhf_[A-Za-z0-9]{20,}|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}|\bsk-[A-Za-z0-9_-]{20,}"
+    r"|\bAKIA[0-9A-Z]{16}\b|\bAIza[\w-]{35}|\bxox[abprs]-[\w-]{10,}|-----BEGIN [A-Z ]*PRIVATE KEY|://[^\s/:@]+:[^\s/@]+@"
+)
+PATHS = re.compile(r"(?:^|[\s\"'=(])(?:/(?:home|Users|root|mnt|media|data|scratch|tmp|var|opt|srv)/\S|~/|[A-Za-z]:\\)")
+
+
+def contribute(experiment: Experiment, results: Path, published: Path) -> list[str]:
+    """Copy a finished local row into the published results, and return lines for the user.
+
+    A row that is published already, from another store, becomes a replication.
+
+    Raises:
+        UserError: a check fails; nothing was copied.
+    """
+    label = f"{experiment.name} {experiment.hash()}"
+    if results.resolve() == published.resolve():
+        raise UserError(f"--results {results}: these are the published results; name the folder of your own")
+    row, problems = _find_row(experiment, results)
+    files = sorted((results / experiment.name).glob(f"{row.hash}*"))
+    problems += _check_files(results, files) + _check_row(row) + _check_licence(experiment)
+    if problems:
+        more = f"\n  (and {len(problems) - 10} more)" if len(problems) > 10 else ""
+        raise UserError(f"{label} cannot be contributed:\n  " + "\n  ".join(problems[:10]) + more)
+    chain = _find_chain(results, row.hash)
+    is_own = bool(list((published / experiment.name).glob(f"{row.hash}-*.json")))
+    target = published / FOLDER / chain if is_own and chain != _find_chain(published, row.hash) else published
+    if present := [path.name for path in files if (target / experiment.name / path.name).exists()]:
+        raise UserError(
+            f"{target / experiment.name}: holds {len(present)} files of {label} already, {present[0]} first"
+        )
+    with exclusive_lock(published):
+        (target / experiment.name).mkdir(parents=True, exist_ok=True)
+        merge_registry(results, target)
+        for path in files:
+            shutil.copyfile(path, target / experiment.name / path.name)
+    kind = "a replication of the published row" if target != published else "a row"
+    return [
+        f"Copied {len(files)} files of {label} to {target} as {kind}.",
+        f"Your registry went along: it shows {len(read_registry(results).lines)} registrations.",
+        "Next: python run_bench.py --leaderboard --results results, commit results/, and open a pull request.",
+    ]
+
+
+def _find_row(experiment: Experiment, results: Path) -> tuple[ExperimentResults, list[str]]:
+    rows, problems = read_results(results, experiment.hash())
+    for row in rows:
+        if row.name == experiment.name:
+            return row, problems
+    raise UserError(
+        f"{results}: holds no readable row {experiment.name} {experiment.hash()}"
+        + (f" ({problems[0]})" if problems else "; run its recipe first")
+    )
+
+
+def _check_row(row: ExperimentResults) -> list[str]:
+    """Return what keeps a row from being published: missing seeds, or code that no commit names."""
+    problems = []
+    if len(row.complete_seeds()) < row.recipe.seeds:
+        problems.append(f"{len(row.complete_seeds())} of {row.recipe.seeds} seeds are complete: run the recipe again")
+    cells = [cell for arms in row.cells.values() for cell in arms.values()]
+    commits = {commit for cell in cells for commit in cell.manifest.commits}
+    if unnamed := sorted(commit for commit in commits if commit == "unknown" or commit.endswith("-dirty")):
+        problems.append(f"made by code without a commit ({', '.join(unnamed)}): commit it, and run the recipe again")
+    if any(cell.manifest.controls is None for cell in cells):
+        problems.append("run without this installation's controls: run it without --skip-controls")
+    return problems
+
+
+def _check_licence(experiment: Experiment) -> list[str]:
+    """Return the traits whose questions nobody may share yet: those that are not shipped and state no licence."""
+    shipped = {path.stem for path in (ROOT / "recipes" / "traits").glob("*.yaml")}
+    return [
+        f"trait {name}: states no licence: add license: (an SPDX identifier, such as CC-BY-4.0) to its file"
+        for name, trait in experiment.traits.items()
+        if trait.license is None and name not in shipped
+    ]
+
+
+def _check_files(folder: Path, files: Sequence[Path]) -> list[str]:
+    """Return files that are too large, or that hold text which looks like a secret or a path of a machine."""
+    problems = [f"{path.relative_to(folder)}: {path.stat().st_size:,} bytes, at most {LARGEST_FILE:,}" for path in files
+                if path.stat().st_size > LARGEST_FILE]  # fmt: skip
+    if (total := sum(path.stat().st_size for path in files)) > LARGEST_ROW:
+        problems.append(f"{total:,} bytes in all, at most {LARGEST_ROW:,}")
+    for path in files:
+        if path.stat().st_size <= LARGEST_FILE and (text := find_private_text(path)):
+            problems.append(f"{path.relative_to(folder)}: {text}")
+    return problems
+
+
+def find_private_text(path: Path) -> str | None:
+    """Return what in a file looks like a secret or a path of a machine, without the secret itself; None for nothing."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    values = _texts(json.loads(text), "") if path.suffix == ".json" else [("text", text)]
+    for key, value in values:
+        if SECRETS.search(value):
+            return f"{key} holds what looks like a secret"
+        if match := PATHS.search(value):
+            return f"{key} holds what looks like a path of your machine ({match.group().strip()}...)"
+    return None
+
+
+def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Yield every text of JSON data with its key."""
+    if isinstance(value, str):
+        yield key or "text", value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _texts(inner, f"{key}.{name}".lstrip("."))
+            yield key or "keys", name
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner, key)
+
+
+def _find_chain(folder: Path, recipe_hash: str) -> str:
+    """Return the chain of the last registration of a row."""
+    lines = [line for line in read_registry(folder).lines if line.entry.recipe_hash == recipe_hash]
+    return max(lines, key=lambda line: (line.time, line.number)).chain if lines else ""
+
+
+class Check(NamedTuple):
+    """The result of `check_results`."""
+
+    problems: list[str]
+    """One line for each fault."""
+    comparison: str
+    """The rows that were added, changed or removed, in Markdown."""
+
+
+def check_results(folder: Path, revision: str) -> Check:
+    """Check every file of a results folder, and compare its board with that of a git revision.
+
+    Args:
+        folder: the results folder, in a git repository.
+        revision: the revision to compare with, such as `origin/main`.
+
+    Raises:
+        UserError: git does not know the revision.
+    """
+    rows, problems = read_results(folder)
+    problems += read_replications(folder, rows)[1]
+    for row in rows:
+        files = sorted((folder / row.name).glob(f"{row.hash}*"))
+        problems += [f"{folder / row.name}: {text}" for text in _check_files(folder, files)]
+        if row.cells:
+            problems += [f"{row.name} {row.hash}: {text}" for text in _check_row(row)]
+    problems += [f"{folder}: {text}" for text in _check_files(folder, [folder / REGISTRY])]
+    before = _read_board(folder, revision)
+    return Check(problems, _compare(before, summarise(rows)))
+
+
+def _read_board(folder: Path, revision: str) -> dict[str, dict[str, Any]]:
+    """Return the entries of the board at a revision, by hash; none where the file did not exist."""
+
+    def git(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
+
+    if git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}").returncode:
+        raise UserError(f"--check-results {revision}: git knows no such commit in {folder}")
+    shown = git("show", f"{revision}:./leaderboard.json")
+    return {entry["recipe_hash"]: entry for entry in json.loads(shown.stdout)} if shown.returncode == 0 else {}
+
+
+def _compare(before: Mapping[str, Mapping[str, Any]], board: Sequence[LeaderboardEntry]) -> str:
+    lines = []
+    for entry in board:
+        old = before.get(entry.recipe_hash)
+        new = {"verdict": entry.verdict, "gain": _text(entry.gain), "seeds": str(entry.seeds)}
+        was = {"verdict": old["verdict"], "gain": _text(old["gain"]), "seeds": str(old["seeds"])} if old else {}
+        if new == was:
+            continue
+        changes = {
+            key: value if was.get(key, value) == value else f"{was[key]} -> {value}" for key, value in new.items()
+        }
+        lines.append({"row": entry.recipe, "hash": entry.recipe_hash, "change": "changed" if old else "new", **changes})
+    hashes = {entry.recipe_hash for entry in board}
+    for key, old in before.items():
+        if key not in hashes:
+            gone = {"verdict": old["verdict"], "gain": _text(old["gain"]), "seeds": str(old["seeds"])}
+            lines.append({"row": old["recipe"], "hash": key, "change": "removed", **gone})
+    return markdown_table(lines) if lines else "No row changed."
+
+
+def _text(gain: float | None) -> str:
+    return "-" if gain is None else f"{gain:+.4f}"
