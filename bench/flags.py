@@ -78,12 +78,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="push adapters (with --merge: merged models), rows and cards of a finished run to the hub, as private",
     )
     p.add_argument(
-<<<<<<< ours
         "--on",
         choices=["local", "ray"],
         default="local",
         help="where stages run: this machine, or the Ray cluster of RAY_ADDRESS (without one: a Ray of this machine)",
-=======
+    )
+    p.add_argument(
         "--contribute", action="store_true", help="check a finished row of --results and copy it into results/"
     )
     p.add_argument(
@@ -92,7 +92,6 @@ def make_parser() -> argparse.ArgumentParser:
         const="HEAD",
         metavar="REVISION",
         help="check results/ (or --results) and print what changed since a git revision (default: HEAD) as Markdown",
->>>>>>> theirs
     )
     p.add_argument("--jobs", type=int, metavar="N", help="number of workers (default: cores / the recipe's threads)")
     return p
