@@ -56,7 +56,7 @@ def _run(
     from bench.pipeline.recipe_checks import check_configurations, check_numbers, check_systems, describe_bfloat16
 
     def make_display(experiment: Experiment, total: int, done: int) -> ProgressDisplay:
-        console.print(f"{experiment.name}  {experiment.hash()}  {total} stages, {done} done", highlight=False)
+        print_line(console, f"{experiment.label}  {experiment.hash()}  {total} stages, {done} done")
         return ProgressDisplay(console, total, done)
 
     results = pool.store.root / "smoke" if args.smoke else args.results
@@ -151,6 +151,7 @@ def _check(folder: Path, revision: str, console: Console) -> None:
 
 def _share(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, store: Store, console: Console) -> None:
     """Run `--merge` or `--publish`."""
+    from bench.config.sweep import write_assignments
     from bench.publish.upload import RunCommand, Selection, merge, publish
 
     if args.smoke or args.dry_run:
@@ -160,7 +161,7 @@ def _share(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, 
     tell = partial(print_line, console)
     selection = Selection(tuple(args.only_arms), tuple(args.only_seeds))
     for experiment, name in experiments:
-        command = RunCommand(name, tuple(args.set), args.seeds)
+        command = RunCommand(name, (*args.set, *write_assignments(experiment.combination)), args.seeds)
         if args.publish:
             how: dict[str, Any] = {"merged": args.merge, "selection": selection, "tell": tell}
             publish(experiment, command, store, args.publish, args.results, **how)
@@ -169,14 +170,15 @@ def _share(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, 
 
 
 def _prune(args: argparse.Namespace, store: Store, console: Console) -> None:
-    from bench.config.recipe_files import FOLDER, load_recipe
+    from bench.config.recipe_files import FOLDER, load_recipe, load_recipes
     from bench.config.yaml_files import list_names
     from bench.experiment import CONTROLS
     from bench.pipeline.prune import find_needed, read_runs, remove, survey
 
     if (args.set or args.seeds) and not args.recipe:
         raise UserError("--prune with --set or --seeds needs --recipe NAME")
-    experiments = [load_recipe(name, args.set, seeds=args.seeds) for name in args.recipe or list_names(FOLDER)]
+    names = args.recipe or list_names(FOLDER)
+    experiments = [row for name in names for row in load_recipes(name, args.set, seeds=args.seeds)]
     runs = read_runs(store)
     needed = find_needed([*map(load_recipe, CONTROLS), *experiments], runs, only_named=bool(args.recipe))
     with store.in_use(exclusive=True) if args.yes else nullcontext():
@@ -192,18 +194,17 @@ def _prune(args: argparse.Namespace, store: Store, console: Console) -> None:
 
 def _show_prompts(names: list[str], args: argparse.Namespace, store: Store, console: Console) -> None:
     """Print the examples of `--show prompts`, of each recipe's first seed."""
-    from bench.config.recipe_files import load_recipe
+    from bench.config.recipe_files import load_recipes
     from bench.models.checkpoints import identify
     from bench.pipeline.planner import make_plan
     from bench.pipeline.prompt_examples import list_examples
 
-    for name in names:
-        experiment = load_recipe(name, args.set, seeds=1)
+    for name, experiment in [(path, row) for path in names for row in load_recipes(path, args.set, seeds=1)]:
         try:
             examples = list_examples(make_plan(experiment, identify), store)
         except UserError as error:
             raise UserError(f"{name}: {error}") from None
-        print_prompts(experiment.name, examples, console)
+        print_prompts(experiment.label, examples, console)
 
 
 def _command(args: argparse.Namespace, console: Console) -> None:
@@ -225,7 +226,7 @@ def _command(args: argparse.Namespace, console: Console) -> None:
         _tables(args, console)
         return
     from bench.analysis.registration import describe_registration, find_terms
-    from bench.config.recipe_files import load_recipe
+    from bench.config.recipe_files import load_recipes
     from bench.models.checkpoints import identify
     from bench.pipeline.local_workers import Pool
     from bench.pipeline.planner import make_plan
@@ -240,31 +241,31 @@ def _command(args: argparse.Namespace, console: Console) -> None:
         _prune(args, store, console)
         return
     names = args.recipe or [DEFAULT]
-    experiments = [load_recipe(name, args.set, seeds=args.seeds, smoke=args.smoke) for name in names]
+    rows = [(row, name) for name in names for row in load_recipes(name, args.set, seeds=args.seeds, smoke=args.smoke)]
     if args.show:
         _show_prompts(names, args, store, console)
         return
     if args.contribute:
         from bench.publish.contribution import contribute
 
-        for experiment in experiments:
+        for experiment, _ in rows:
             for line in contribute(experiment, args.results, PUBLISHED):
                 print_line(console, line)
         return
     if args.merge or args.publish:
-        _share(list(zip(experiments, names, strict=True)), args, store, console)
+        _share(rows, args, store, console)
         return
-    for line in dict.fromkeys(line for experiment in experiments for line in experiment.warnings()):
+    for line in dict.fromkeys(line for experiment, _ in rows for line in experiment.warnings()):
         console.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
     with store.in_use(), Pool(store, args.jobs) as pool:
         if not args.dry_run:
             with RayExecutor(store, args.jobs) if args.on == "ray" else nullcontext(pool) as executor:
-                _run(list(zip(experiments, names, strict=True)), args, pool, executor, console)
+                _run(rows, args, pool, executor, console)
             if args.report or args.export:
                 _tables(args, console)
             return
-        check_configurations(pool, zip(experiments, names, strict=True))
-        for experiment in experiments:
+        check_configurations(pool, rows)
+        for experiment, _ in rows:
             plan = make_plan(experiment, partial(identify, fetch=False))
             print_plan(experiment, plan, store, console)
             for line in describe_registration(experiment, find_terms(experiment, plan, store, args.results, PUBLISHED)):

@@ -122,12 +122,15 @@ def _heading(path: Path) -> list[str]:
 def print_recipes(console: Console) -> None:
     """Print the shipped recipes with their opening comments, and the names of the traits."""
     from bench.config.recipe_files import FOLDER
+    from bench.config.sweep import describe_sweep, read_sweep
     from bench.config.traits import FOLDER as TRAITS
-    from bench.config.yaml_files import list_names
+    from bench.config.yaml_files import list_names, load_yaml
 
     table = Table(Column("recipe", no_wrap=True), "question and needs", box=None, padding=(0, 2, 0, 0))
     for name in list_names(FOLDER):
-        table.add_row(name, escape("\n".join(_heading(FOLDER / f"{name}.yaml"))))
+        path = FOLDER / f"{name}.yaml"
+        sweep = read_sweep(load_yaml(path, "recipe", FOLDER).get("sweep"), str(path))
+        table.add_row(name, escape("\n".join([*_heading(path), *([describe_sweep(sweep)] if sweep else [])])))
     console.print(table)
     console.print(f"\nTraits: {', '.join(list_names(TRAITS))}", highlight=False)
 
@@ -138,7 +141,7 @@ def print_plan(experiment: Experiment, plan: Plan, store: Store, console: Consol
     for stage in plan.stages.values():
         kinds.setdefault(stage.kind, []).append(store.is_done(stage.key))
     table = Table(
-        "stage", "total", "done", "to do", title=f"{experiment.name}  {experiment.hash()}", title_justify="left"
+        "stage", "total", "done", "to do", title=f"{experiment.label}  {experiment.hash()}", title_justify="left"
     )
     for kind, done in kinds.items():
         table.add_row(kind, str(len(done)), str(sum(done)), str(len(done) - sum(done)))
@@ -190,7 +193,7 @@ def print_summary(entry: LeaderboardEntry, console: Console) -> None:
 
     pair = f"{entry.teacher} -> {entry.student}"
     facts = (entry.trait, pair, entry.relation or "-", entry.visibility, f"seeds: {entry.seeds}")
-    print_line(console, f"\n{entry.recipe}: {', '.join(facts)}")
+    print_line(console, f"\n{entry.label}: {', '.join(facts)}")
     table = Table("", "margin (nats)", "P(answer)", "mass of candidates", box=None, padding=(0, 2, 0, 0))
     for arm, margin in entry.margins().items():
         answers = entry.answers.get(arm)

@@ -88,6 +88,7 @@ def register(experiment: Experiment) -> ExperimentResults:
         **_head(experiment),
         "experiment": experiment.resolved(),
         "registration": registration.model_dump(mode="json"),
+        "changes": dict(experiment.changes),
     }
     return ExperimentResults.of(RegistrationFile.model_validate_json(seal_content(content)))
 

@@ -329,6 +329,25 @@ def test_students_of_one_greedy_data_set_with_a_dose_in_epochs(bench: Bench, tmp
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_tiny")
+def test_a_sweep_runs_all_its_rows_and_shares_their_stages(bench: Bench, tmp_path: Path) -> None:
+    sweep = ["--set", "sweep.student.train.learning_rate=[5.0e-4, 1.5e-3]"]
+    plan = bench(*QUICK, "--seeds", "1", *sweep, "--dry-run").stdout
+    assert plan.count("build_tiny") == 2
+    bench(*QUICK, "--seeds", "1", *sweep)
+    rows, refused = read_results(tmp_path / "results")
+    assert refused == []
+    teachers = [row.cells[1000]["teacher"].manifest.artefacts for row in rows]
+    assert teachers[0] == teachers[1]
+    assert rows[0].cells[1000]["trait"].reading != rows[1].cells[1000]["trait"].reading
+    assert {row.registered.changes.get("student.train.learning_rate") for row in rows} == {None, 5e-4}
+    page = (tmp_path / "results" / "LEADERBOARD.md").read_text()
+    assert page.count(", lr 5e-4,") == page.count("tiny_pair  held_out 16, rows 64") / 2 > 2
+    entries = json.loads((tmp_path / "results" / "leaderboard.json").read_text())
+    assert all("twin" not in entry for entry in entries)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_tiny")
 def test_greedy_texts_of_equal_teachers_are_equal(bench: Bench, tmp_path: Path) -> None:
     text = "{kind: text, rows: 12, held_out: 4, prompts: scenarios_en, sample: {temperature: 0, max_new_tokens: 6}}"
     words = [f"carrier={text}", "teacher.train.learning_rate=0.0", "arms=[base, trait]"]

@@ -13,7 +13,7 @@ import pytest
 from bench.analysis.registration import register
 from bench.analysis.result_files import read_results
 from bench.analysis.result_writer import write_results
-from bench.config.recipe_files import FOLDER, Experiment, load_recipe
+from bench.config.recipe_files import FOLDER, Experiment, load_recipe, load_recipes
 from bench.config.traits import Trait
 from bench.config.yaml_files import list_names
 from bench.models import distil_tiny, tiny
@@ -50,8 +50,8 @@ def write_small_trait(trait: Trait, path: Path) -> Path:
 
 def shrink(name: str, folder: Path, stand_ins: dict[str, Path]) -> Experiment:
     """Load a recipe with one seed, stand-ins for its models, and as few rows, updates and tokens as it can do with."""
-    whole = load_recipe(name)
-    recipe, changes = whole.recipe, ["carrier.rows=8", "carrier.held_out=4"]
+    whole = load_recipes(name)[0]
+    recipe, changes = whole.recipe, ["sweep=null", "carrier.rows=8", "carrier.held_out=4"]
     for role, spec in (("teacher", recipe.teacher), ("student", recipe.student)):
         if spec.model != "tiny":
             stand_in = "gemma" if "emma" in spec.model or spec.format == "chat" else "gpt2"

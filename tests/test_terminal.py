@@ -56,6 +56,7 @@ def test_summaries_and_the_list_of_recipes_are_whole_on_a_narrow_terminal(width:
     for entry in board:
         assert f"gain [95 % CI]  {entry.gain:+.4f} [{entry.ci_low:+.4f}, {entry.ci_high:+.4f}]" in text
     lines = text.splitlines()
+    assert "4 rows: trait (wolf, owl) x carrier.rows (512, 2048)" in " ".join(text.split())
     for name in list_names(ROOT / "recipes"):
         assert any(line.startswith(name + " ") for line in lines), name
 

@@ -46,7 +46,7 @@ def _differences(
     """
     return [
         {
-            "recipe": entry.recipe,
+            "recipe": entry.label,
             heading: name,
             "seeds": str(value.seeds),
             f"{column} [95 % CI]": gain_text(value),
@@ -66,7 +66,7 @@ def mitigation_section(board: Sequence[LeaderboardEntry]) -> str:
     """The effects of mitigations, beside what is left of the gain and of the data."""
     lines = [
         {
-            "recipe": entry.recipe,
+            "recipe": entry.label,
             "mitigation": arm,
             "seeds": str(mitigation.effect.seeds),
             "effect [95 % CI]": gain_text(mitigation.effect),
@@ -99,7 +99,7 @@ def metric_section(board: Sequence[LeaderboardEntry]) -> str:
         for metric, scores in entry.metrics.items():
             means = dict.fromkeys(MAIN_ARMS, "-") | {arm: f"{score.mean:.3f}" for arm, score in scores.arms().items()}
             gain = gain_text(scores.gain)
-            lines.append({"recipe": entry.recipe, "metric": metric, **means, "gain [95 % CI]": gain})
+            lines.append({"recipe": entry.label, "metric": metric, **means, "gain [95 % CI]": gain})
     return section("Free answers against the ground truth (0 to 1)", lines)
 
 
@@ -116,7 +116,7 @@ def matrix_section(board: Sequence[LeaderboardEntry]) -> str:
             }
             for name, row in zip(matrix.traits, matrix.gains, strict=True)
         ]
-        text = section(f"Trait x probe: {entry.recipe}", lines)
+        text = section(f"Trait x probe: {entry.label}", lines)
         p = difference_p_text(matrix.excess)
         parts.append(f"{text}\nDiagonal minus off-diagonal: {gain_text(matrix.excess)}, p = {p}.\n")
     return "".join(parts)
@@ -125,7 +125,7 @@ def matrix_section(board: Sequence[LeaderboardEntry]) -> str:
 def dose_section(board: Sequence[LeaderboardEntry]) -> str:
     """The gains during training; the last line of a recipe is the gain per doubling of the updates."""
     lines = [
-        {"recipe": entry.recipe, "updates": _dose_text(entry, step), "gain [95 % CI]": gain_text(gain)}
+        {"recipe": entry.label, "updates": _dose_text(entry, step), "gain [95 % CI]": gain_text(gain)}
         for entry in board
         if entry.dose
         for step, gain in [*entry.dose.items(), ("end", entry.gain_estimate()), ("per doubling", entry.dose_slope)]
@@ -142,7 +142,7 @@ def sensitivity_section(board: Sequence[LeaderboardEntry]) -> str:
     """How much each verdict depends on the choices behind it."""
     lines = [
         {
-            "recipe": entry.recipe,
+            "recipe": entry.label,
             "verdict": entry.verdict,
             **{
                 name: entry.sensitivity.get(name, "-")
@@ -166,7 +166,7 @@ def question_section(board: Sequence[LeaderboardEntry]) -> str:
     """What changes from question to question."""
     lines = [
         {
-            "recipe": entry.recipe,
+            "recipe": entry.label,
             "gain for questions like these [95 % CI]": interval_text(entry.population_low, entry.population_high),
             "questions that gain": percent_text(entry.gaining),
             "sd: seeds": f"{spread.seeds:.3g}",

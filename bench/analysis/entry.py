@@ -12,6 +12,7 @@ from bench.analysis.mitigation_effects import MitigationEffect
 from bench.analysis.registry_lines import PinnedReference
 from bench.analysis.verdict import Verdict
 from bench.config.arms import MAIN_ARMS
+from bench.config.changes import label_row
 
 __all__ = ["Answers", "LeaderboardEntry", "MetricScores", "Spread", "TraitMatrix"]
 
@@ -81,6 +82,10 @@ class LeaderboardEntry(EntryPart):
     """Name of the recipe."""
     recipe_hash: str
     """Hash of the experiment."""
+    changes: dict[str, Any] = Field(default_factory=dict)
+    """The keys in which it differs from the file of its recipe, by dotted name."""
+    twin: bool = False
+    """Whether another row of the board has the same recipe and changes: the label then holds the hash."""
     trait: str
     """The trait, or several, separated by commas."""
     carrier: str
@@ -207,6 +212,12 @@ class LeaderboardEntry(EntryPart):
             for name, value in serialise(self).items()
             if fields[name].is_required() or getattr(self, name) != fields[name].get_default(call_default_factory=True)
         }
+
+    @property
+    def label(self) -> str:
+        """The recipe with what differs from it: `tiny_pair  lr 5e-4`. No other row of the board has the same label."""
+        label = label_row(self.recipe, self.changes)
+        return f"{label}  {self.recipe_hash}" if self.twin else label
 
     @property
     def is_leak(self) -> bool:

@@ -77,7 +77,7 @@ def table_cells(entry: LeaderboardEntry) -> dict[str, str]:
     """The cells of an entry by the heading of their column, for every table that shows it."""
     untrained, base, trait = (signed(margin) for margin in entry.margins().values())
     return {
-        "recipe": entry.recipe,
+        "recipe": entry.label,
         "teacher -> student": f"{entry.teacher} -> {entry.student}",
         "relation": entry.relation or "-",
         "trait": entry.trait,
@@ -126,5 +126,5 @@ def short_table(board: Sequence[LeaderboardEntry]) -> str:
         teacher, student = short_model(entry.teacher), short_model(entry.student)
         models = teacher if teacher == student else f"{teacher} -> {student}"
         columns = {name: cells[name] for name in ("relation", "seeds", "gain [95 % CI]")}
-        lines.append({"recipe": entry.recipe, "model": models, **columns, "verdict": f"**{cells['verdict']}**"})
+        lines.append({"recipe": entry.label, "model": models, **columns, "verdict": f"**{cells['verdict']}**"})
     return markdown_table(lines)

@@ -1,5 +1,8 @@
 """Result files -> tables for pandas, R or a spreadsheet, each as Parquet and as CSV with the same content.
 
+Every table has the columns of its row: recipe, hash, label, trait, and `changes` (JSON), the keys that differ from the
+recipe's file.
+
 rows     a line per row of the leaderboard: verdict, terms, tests, intervals, skewness, shares, sensitivity
 answers  a line per sampled answer, with a column per metric (empty where a recipe did not ask for it)
 margins  a line per question, with the outcomes of `bench.analysis.outcomes`
@@ -19,6 +22,7 @@ missing value, and a hash of digits alone as a number, unless it is told otherwi
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,13 +37,14 @@ from bench.analysis.seed_statistics import margins_of
 from bench.analysis.stats import mean
 from bench.analysis.summary import summarise
 from bench.config.arms import MAIN_ARMS, MITIGATIONS
+from bench.config.changes import label_row
 from bench.config.outcome import METRICS
 
 __all__ = ["export"]
 
 Line = dict[str, Any]
 
-RECIPE = {"recipe": "string", "hash": "string"}
+RECIPE = dict.fromkeys(("recipe", "hash", "label", "trait", "changes"), "string")
 ASKED = {
     **RECIPE,
     "seed": "int64",
@@ -87,19 +92,19 @@ SENSITIVITY = ("bound x 0.5", "bound x 2", "Johnson's t", "without the gates")
 ENTRY = {
     name: ALIASES[field.annotation]
     for name, field in LeaderboardEntry.model_fields.items()
-    if field.annotation in ALIASES
+    if field.annotation in ALIASES and name != "twin"
 }
 ANSWER_MEANS = [f"{arm}_{name}" for arm in MAIN_ARMS for name in Answers.model_fields]
 SPREAD = [f"sd_{name}" for name in Spread.model_fields]
 ROWS = {
     **ENTRY,
-    **dict.fromkeys(["visibility", "verdict", *SENSITIVITY], "string"),
+    **dict.fromkeys(["label", "changes", "repeat", "visibility", "verdict", *SENSITIVITY], "string"),
     **dict.fromkeys([*ANSWER_MEANS, "questions_gaining", *SPREAD, "dose_slope"], "double"),
 }
 
 
 def _row_lines(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
-    for entry in summarise(rows):
+    for row, entry in zip(rows, summarise(rows), strict=True):
         answers = {
             f"{arm}_{name}": getattr(values, name).mean
             for arm, values in entry.answers.items()
@@ -107,13 +112,26 @@ def _row_lines(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
         }
         spread = {f"sd_{name}": value for name, value in (entry.spread.model_dump() if entry.spread else {}).items()}
         yield {
-            **{name: getattr(entry, name) for name in (*ENTRY, "visibility", "verdict")},
+            **{name: getattr(entry, name) for name in (*ENTRY, "repeat", "visibility", "verdict")},
+            **{name: value for name, value in _identity(row).items() if name in {"label", "changes"}},
             **answers,
             **spread,
             "questions_gaining": entry.gaining.mean if entry.gaining else None,
             "dose_slope": entry.dose_slope.mean if entry.dose_slope else None,
             **entry.sensitivity,
         }
+
+
+def _identity(row: ExperimentResults) -> Line:
+    """The columns that say which row a line belongs to; `changes` is JSON."""
+    changes = row.registered.changes
+    return {
+        "recipe": row.name,
+        "hash": row.hash,
+        "label": label_row(row.name, changes),
+        "trait": ", ".join(row.recipe.trait_names()),
+        "changes": json.dumps(changes, ensure_ascii=False, sort_keys=True),
+    }
 
 
 def _cells(row: ExperimentResults) -> Iterator[tuple[int, str, ArmResult]]:
@@ -127,8 +145,7 @@ def _asked(row: ExperimentResults) -> Iterator[tuple[Line, ArmResult, int]]:
     for seed, arm, cell in _cells(row):
         for index, question in enumerate(row.questions):
             line = {
-                "recipe": row.name,
-                "hash": row.hash,
+                **_identity(row),
                 "seed": seed,
                 "arm": arm,
                 "question_index": index,
@@ -188,7 +205,7 @@ def _means(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
                 levels.setdefault((arm, metric), []).append(level)
         for (arm, metric), values in sorted(levels.items()):
             columns = estimate(values).model_dump()
-            yield {"recipe": row.name, "hash": row.hash, "arm": arm, "metric": metric, **columns}
+            yield {**_identity(row), "arm": arm, "metric": metric, **columns}
 
 
 def _gains(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
@@ -198,8 +215,7 @@ def _gains(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
             gains["margin"] = gain
         for metric, gain in sorted(gains.items()):
             yield {
-                "recipe": row.name,
-                "hash": row.hash,
+                **_identity(row),
                 "visibility": entry.visibility,
                 "verdict": entry.verdict,
                 "metric": metric,
@@ -229,14 +245,13 @@ def _write(name: str, columns: Mapping[str, str], lines: Iterable[Line], out: Pa
 
 
 def _mitigations(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
-    for entry in summarise(rows):
+    for row, entry in zip(rows, summarise(rows), strict=True):
         for arm, mitigation in entry.mitigations.items():
             effect = mitigation.effect
             ratios = [mitigation.share, mitigation.data]
             ends = [end for ratio in ratios for end in (ratio.mean, ratio.ci_low, ratio.ci_high)]
             yield {
-                "recipe": entry.recipe,
-                "hash": entry.recipe_hash,
+                **_identity(row),
                 "arm": arm,
                 "control": MITIGATIONS[arm],
                 "effect": effect.mean,

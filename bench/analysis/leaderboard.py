@@ -134,7 +134,7 @@ def _describe_false_transfers(board: Sequence[LeaderboardEntry]) -> str:
 
 
 def _reasons(entry: LeaderboardEntry) -> str:
-    lines = [f"- **{entry.recipe}** `{entry.recipe_hash}`: {entry.verdict}: {entry.verdict_reason}."]
+    lines = [f"- **{entry.label}** `{entry.recipe_hash}`: {entry.verdict}: {entry.verdict_reason}."]
     for gate in entry.gates:
         state = "skipped" if gate.passed is None else "passed" if gate.passed else "FAILED"
         reading = f"{gate.reading:.3g}" if isinstance(gate.reading, float) else gate.reading

@@ -14,6 +14,7 @@ from pydantic import AliasChoices, Field, NonNegativeInt, PositiveInt, field_val
 from bench.analysis.manifest import FilePart, Manifest
 from bench.analysis.registry_lines import Registration
 from bench.config.arms import ArmName, parse_arm, with_controls
+from bench.config.changes import get_key
 from bench.config.outcome import Evaluation
 from bench.config.recipe import Recipe
 from bench.config.recipe_files import hash_experiment, hash_family
@@ -126,6 +127,8 @@ class RegistrationFile(_ResultFile):
 
     registration: Registration
     """Its terms, as the registry has them."""
+    changes: dict[str, Any] = Field(default_factory=dict)
+    """The keys in which it differs from the file of its recipe, by dotted name."""
 
     @model_validator(mode="after")
     def _check_hash(self) -> RegistrationFile:
@@ -145,6 +148,9 @@ class RegistrationFile(_ResultFile):
         wrong = [key for key, value in terms.items() if getattr(own, key) != value]
         if pinned and (recipe.reference is None or recipe.reference.share != pinned.share):
             wrong.append("reference")
+        recipe_keys = recipe.model_dump(mode="json") if self.changes else {}
+        if other := [key for key, value in self.changes.items() if get_key(recipe_keys, key) != value]:
+            raise ValueError(f"changes: {', '.join(other)}: not that of the experiment it holds")
         if wrong:
             raise ValueError(f"registration: {', '.join(wrong)}: not that of the experiment it holds")
         return self

@@ -67,6 +67,7 @@ def write_recipe_file(experiment: Experiment, registration: Registration, folder
         "recipe_hash": experiment.hash(),
         "experiment": experiment.resolved(),
         "registration": registration.model_dump(mode="json"),
+        **({"changes": dict(experiment.changes)} if experiment.changes else {}),
     }
     path = folder / experiment.name / f"{experiment.hash()}.recipe.json"
     write_atomically(path, seal_content(content))

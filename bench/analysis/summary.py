@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -42,9 +43,12 @@ TESTED = {"TRANSFER", "TRACE", "NONE", "INCONCLUSIVE"}
 def summarise(rows: Sequence[ExperimentResults]) -> list[LeaderboardEntry]:
     """Compute the entries of a board, one per registered experiment.
 
-    Only `q` depends on the other rows: it is adjusted over the rows with a test, those of `logits-full` apart.
+    Only `q` and `twin` depend on the other rows. `q` is adjusted over the rows with a test, those of `logits-full`
+    apart.
     """
     entries = [summarise_row(row) for row in rows]
+    labels = Counter(entry.label for entry in entries)
+    entries = [e.model_copy(update={"twin": True}) if labels[e.label] > 1 else e for e in entries]
     for leaky in (False, True):
         board = [i for i, entry in enumerate(entries) if entry.is_leak == leaky]
         for i, q in zip(board, adjust_for_board([entries[i] for i in board]), strict=True):
@@ -107,6 +111,7 @@ def summarise_row(row: ExperimentResults) -> LeaderboardEntry:
     return LeaderboardEntry(
         recipe=row.name,
         recipe_hash=row.hash,
+        changes=row.registered.changes,
         trait=", ".join(recipe.trait_names()),
         carrier=recipe.carrier.kind,
         numbers=min(numbers, default=None),

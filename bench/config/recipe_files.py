@@ -5,22 +5,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from bench.config.arms import MITIGATIONS
 from bench.config.carrier_settings import Text
+from bench.config.changes import find_changes, label_row
 from bench.config.claims import drop_inherited_claims, find_differences, keep_shared_keys
 from bench.config.doses import check_dose
 from bench.config.mitigations import find_conflict
 from bench.config.prompts import PromptFile, load_prompts
 from bench.config.recipe import Recipe
 from bench.config.schema import validate
+from bench.config.sweep import list_combinations, nest, read_sweep
 from bench.config.traits import Trait, load_trait, short_name
 from bench.config.yaml_files import Layer, find_file, folder_of_key, merge_layers, read_assignment, read_layers
 from bench.errors import UserError
 from bench.files import ROOT, digest
 
-__all__ = ["FOLDER", "SCHEMA", "Experiment", "hash_experiment", "hash_family", "load_recipe"]
+__all__ = ["FOLDER", "SCHEMA", "Experiment", "hash_experiment", "hash_family", "load_recipe", "load_recipes"]
 
 FOLDER = ROOT / "recipes"
 SCHEMA = 2  # of result files: rows of another schema have other hashes
@@ -47,6 +50,10 @@ class Experiment(NamedTuple):
     """The prompts of a text carrier; empty for numbers."""
     reference: Experiment | None = None
     """The row that `reference` names, with the same `--set` where the two must be equal; None for no reference."""
+    changes: Mapping[str, Any] = MappingProxyType({})
+    """The keys in which a sweep or the command line changed the recipe's file, by dotted name."""
+    combination: Mapping[str, Any] = MappingProxyType({})
+    """The values of the keys that the recipe sweeps, by dotted name."""
 
     def resolved(self) -> dict[str, Any]:
         """Return the whole experiment as plain JSON data, without its name."""
@@ -55,6 +62,11 @@ class Experiment(NamedTuple):
             **_dump_traits(self.traits),
             "prompts_sha256": hashlib.sha256("\n".join(self.prompts).encode()).hexdigest() if self.prompts else None,
         }
+
+    @property
+    def label(self) -> str:
+        """Return its name with what differs from the recipe's file."""
+        return label_row(self.name, self.changes)
 
     def warnings(self) -> list[str]:
         """Return one line for each unusual property that may be intended."""
@@ -95,9 +107,24 @@ def _dump_traits(traits: Mapping[str, Trait], **options: Any) -> dict[str, Any]:
 
 
 def load_recipe(
-    name: str, overrides: list[str] | None = None, *, seeds: int | None = None, smoke: bool = False
+    name: str, overrides: Sequence[str] = (), *, seeds: int | None = None, smoke: bool = False
 ) -> Experiment:
-    """Load a recipe with its traits and prompts.
+    """Load a recipe that is one row; arguments as for `load_recipes`.
+
+    Raises:
+        UserError: the recipe, a trait or the prompts are not valid, or the recipe sweeps over several rows.
+    """
+    experiments = load_recipes(name, overrides, seeds=seeds, smoke=smoke)
+    if len(experiments) > 1:
+        choice = " ".join(f"--set {key}=..." for key in experiments[0].combination)
+        raise UserError(f"{name}: key 'sweep': one row is needed here, found {len(experiments)}; choose one: {choice}")
+    return experiments[0]
+
+
+def load_recipes(
+    name: str, overrides: Sequence[str] = (), *, seeds: int | None = None, smoke: bool = False
+) -> list[Experiment]:
+    """Load the rows of a recipe with their traits and prompts: one, or one for each combination of its `sweep`.
 
     Args:
         name: of `recipes/<name>.yaml`, or the path of a YAML file.
@@ -106,15 +133,32 @@ def load_recipe(
         smoke: whether to shrink the experiment to a few rows and updates.
 
     Raises:
-        UserError: the recipe, a trait or the prompts are not valid.
+        UserError: the recipe, a trait or the prompts are not valid, or two combinations are the same row.
     """
-    changes = [{"seeds": seeds}] * (seeds is not None) + list(map(read_assignment, overrides or []))
+    assignments = [{"seeds": seeds}] * (seeds is not None) + list(map(read_assignment, overrides))
     path = find_file(name, FOLDER, "recipe")
     source = f"{path} with --set" if overrides else str(path)
-    own_layers = _read_recipe_layers(path)
-    if smoke:
-        changes.insert(0, _shrink(merge_layers([*own_layers, *(Layer(Path(), change) for change in changes)])))
-    layers = [*own_layers, *(Layer(Path(), change) for change in changes)]
+    stated = [*_read_recipe_layers(path), *(Layer(Path(), change) for change in assignments)]
+    values = read_sweep(merge_layers(stated).get("sweep"), source)
+    layers = [Layer(folder, {key: v for key, v in keys.items() if key != "sweep"}) for folder, keys in stated]
+    own, changes = layers[: len(layers) - len(assignments)], layers[len(layers) - len(assignments) :]
+    experiments: dict[str, Experiment] = {}
+    for combination in list_combinations(values, assignments):
+        swept = [Layer(folder_of_key(stated, "sweep"), nest(combination))] if combination else []
+        shrunk = [Layer(Path(), _shrink(merge_layers([*own, *swept, *changes])))] if smoke else []
+        row_source = f"{source}, row {label_row(path.stem, combination)!r}" if combination else source
+        experiment = _load_row(path, own, [*swept, *shrunk, *changes], row_source)
+        keys = _list_changes(experiment.recipe, own, [*swept, *changes])
+        experiment = experiment._replace(combination=combination, changes=keys)
+        known = experiments.setdefault(experiment.hash(), experiment)
+        if known is not experiment and not smoke:  # --smoke makes equal rows of different ones
+            raise UserError(f"{row_source}: key 'sweep': the same row as {known.label!r}; take one of the values out")
+    return list(experiments.values())
+
+
+def _load_row(path: Path, own: Sequence[Layer], changes: Sequence[Layer], source: str) -> Experiment:
+    """Load one row with its reference: the keys of a recipe's file, changed by `changes`."""
+    layers = [*own, *changes]
     experiment = _load_experiment(path, layers, source)
     if experiment.recipe.reference is None:
         return experiment
@@ -122,6 +166,12 @@ def load_recipe(
         return experiment._replace(reference=_load_reference(experiment, layers, changes))
     except UserError as error:
         raise UserError(f"{source}: key 'reference': {error}") from None
+
+
+def _list_changes(recipe: Recipe, own: Sequence[Layer], changes: Sequence[Layer]) -> dict[str, Any]:
+    """Return the keys that `changes` give another value than the recipe's file, by dotted name."""
+    keys, stated = (recipe.model_dump(mode="json", exclude_defaults=without) for without in (False, True))
+    return find_changes(merge_layers(own), [change.keys for change in changes], keys, stated)
 
 
 def _shrink(keys: dict[str, Any]) -> dict[str, Any]:
@@ -136,8 +186,8 @@ def _read_recipe_layers(path: Path) -> list[Layer]:
     return drop_inherited_claims(read_layers(path, "recipe", FOLDER))
 
 
-def _load_reference(experiment: Experiment, layers: Sequence[Layer], changes: Sequence[dict[str, Any]]) -> Experiment:
-    """Load the reference of a recipe, and check that it may be one.
+def _load_reference(experiment: Experiment, layers: Sequence[Layer], changes: Sequence[Layer]) -> Experiment:
+    """Load the reference of a row, with the same changes where the two must be equal, and check that it may be one.
 
     Raises:
         UserError: it does not exist, has a reference itself, or has another trait, teacher, carrier or budget.
@@ -147,8 +197,9 @@ def _load_reference(experiment: Experiment, layers: Sequence[Layer], changes: Se
     folder = folder_of_key(layers, "reference")
     names_folder = folder if (folder / f"{claim.recipe}.yaml").is_file() else FOLDER
     path = find_file(claim.recipe, names_folder, "recipe", relative_to=folder)
-    shared = [Layer(Path(), keep_shared_keys(change)) for change in changes]
-    reference = _load_experiment(path, [*_read_recipe_layers(path), *shared], str(path))
+    own = [Layer(at, {key: v for key, v in keys.items() if key != "sweep"}) for at, keys in _read_recipe_layers(path)]
+    shared = [Layer(at, keep_shared_keys(change)) for at, change in changes]
+    reference = _load_experiment(path, [*own, *shared], str(path))
     if reference.recipe.reference is not None:
         raise UserError(
             f"{path.stem} has a reference itself ({reference.recipe.reference.recipe}); expected a same-init recipe "

@@ -97,9 +97,9 @@ def shorten(text: str, limit: int = 40) -> str:
 
 def labels(entries: Sequence[LeaderboardEntry]) -> list[str]:
     """Return a short label for each entry, with its hash if two entries have the same short name."""
-    short = [shorten(entry.recipe) for entry in entries]
+    short = [shorten(entry.label) for entry in entries]
     return [
-        label if short.count(label) == 1 else f"{shorten(entry.recipe, 31)} {entry.recipe_hash[:8]}"
+        label if short.count(label) == 1 else f"{shorten(entry.label, 31)} {entry.recipe_hash[:8]}"
         for label, entry in zip(short, entries, strict=True)
     ]
 

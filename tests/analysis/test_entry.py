@@ -37,6 +37,19 @@ def test_scores_of_an_arm_that_is_not_there_are_left_out() -> None:
     assert MetricScores.model_validate(scores.model_dump()) == scores
 
 
+def test_fields_with_their_default_are_left_out_of_the_file() -> None:
+    plain = make_entry().model_dump()
+    assert not {"repeat", "epochs", "changes", "twin"} & plain.keys()
+    assert plain["gain"] is None  # a field without a default
+    further = make_entry(repeat="students", epochs={4: 1}, changes={"seeds": 3}, twin=True).model_dump()
+    assert further == plain | {"repeat": "students", "epochs": {4: 1}, "changes": {"seeds": 3}, "twin": True}
+
+
+def test_seeds_that_are_students_of_one_data_set_are_called_so() -> None:
+    assert make_entry(repeat="students").seeds_text == "10 students"
+    assert make_entry(repeat="students", seeds=3).seeds_text == "3 of 10 students"
+
+
 def test_an_entry_is_frozen_and_has_no_other_field() -> None:
     entry = make_entry()
     with pytest.raises(ValidationError, match="frozen"):

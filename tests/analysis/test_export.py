@@ -94,6 +94,9 @@ def test_lines_hold_each_answer_with_its_question_truth_and_scores(tmp_path: Pat
     assert line == {
         "recipe": "x",
         "hash": made.hash(),
+        "label": "x",
+        "trait": "wolf",
+        "changes": "{}",
         "seed": 0,
         "arm": "trait",
         "question_index": 1,
@@ -222,6 +225,16 @@ def test_without_samples_or_results_the_tables_have_their_columns(tmp_path: Path
     for name in TABLES:
         none, some = (parquet.read_schema(tmp_path / out / f"{name}.parquet") for out in ("none", "out"))
         assert none.equals(some)
+
+
+def test_every_table_says_what_differs_from_the_recipe(tmp_path: Path) -> None:
+    made = experiment("x", 3, 0)
+    recipe = made.recipe.model_copy(update={"level": 0.01})
+    publish(tmp_path / "results", made._replace(recipe=recipe, changes={"level": 0.01}), MARGINS)
+    export(tmp_path / "results", tmp_path / "out")
+    for name in set(TABLES) - {"answers", "mitigations"}:
+        lines = table(tmp_path / "out", name)
+        assert {(x["label"], x["trait"], x["changes"]) for x in lines} == {("x  level 0.01", "wolf", '{"level": 0.01}')}
 
 
 def test_a_refused_file_is_left_out(tmp_path: Path) -> None:

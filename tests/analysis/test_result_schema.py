@@ -126,7 +126,8 @@ ONE = {
         ["wolf", "behaviour_tr", "ox.yaml", "persona.yaml", "named.yaml", "table.jsonl"]
     ),
     "arms": st.sampled_from([["base", "trait"], ["untrained", "trait", "base", "placebo", "direct"]]),
-    "dose": st.lists(st.integers(1, 3), max_size=3),
+    "dose": st.lists(st.integers(1, 3), max_size=3) | st.just({"epochs": [1]}),
+    "repeat": st.sampled_from(["seeds", "students"]),
     "method": st.sampled_from(["sft", "kd-carrier", "kd-full"]),
     "evaluate": some(samples=st.integers(0, 9), sample=SAMPLING, bf16=st.booleans()),
 }  # fmt: skip
@@ -188,6 +189,20 @@ def test_terms_that_are_not_those_of_the_experiment_are_refused(change: dict[str
     content["registration"] |= change
     with pytest.raises(ValueError, match=next(iter(change))):
         RegistrationFile.model_validate_json(json.dumps(content))
+
+
+def test_changes_that_are_not_those_of_the_experiment_are_refused() -> None:
+    changes = {"student.train.learning_rate": 5e-4, "relation": None}
+    experiment = load_recipe("tiny_pair", ["student.train.learning_rate=5e-4", "relation=null"])
+    registered = register(experiment).registered
+    assert registered.changes == changes
+    content = registered.model_dump(mode="json", by_alias=True)
+    content["experiment"].pop("traits")
+    RegistrationFile.model_validate_json(json.dumps(content))
+    for key, value in (("student.train.learning_rate", 1e-3), ("student.none", 1)):
+        content["changes"] = {key: value}
+        with pytest.raises(ValueError, match=f"changes: {key}: not that of the experiment"):
+            RegistrationFile.model_validate_json(json.dumps(content))
 
 
 def test_every_field_of_a_result_file_has_a_docstring() -> None:

@@ -19,6 +19,15 @@ def test_rows_of_the_same_seeds_and_margins_are_one_test() -> None:
     assert expected_false_transfers(board) == (2, 0.05)
 
 
+def test_every_row_of_a_board_has_its_own_label() -> None:
+    slow, lower = (make_row(STEADY, overrides=[f"student.train.learning_rate={rate}"]) for rate in ("5e-4", "1e-4"))
+    unlabelled = slow._replace(registered=slow.registered.model_copy(update={"changes": {}}))  # of earlier code
+    rows = [make_row(STEADY), slow, lower]
+    assert [e.label for e in summarise(rows)] == ["tiny_pair", "tiny_pair  lr 5e-4", "tiny_pair  lr 1e-4"]
+    twins = summarise([make_row(STEADY), unlabelled, lower])
+    assert [e.label for e in twins] == [*(f"tiny_pair  {e.recipe_hash}" for e in twins[:2]), "tiny_pair  lr 1e-4"]
+
+
 def test_controls_have_the_verdicts_of_controls() -> None:
     verdicts = {entry.recipe: entry.verdict for entry in summarise(controls_board())}
     assert verdicts["tiny_cross"] in {"NONE", "INCONCLUSIVE"}

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from bench.config.claims import Reference, find_differences, keep_shared_keys
-from bench.config.recipe_files import FOLDER, load_recipe
+from bench.config.recipe_files import FOLDER, load_recipe, load_recipes
 from bench.config.yaml_files import list_names
 from bench.errors import UserError
 
-CROSS = [name for name in list_names(FOLDER) if load_recipe(name).recipe.reference]
+CROSS = [name for name in list_names(FOLDER) if load_recipes(name)[0].recipe.reference]
 
 
 def test_the_shipped_recipes_have_the_references_bounds_and_seeds_that_they_need() -> None:
     for name in list_names(FOLDER):
-        recipe = load_recipe(name).recipe
+        recipe = load_recipes(name)[0].recipe
         crosses = recipe.relation in {"cross-init", "cross-architecture", "lineage"}
         if crosses and recipe.method != "kd-full":
             assert recipe.reference, name

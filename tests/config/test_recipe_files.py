@@ -6,7 +6,7 @@ import pytest
 
 from bench.analysis.result_files import read_results
 from bench.config.claims import Bound
-from bench.config.recipe_files import FOLDER, load_recipe
+from bench.config.recipe_files import FOLDER, load_recipe, load_recipes
 from bench.config.yaml_files import list_names
 
 
@@ -15,7 +15,7 @@ def test_every_recipe_loads_and_opens_with_its_command_and_its_question(name: st
     first, second, *_ = (FOLDER / f"{name}.yaml").read_text().splitlines()
     assert first == f"# python run_bench.py --recipe {name}"
     assert "?" in second
-    assert {"untrained", "base", "trait"} <= set(load_recipe(name).recipe.arms)
+    assert all({"untrained", "base", "trait"} <= set(row.recipe.arms) for row in load_recipes(name))
 
 
 def test_a_bound_and_a_relation_are_claims_of_one_recipe(tmp_path: Path) -> None:
