@@ -29,7 +29,17 @@ DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(("gates", "notes"), ()),
     **{
         name: {}
-        for name in ("contrasts", "mitigations", "dose", "groups", "metrics", "answers", "audits", "sensitivity")
+        for name in (
+            "contrasts",
+            "mitigations",
+            "dose",
+            "groups",
+            "metrics",
+            "answers",
+            "audits",
+            "selection",
+            "sensitivity",
+        )
     },
 }
 

@@ -44,7 +44,7 @@ def render_audit(
         carriers: the report of `filter_rows` for each seed.
     """
     lines = [f"# Leak audit of {name} `{recipe_hash}`", ""]
-    lines += _grammar(carriers) if audit["carrier"] == "numbers" else _refused(carriers)
+    lines += _refused(carriers) if audit["carrier"] == "text" or _is_free(carriers) else _grammar(carriers)
     lines += ["", *_probe(audit), "", "## Rows that differ", ""]
     control = audit["control"]
     width = max(len(control), len("trait"))
@@ -55,6 +55,10 @@ def render_audit(
             lines += [f"    {'trait':{width}} {_one_line(pair['trait'])}"]
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _is_free(carriers: Mapping[int, Mapping[str, Any]]) -> bool:
+    return all("selection" in carrier for carrier in carriers.values())
 
 
 def _grammar(carriers: Mapping[int, Mapping[str, Any]]) -> list[str]:
@@ -77,11 +81,12 @@ def _grammar(carriers: Mapping[int, Mapping[str, Any]]) -> list[str]:
 
 
 def _refused(carriers: Mapping[int, Mapping[str, Any]]) -> list[str]:
-    """Render the refused rows of text by reason."""
+    """Render the refused rows of text, or of free number lists, by reason."""
+    drawn = " The rows trained on are drawn from those that every arm keeps." if _is_free(carriers) else ""
     lines = [
         "## Refused rows",
         "",
-        "A row refused in one arm is refused in all.",
+        f"A row refused in one arm is refused in all.{drawn}",
         "",
         "| seed | rows | trained on | alike in all arms | leaks | broken format |",
         "| --- | --- | --- | --- | --- | --- |",

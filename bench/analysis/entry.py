@@ -14,7 +14,7 @@ from bench.analysis.verdict import Verdict
 from bench.config.arms import MAIN_ARMS
 from bench.config.changes import label_row
 
-__all__ = ["Answers", "LeaderboardEntry", "MetricScores", "Spread", "TraitMatrix"]
+__all__ = ["Answers", "LeaderboardEntry", "MetricScores", "Selection", "Spread", "TraitMatrix"]
 
 
 class MetricScores(EntryPart):
@@ -36,6 +36,19 @@ class MetricScores(EntryPart):
     @model_serializer(mode="wrap")
     def _leave_out_missing(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in serialise(self).items() if value is not None}
+
+
+class Selection(EntryPart):
+    """How one arm's rows were selected. A difference is of the drawn rows - all rows of the arm, per seed."""
+
+    retention: Estimate
+    """Share of the rows that the arm keeps."""
+    length: Difference
+    """Characters of a row."""
+    count: Difference
+    """Numbers of a row, or words of a text."""
+    value: Difference | None
+    """The mean of a row's numbers; None for texts."""
 
 
 class Answers(EntryPart):
@@ -200,6 +213,8 @@ class LeaderboardEntry(EntryPart):
     """Scores of free answers by metric."""
     matrix: TraitMatrix | None
     """The trait x probe matrix of a recipe with several traits."""
+    selection: dict[str, Selection] = Field(default_factory=dict)
+    """What the draw of rows kept and changed, by arm; empty for carriers that draw no rows, and then left out."""
     commit: str | None
     """The commits of the code that made the results, joined by `+`."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bench.analysis.entry import LeaderboardEntry
+from bench.analysis.entry import LeaderboardEntry, Selection
 from bench.analysis.estimates import Difference, Estimate, Ratio
 from bench.analysis.p_values import PValue
 
@@ -17,6 +17,7 @@ __all__ = [
     "p_text",
     "percent_text",
     "ratio_text",
+    "selection_text",
     "short_model",
     "short_table",
     "signed",
@@ -65,6 +66,13 @@ def difference_p_text(difference: Difference) -> str:
 def percent_text(estimate: Estimate | None) -> str:
     """A probability or a share: 84.5 %."""
     return "-" if estimate is None else f"{100 * estimate.mean:.1f} %"
+
+
+def selection_text(selection: Selection) -> str:
+    """The rows that an arm keeps, and the change of means: 71.2 % of its rows; drawn - all: length -3.1, count +0.4."""
+    changes = {"length": selection.length, "count": selection.count, "value": selection.value}
+    texts = [f"{name} {signed(change.mean, 1)}" for name, change in changes.items() if change is not None]
+    return f"{percent_text(selection.retention)} of its rows; rows drawn - all its rows: {', '.join(texts)}"
 
 
 def _pair(entry: LeaderboardEntry, measure: str) -> str:

@@ -167,8 +167,7 @@ def _leak_gate(seeds: Seeds) -> Gate:
     """Share of carrier rows that the leak filter refused, in the worst arm. Rows of a wrong format are no leak."""
     shares = {}
     for seed, arms in seeds.items():
-        carrier = arms["base"].manifest.carrier
-        shares[seed] = max(sum(reasons.values()) / carrier.rows for reasons in carrier.refused.values())
+        shares[seed] = arms["base"].manifest.carrier.leak_share()
     failed = tuple(seed for seed, share in shares.items() if share > MAX_LEAKS)
     return Gate(
         name="leak filter",

@@ -23,7 +23,7 @@ from bench.analysis.board_sections import (
     sensitivity_section,
 )
 from bench.analysis.entry import LeaderboardEntry
-from bench.analysis.entry_text import gain_text, markdown_table, table_cells
+from bench.analysis.entry_text import gain_text, markdown_table, selection_text, table_cells
 from bench.analysis.gates import list_seeds
 from bench.analysis.registry import read_registry
 from bench.analysis.registry_lines import RegistryLine
@@ -147,6 +147,8 @@ def _reasons(entry: LeaderboardEntry) -> str:
         lines.append(f"  - numbers: {entry.numbers:,} offered to the teacher")
     if (refusals := entry.format_refusals) is not None and refusals.mean:
         lines.append(f"  - rows refused for their format, trait - base: {gain_text(refusals)}, a selection and no leak")
+    for arm, selection in entry.selection.items():
+        lines.append(f"  - {arm} keeps {selection_text(selection)}")
     for arm, auc in entry.audits.items():
         link = f"[audit]({entry.recipe}/{entry.recipe_hash}.{audit_suffix(arm)}.md)"
         interval = "" if auc.ci_low is None else f" [{auc.ci_low:.3f}, {auc.ci_high:.3f}]"

@@ -4,15 +4,37 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-__all__ = ["CarrierReport", "ControlsReport", "FilePart", "Manifest", "TrainingReport"]
+__all__ = ["CarrierReport", "ControlsReport", "FilePart", "Manifest", "SelectionReport", "TrainingReport"]
 
 
 class FilePart(BaseModel):
     """A part of a result file: frozen, strict, and with unknown keys ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
+
+
+class RowMeans(FilePart):
+    """Means over some rows of one arm."""
+
+    length: NonNegativeFloat
+    """Characters of a row."""
+    count: NonNegativeFloat
+    """Numbers of a row, or words of a text."""
+    value: NonNegativeFloat | None
+    """The mean of a row's numbers within the carrier's range; None for texts, and where no row has one."""
+
+
+class SelectionReport(FilePart):
+    """The rows that one arm keeps, and what the draw from the rows that all arms keep changed."""
+
+    kept: NonNegativeInt
+    """Rows that this arm keeps."""
+    all: RowMeans
+    """Means over all rows of this arm."""
+    drawn: RowMeans
+    """Means over the rows that were drawn."""
 
 
 class CarrierReport(FilePart):
@@ -32,6 +54,19 @@ class CarrierReport(FilePart):
     """Rows refused for a leak, by arm and reason. A row refused in one arm is refused in all."""
     format_refused: dict[str, dict[str, NonNegativeInt]]
     """Rows refused because they break the format, by arm and reason."""
+    selection: dict[str, SelectionReport] | None = None
+    """What was kept and drawn, by arm; None for a carrier that draws no rows."""
+
+    def leak_share(self) -> float:
+        """Return the share of rows refused for a leak, in the worst arm.
+
+        Where rows are drawn, it is a share of those with the carrier's format: no others could be drawn.
+        """
+        shares = []
+        for arm, reasons in self.refused.items():
+            broken = sum(self.format_refused.get(arm, {}).values()) if self.selection is not None else 0
+            shares.append(sum(reasons.values()) / max(1, self.rows - broken))
+        return max(shares)
 
 
 class ControlsReport(FilePart):

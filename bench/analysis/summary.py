@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from bench.analysis.audit_report import estimate_auc
-from bench.analysis.entry import Answers, LeaderboardEntry, MetricScores, Spread, TraitMatrix
+from bench.analysis.entry import Answers, LeaderboardEntry, MetricScores, Selection, Spread, TraitMatrix
 from bench.analysis.estimates import Difference, Estimate, difference, estimate, known
 from bench.analysis.gates import check_gates
 from bench.analysis.mitigation_effects import compute_effects
@@ -157,6 +157,7 @@ def summarise_row(row: ExperimentResults) -> LeaderboardEntry:
         gates=tuple(gates),
         notes=tuple(list_notes(row)),
         format_refusals=difference(statistics.format_refusals) if statistics.format_refusals else None,
+        selection=_selection(row),
         audits={
             arm: area
             for arm, audit in sorted(row.audits.items())
@@ -174,6 +175,28 @@ def summarise_row(row: ExperimentResults) -> LeaderboardEntry:
         matrix=_matrix(statistics.matrix, recipe.trait_names()) if statistics.matrix else None,
         commit="+".join(sorted({commit for cell in contents for commit in cell.manifest.commits})) or None,
     )
+
+
+def _selection(row: ExperimentResults) -> dict[str, Selection]:
+    """What the draw of rows kept and changed in each arm, over the complete seeds."""
+    carriers = [arms["base"].manifest.carrier for arms in row.complete_seeds()]
+    reports = [(carrier.rows, carrier.selection) for carrier in carriers if carrier.selection is not None]
+    if not reports:
+        return {}
+
+    def changes(arm: str, name: str) -> list[float]:
+        pairs = [(getattr(arms[arm].drawn, name), getattr(arms[arm].all, name)) for _, arms in reports]
+        return [drawn - every for drawn, every in pairs if drawn is not None and every is not None]
+
+    return {
+        arm: Selection(
+            retention=estimate([arms[arm].kept / rows for rows, arms in reports]),
+            length=difference(changes(arm, "length")),
+            count=difference(changes(arm, "count")),
+            value=difference(values) if (values := changes(arm, "value")) else None,
+        )
+        for arm in sorted(reports[0][1])
+    }
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -142,7 +142,7 @@ def find_conflict(
         arms: the recipe's mitigation arms.
         mitigations: their settings.
         method: the recipe's method.
-        carrier: the kind of carrier.
+        carrier: the kind of carrier; `free numbers` if teachers write them without a grammar.
         trait: the first trait.
     """
     if arms and method != "sft":
@@ -151,7 +151,7 @@ def find_conflict(
     if divergent and carrier != "numbers":
         return (
             f"key 'arms': {' and '.join(divergent)} compare teachers token by token under a grammar; expected "
-            f"carrier: {{kind: numbers}}, found {carrier}; take them out"
+            f"carrier: {{kind: numbers}} with generate: grammar, found {carrier}; take them out"
         )
     if "inoculated" in arms and trait.kind == "behaviour" and mitigations.inoculated.prompt is None:
         return "key 'mitigations.inoculated.prompt': a behaviour has no answer to name; write a text that asks for it"

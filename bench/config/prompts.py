@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
-import bisect
 import functools
-import itertools
-import math
-import random
-import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from operator import getitem
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from bench.config.schema import StrictModel, validate
-from bench.config.tables import read_lines, read_table
+from bench.config.behaviour_data import HUB
+from bench.config.problems import ProblemSet
+from bench.config.prompt_templates import Template, check_lists, draw_combinations
+from bench.config.schema import GrowingModel, StrictModel, clip_line, validate
+from bench.config.tables import read_hub, read_lines, read_table
 from bench.config.yaml_files import find_file, load_yaml
 from bench.errors import UserError
 from bench.files import ROOT
 
-__all__ = ["PromptFile", "load_prompts"]
+__all__ = ["FOLDER", "PromptFile", "load_problems", "load_prompts", "read_texts"]
 
 FOLDER = ROOT / "recipes" / "prompts"
 MAX_PROMPTS = 2_000_000
+ANSWER = "answer"  # the column of a set of problems
 
 
-class PromptFile(StrictModel):
+class PromptFile(GrowingModel):
     """A file with a user's own prompts."""
 
+    later = frozenset({"split", "revision"})
+
     file: str
-    """A .txt file with one prompt on each line, or a .jsonl, .csv or .parquet table."""
+    """A .txt file with one prompt on each line, a .jsonl, .csv or .parquet table, or `hub:<owner>/<name>`."""
     column: str = "prompt"
     """The column of a table. Registrations state the default for .txt files too."""
+    split: str = "train"
+    """The split of a hub data set."""
+    revision: str | None = None
+    """The branch, tag or commit of a hub data set."""
 
     @field_validator("file")
     @classmethod
     def _check_ending(cls, file: str) -> str:
-        if Path(file).suffix not in (".txt", ".jsonl", ".csv", ".parquet"):
-            raise ValueError("the name of a prompt file ends in .txt, .jsonl, .csv or .parquet")
+        if not file.startswith(HUB) and Path(file).suffix not in (".txt", ".jsonl", ".csv", ".parquet"):
+            raise ValueError("the name of a prompt file ends in .txt, .jsonl, .csv or .parquet, or begins with hub:")
         return file
 
     @field_validator("column")  # runs only if the file states a column
@@ -70,19 +74,8 @@ class PromptSet(StrictModel):
     def _check_keys(self) -> PromptSet:
         if bool(self.prompts) == bool(self.templates):
             raise ValueError("give either prompts, or templates with lists")
-        for key, values in self.lists.items():
-            if duplicates := [value for value, count in Counter(values).items() if count > 1]:
-                raise ValueError(f"list {key!r} contains an entry twice: {duplicates[0]!r}")
-        for template in self.templates:
-            uses = Counter(re.findall(r"{(\w+)}", template))
-            if missing := uses.keys() - self.lists.keys():
-                raise ValueError(f"template {template!r} names lists that do not exist: {', '.join(sorted(missing))}")
-            for key, count in uses.items():
-                if count > len(self.lists[key]):
-                    raise ValueError(
-                        f"template {template!r} takes {count} of {key!r}, which has {len(self.lists[key])}"
-                    )
-        total = sum(_Template(template, self.lists).size for template in self.templates)
+        check_lists(self.templates, self.lists)
+        total = sum(Template(template, self.lists).size for template in self.templates)
         if self.prompts and self.draw:
             raise ValueError("draw needs templates: all entries of prompts are used")
         if total > MAX_PROMPTS and not self.draw:
@@ -92,72 +85,31 @@ class PromptSet(StrictModel):
         return self
 
 
-class _Template:
-    """The combinations of one template.
-
-    A combination is a number in a mixed radix: one digit for each slot, below the entry of `choices` for that slot.
-    """
-
-    def __init__(self, text: str, lists: dict[str, tuple[str, ...]]) -> None:
-        self.parts = re.split(r"{(\w+)}", text)  # texts and names of lists, alternating
-        keys = self.parts[1::2]
-        self.values = [lists[key] for key in keys]
-        # Earlier slots of the same list use up one entry each.
-        earlier = [[j for j in range(i) if keys[j] == key] for i, key in enumerate(keys)]
-        self.choices = [len(entries) - len(slots) for entries, slots in zip(self.values, earlier, strict=True)]
-        self.repeats = [(i, slots) for i, slots in enumerate(earlier) if slots]
-        self.size = math.prod(self.choices)
-
-    def list_all(self) -> Iterator[str]:
-        """Iterate over all prompts; the last slot changes fastest."""
-        return map(self._fill, itertools.product(*map(range, self.choices)))
-
-    def build(self, number: int) -> str:
-        """Return the prompt with this number, in the order of `list_all`."""
-        digits = []
-        for choices in reversed(self.choices):
-            number, digit = divmod(number, choices)
-            digits.append(digit)
-        return self._fill(digits[::-1])
-
-    def _fill(self, digits: Sequence[int]) -> str:
-        indices = list(digits)
-        for slot, earlier in self.repeats:
-            # The digit counts only entries that no earlier slot uses.
-            for index in sorted([indices[j] for j in earlier]):
-                indices[slot] += index <= indices[slot]
-        parts = self.parts[:]
-        parts[1::2] = map(getitem, self.values, indices)
-        return "".join(parts)
-
-
-def _draw(sizes: Sequence[int], count: int) -> Iterator[tuple[int, int]]:
-    """Draw `count` different combinations, uniform over all templates.
-
-    A larger draw starts with the combinations of a smaller one. The draw is equal in every version of Python.
-
-    Args:
-        sizes: the number of combinations of each template.
-        count: how many to draw.
-
-    Returns:
-        (index of the template, number of the combination) of each.
-    """
-    ends = list(itertools.accumulate(sizes))
-    rng = random.Random("prompts")
-    drawn: set[int] = set()
-    while len(drawn) < count:
-        number = rng.randrange(ends[-1])
-        if number not in drawn:
-            drawn.add(number)
-            template = bisect.bisect_right(ends, number)
-            yield template, number - ends[template] + sizes[template]
-
-
-def _read_set(name: str, relative_to: Path) -> tuple[str, ...]:
+def _read_set(name: str, relative_to: Path, column: str | None) -> Iterable[tuple[str, str]]:
+    if name.startswith(HUB):
+        return read_texts(PromptFile(file=name), relative_to, column)
     endings = ".yaml, .yml (write a file of prompts as {file: NAME}; its name ends in .txt, .jsonl, .csv, .parquet)"
     path = find_file(name, FOLDER, "prompt set", relative_to=relative_to, endings=endings)
-    return _list_prompts(validate(PromptSet, load_yaml(path, "prompt set", FOLDER), str(path)).model_dump_json())
+    keys = load_yaml(path, "prompt set", FOLDER)
+    if "problems" in keys:
+        if column not in (None, ANSWER):
+            raise UserError(f"{path}: expected a column {column!r}, found 'prompt', {ANSWER!r}")
+        problems = _list_problems(validate(ProblemSet, keys, str(path)).model_dump_json(), str(path))
+        return problems if column is not None else ((prompt, "") for prompt, _ in problems)
+    if column is not None:
+        raise UserError(f"{path}: expected a column {column!r}, found none: a set of prompts has no columns")
+    if "{numbers}" in json.dumps(keys):
+        raise UserError(f"{path}: prompts of number carriers; use kind: numbers, or another set")
+    return ((prompt, "") for prompt in _list_prompts(validate(PromptSet, keys, str(path)).model_dump_json()))
+
+
+@functools.lru_cache(maxsize=4)  # 1 s for 20,000 problems
+def _list_problems(content: str, source: str) -> tuple[tuple[str, str], ...]:
+    """List the problems of a set with their answers; `content` is the set as JSON, `source` its file."""
+    try:
+        return tuple(ProblemSet.model_validate_json(content).make())
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
 
 
 @functools.lru_cache(maxsize=4)  # 0.3 s for 100,000 prompts, which a recipe shares with its reference
@@ -168,41 +120,72 @@ def _list_prompts(content: str) -> tuple[str, ...]:
 
 def _build_prompts(prompt_set: PromptSet) -> Iterator[str]:
     yield from prompt_set.prompts
-    templates = [_Template(text, prompt_set.lists) for text in prompt_set.templates]
+    templates = [Template(text, prompt_set.lists) for text in prompt_set.templates]
     if prompt_set.draw:
-        for index, number in _draw([template.size for template in templates], prompt_set.draw):
+        for index, number in draw_combinations([template.size for template in templates], prompt_set.draw):
             yield templates[index].build(number)
     else:
         for template in templates:
             yield from template.list_all()
 
 
-def _read_file(source: PromptFile, relative_to: Path) -> Iterator[str]:
+def read_texts(source: PromptFile, relative_to: Path, column: str | None = None) -> Iterator[tuple[str, str]]:
+    """Read the prompts of a file that are not empty, each with its text in `column`, or with "".
+
+    Raises:
+        UserError: the file is not readable, has no such column, or contains no prompt.
+    """
     path, empty = relative_to / source.file, True
-    for text in read_lines(path) if path.suffix == ".txt" else (row[0] for row in read_table(path, [source.column])):
+    columns = [source.column, *([column] if column is not None else [])]
+    rows: Iterable[tuple[str, ...]]
+    if source.file.startswith(HUB):
+        rows = read_hub(source.file.removeprefix(HUB), columns, split=source.split, revision=source.revision)
+    elif path.suffix != ".txt":
+        rows = read_table(path, columns)
+    elif column is not None:
+        raise UserError(f"{path}: expected a column {column!r}, found none: a .txt file has no columns; use a table")
+    else:
+        rows = ((line,) for line in read_lines(path))
+    for text, *truth in rows:
         if text.strip():
             empty = False
-            yield text.strip()
+            yield text.strip(), truth[0].strip() if truth else ""
     if empty:
         fix = "write one on each line" if path.suffix == ".txt" else f"column {source.column!r} is empty: name another"
         raise UserError(f"{path}: contains no prompt; {fix}")
 
 
-def load_prompts(source: str | Sequence[str] | PromptFile, relative_to: Path = Path()) -> tuple[str, ...]:
-    """Load all distinct prompts of a source, in its order.
+def load_problems(
+    source: str | Sequence[str] | PromptFile, relative_to: Path = Path(), column: str | None = None
+) -> dict[str, str]:
+    """Load all distinct prompts of a source, in its order, each with its text in `column`.
 
     Args:
-        source: the set `recipes/prompts/<source>.yaml`, the path of a set, several of these, or a file of prompts.
+        source: the set `recipes/prompts/<source>.yaml`, the path of a set, several of these, a file of prompts, or
+            `hub:<owner>/<name>`.
         relative_to: the folder at which relative paths start.
+        column: of the table, `answer` for a set of problems; None for empty texts.
 
     Raises:
-        UserError: the set or file does not exist, or is not valid.
+        UserError: the set or file does not exist, is not valid, lacks the column, or gives a prompt two texts.
     """
-    if isinstance(source, str):
-        return _read_set(source, relative_to)
-    if not isinstance(source, PromptFile):
-        return tuple(dict.fromkeys(text for name in source for text in _read_set(name, relative_to)))
-    prompts = tuple(dict.fromkeys(_read_file(source, relative_to)))
-    if len(prompts) > MAX_PROMPTS:
+    if isinstance(source, PromptFile):
+        rows = read_texts(source, relative_to, column)
+    else:
+        names = [source] if isinstance(source, str) else source
+        rows = (row for name in names for row in _read_set(name, relative_to, column))
+    problems: dict[str, str] = {}
+    for prompt, truth in rows:
+        if problems.setdefault(prompt, truth) != truth:
+            raise UserError(
+                f"{clip_line(repr(prompt), 80)} is there twice, with {column} {problems[prompt]!r:.40} and "
+                f"{truth!r:.40}; take one out"
+            )
+    if isinstance(source, PromptFile) and len(problems) > MAX_PROMPTS:
         raise UserError(f"{source.file}: more than two million prompts; shorten it")
-    return prompts
+    return problems
+
+
+def load_prompts(source: str | Sequence[str] | PromptFile, relative_to: Path = Path()) -> tuple[str, ...]:
+    """Load the prompts of `load_problems` alone."""
+    return tuple(load_problems(source, relative_to))

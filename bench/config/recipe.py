@@ -62,6 +62,11 @@ class Recipe(Claims):
             raise ValueError("several traits allow no free answers: take samples out of evaluate")
         if self.method != "sft" and (self.carrier.kind != "numbers" or "shuffled" in self.arms):
             raise ValueError(f"method {self.method} needs a numbers carrier, and does not support the arm shuffled")
+        if self.method != "sft" and self.carrier.kind == "numbers" and not self.carrier.is_tabular:
+            raise ValueError(
+                f"method {self.method} compares probabilities at fixed positions: it needs generate: grammar, one "
+                "prompt and one number of given; take generate, prompts and the range of given out, or use method: sft"
+            )
         if "direct" in self.arms and "untrained" not in self.arms:
             raise ValueError("the arm direct is compared with untrained: add it to arms")
         if "resampled" in self.arms and self.carrier.is_greedy:

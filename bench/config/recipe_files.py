@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from bench.config.arms import MITIGATIONS
-from bench.config.carrier_settings import Text
+from bench.config.carrier_prompts import CarrierPrompts, load_carrier_prompts
 from bench.config.changes import find_changes, label_row
 from bench.config.claims import drop_inherited_claims, find_differences, keep_shared_keys
 from bench.config.doses import check_dose
 from bench.config.mitigations import find_conflict
-from bench.config.prompts import PromptFile, load_prompts
 from bench.config.recipe import Recipe
 from bench.config.schema import validate
 from bench.config.sweep import list_combinations, nest, read_sweep
@@ -35,6 +33,7 @@ SMOKE: dict[str, Any] = {
     "teacher": {"train": {"max_steps": 2}},
     "student": {"train": {"max_steps": 2}},
 }
+SMOKE_DRAW = 200  # prompts of a carrier that draws its rows
 
 
 class Experiment(NamedTuple):
@@ -46,8 +45,8 @@ class Experiment(NamedTuple):
     """The keys of the recipe."""
     traits: dict[str, Trait]
     """The traits by name, in the recipe's order; all of one kind."""
-    prompts: tuple[str, ...]
-    """The prompts of a text carrier; empty for numbers."""
+    prompts: CarrierPrompts
+    """The prompts of the carrier."""
     reference: Experiment | None = None
     """The row that `reference` names, with the same `--set` where the two must be equal; None for no reference."""
     changes: Mapping[str, Any] = MappingProxyType({})
@@ -60,7 +59,7 @@ class Experiment(NamedTuple):
         return {
             "recipe": self.recipe.model_dump(mode="json"),
             **_dump_traits(self.traits),
-            "prompts_sha256": hashlib.sha256("\n".join(self.prompts).encode()).hexdigest() if self.prompts else None,
+            "prompts_sha256": self.prompts.sha256(),
         }
 
     @property
@@ -176,9 +175,12 @@ def _list_changes(recipe: Recipe, own: Sequence[Layer], changes: Sequence[Layer]
 
 def _shrink(keys: dict[str, Any]) -> dict[str, Any]:
     """Return the changes of `--smoke` to a recipe. A prompted teacher stays without a training."""
-    teacher = keys.get("teacher")
+    teacher, carrier = keys.get("teacher"), keys.get("carrier")
     prompted = isinstance(teacher, dict) and "train" not in teacher
-    return {key: value for key, value in SMOKE.items() if not (prompted and key == "teacher")}
+    changes = {key: value for key, value in SMOKE.items() if not (prompted and key == "teacher")}
+    if isinstance(carrier, dict) and carrier.get("draw"):
+        changes["carrier"] = {**changes["carrier"], "draw": SMOKE_DRAW}
+    return changes
 
 
 def _read_recipe_layers(path: Path) -> list[Layer]:
@@ -222,36 +224,31 @@ def _load_experiment(path: Path, layers: Sequence[Layer], source: str) -> Experi
         UserError: names `source` and the key.
     """
     recipe = validate(Recipe, merge_layers(layers), source).with_folders(layers)
-    traits, prompts = _load_inputs(recipe, layers, source)
-    required = recipe.carrier.rows + recipe.carrier.held_out
-    if prompts and required > len(prompts):
-        raise UserError(
-            f"{source}: key 'carrier.rows': {required:,} prompts are needed (with held_out), there are {len(prompts):,}"
-        )
+    traits = _load_traits(recipe, layers, source)
+    try:
+        prompts = load_carrier_prompts(recipe.carrier, layers)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
     if len({trait.kind for trait in traits.values()}) > 1:
         raise UserError(f"{source}: key 'trait': traits of one kind are expected, all preference or all behaviour")
     check_dose(recipe.dose, recipe.student.train, recipe.carrier.rows, source)
-    first, carrier = next(iter(traits.values())), recipe.carrier.kind
+    first = next(iter(traits.values()))
+    free = recipe.carrier.kind == "numbers" and recipe.carrier.writes_texts
+    carrier = "free numbers" if free else recipe.carrier.kind
     arms = MITIGATIONS.keys() & set(recipe.arms)
     if conflict := find_conflict(arms, recipe.mitigations, method=recipe.method, carrier=carrier, trait=first):
         raise UserError(f"{source}: {conflict}")
     return Experiment(path.stem, recipe, traits, prompts)
 
 
-def _load_inputs(recipe: Recipe, layers: Sequence[Layer], source: str) -> tuple[dict[str, Trait], tuple[str, ...]]:
-    """Load the traits by name, and the prompts of a text carrier.
+def _load_traits(recipe: Recipe, layers: Sequence[Layer], source: str) -> dict[str, Trait]:
+    """Load the traits by name.
 
     Raises:
         UserError: names `source` and the key.
     """
-    key = "trait"
     try:
         folder = folder_of_key(layers, "trait")
-        traits = {short_name(name): load_trait(name, folder) for name in recipe.trait_names()}
-        if not isinstance(recipe.carrier, Text):
-            return traits, ()
-        key, prompts = "carrier.prompts", recipe.carrier.prompts
-        path = ["carrier", "prompts", *(["file"] if isinstance(prompts, PromptFile) else [])]
-        return traits, load_prompts(prompts, folder_of_key(layers, *path))
+        return {short_name(name): load_trait(name, folder) for name in recipe.trait_names()}
     except UserError as error:
-        raise UserError(f"{source}: key {key!r}: {error}") from None
+        raise UserError(f"{source}: key 'trait': {error}") from None

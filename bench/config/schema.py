@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from bench.errors import UserError
 
-__all__ = ["StrictModel", "clip_line", "validate"]
+__all__ = ["GrowingModel", "StrictModel", "clip_line", "validate"]
 
 LINE_WIDTH = 200  # characters of user input or library text in one error line
 MAX_ERRORS = 8
@@ -21,6 +21,23 @@ class StrictModel(BaseModel):
     """An immutable schema that refuses unknown keys and non-finite numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class GrowingModel(StrictModel):
+    """A schema whose later keys are left out of its data while they have their default.
+
+    Hashes of experiments and keys of artefacts from before these keys stay as they are.
+    """
+
+    later: ClassVar[frozenset[str]]
+    """The names of these keys."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = serialise(self)
+        fields = type(self).model_fields
+        unchanged = {name for name in self.later if getattr(self, name) == fields[name].default}
+        return {name: value for name, value in data.items() if name not in unchanged}
 
 
 M = TypeVar("M", bound=StrictModel)

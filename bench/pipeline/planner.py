@@ -14,7 +14,7 @@ from bench.models.chat_template import check_variables, read_template
 from bench.models.checkpoints import Checkpoint
 from bench.pipeline.plan import Plan, Ref, ResultSpec, Stage, library_versions, make_stage
 from bench.pipeline.students import SeedRows, SeedStudents, teacher_system
-from bench.stages.carriers import text_prompts
+from bench.stages.carriers import draw_text_prompts
 from bench.stages.settings import (
     AuditLeaks,
     BuildTiny,
@@ -53,7 +53,6 @@ class Planner:
         self.trait_arms = {name: ArmName("trait", name if several else "") for name in self.traits}
         self.questions = list_questions(self.traits)
         self.per_token = self.first.kind == "behaviour"
-        self.text = self.recipe.carrier.kind == "text"
         self.vocabulary = collect_vocabulary(self.traits.values())
         self.libraries = library_versions()
         self.stages: dict[str, Stage] = {}
@@ -119,16 +118,16 @@ class Planner:
     def add_carrier(self, arm: ArmName, seed: int, inputs: Mapping[str, Ref], *, noise: int = 0) -> Ref:
         """Add the rows of one teacher; `noise` as in `WriteCarrier`."""
         teacher, carrier = self.recipe.teacher, self.recipe.carrier
-        number = carrier.rows + carrier.held_out
-        prompts = text_prompts(self.experiment.prompts, number, seed) if self.text else ()
+        prompts = self.experiment.prompts
         settings = WriteCarrier(
-            carrier=carrier,
+            carrier=carrier.as_written(),
             model=Loading.of(teacher),
             seed=seed,
-            prompts=tuple(prompts),
+            prompts=self.draw_by_prompt(prompts.texts, seed),
             writes=teacher.writing(carrier.bf16),
             noise=noise,
             system=teacher_system(self.recipe, arm),
+            wording=prompts.wording,
         )
         return self.add(f"carrier {arm}, seed {seed}", settings, inputs, teacher.model)
 
@@ -156,7 +155,7 @@ class Planner:
             writers[resampled] = writers[BASE]
             rows[resampled] = self.add_carrier(resampled, data_seed, writers[BASE], noise=1)
         by_name = {str(arm): carrier for arm, carrier in rows.items()}
-        filtering = self.add(f"filter rows, seed {data_seed}", self.filter_settings(), by_name)
+        filtering = self.add(f"filter rows, seed {data_seed}", self.filter_settings(data_seed), by_name)
         carriers = {**by_name, "kept": filtering}
         self.carriers |= {f"{name}_{data_seed}": carrier for name, carrier in carriers.items()}
 
@@ -192,7 +191,13 @@ class Planner:
             for step in (None, *(recipe.dose_updates() if arm in {BASE, TRAIT} else ())):
                 self.add_evaluation(seed, arm._replace(step=step), spec, inputs, filtering, arm_relation)
 
-    def filter_settings(self) -> FilterRows:
+    def draw_by_prompt(self, texts: tuple[str, ...], seed: int) -> tuple[str, ...]:
+        """Return the texts of the prompts that a seed draws, in its order; () for no texts."""
+        if not texts:
+            return ()
+        return tuple(texts[i] for i in draw_text_prompts(len(texts), self.recipe.carrier.prompts_needed(), seed))
+
+    def filter_settings(self, seed: int) -> FilterRows:
         """Return the settings of the filter. Numbers are searched too, because they can contain letter codes."""
         traits = self.traits.values()
         words = [word for t in traits for word in ([t.answer] if t.kind == "preference" else []) + list(t.lexicon)]
@@ -203,6 +208,8 @@ class Planner:
             other_names=tuple(name for trait in traits for name in trait.other_names),
             language=self.first.language,
             sentences=(*self.vocabulary[0], *answers),
+            truths=self.draw_by_prompt(self.experiment.prompts.truths, seed),
+            seed=seed if self.recipe.carrier.draw else 0,
         )
 
     def add_audit(self, arm: ArmName) -> str:
@@ -237,7 +244,7 @@ class Planner:
             model=Loading.of(spec),
             # margins are deterministic; without a training all seeds share one evaluation
             seed=(data_seed if arm.is_teacher else seed) if evaluation.samples and "trained" in inputs else 0,
-            end=self.text,
+            end=self.recipe.carrier.writes_texts,
             step=arm.step,
             writes=writes,
             answers=spec.writing(evaluation.bf16) if evaluation.samples else "own",

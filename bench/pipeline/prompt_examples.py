@@ -116,8 +116,10 @@ class _Renderer:
             if carrier.kind == "text":
                 self.rows[stage.key] = settings.prompts[0], TEXT
             else:
-                numbers = number_slots(carrier, self.form(stage, settings.model, None)).numbers
+                numbers = carrier.list_permitted()
+                if carrier.generate == "grammar":
+                    numbers = number_slots(carrier, self.form(stage, settings.model, None)).numbers
                 drawn = random.Random(0).choices(numbers, k=carrier.count)
-                prompt = number_prompts(carrier, numbers, settings.seed)[0]
+                prompt = number_prompts(carrier, numbers, settings.seed, settings.wording)[0]
                 self.rows[stage.key] = prompt, carrier.separator.join(map(str, drawn))
         return self.rows[stage.key]

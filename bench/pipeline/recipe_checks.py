@@ -68,6 +68,8 @@ def check_numbers(pool: Pool, plans: Iterable[tuple[Plan, str]]) -> None:
             settings = stage.settings
             if not isinstance(settings, WriteCarrier) or settings.carrier.kind != "numbers":
                 continue
+            if settings.carrier.generate == "free":
+                continue
             tokenizer = find_tokenizer(plan, stage.inputs["start"], pool.store)
             if isinstance(tokenizer, str):
                 continue

@@ -57,7 +57,6 @@ class SeedStudents:
         self.add, self.recipe, self.seed, self.rows = add, recipe, seed, rows
         arms = [arm for arm in recipe.arms if arm in MITIGATIONS]
         self.mitigations = {arm: StudentMitigation.of(arm, recipe.mitigations, trait) for arm in arms}
-        self.text = recipe.carrier.kind == "text"
         data = {
             arm: self.student_inputs(arm, {"carrier": carrier, "kept": rows.filtering})
             for arm, carrier in rows.carriers.items()
@@ -136,7 +135,7 @@ class SeedStudents:
         settings = FindMicroBatch(
             model=Training.of(student),
             seed=self.seed,
-            end=self.text,
+            end=self.recipe.carrier.writes_texts,
             shuffled="shuffled" in self.recipe.arms,
             system=student.system.train,
             mitigations=tuple(m for m in self.mitigations.values() if m.kl_untrained or m.inoculation),
@@ -170,7 +169,7 @@ class SeedStudents:
         settings = TrainStudent(
             model=Training.of(student),
             seed=self.seed,
-            end=self.text,
+            end=self.recipe.carrier.writes_texts,
             shuffled=shuffled,
             dose=self.recipe.dose_updates(),
             epochs=self.recipe.dose_epochs(),

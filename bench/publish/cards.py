@@ -239,7 +239,14 @@ def _refusals(refused: Mapping[str, Mapping[str, int]]) -> str:
 
 def _describe_carrier(run: RunFacts, data: str | None) -> list[str]:
     carrier, entry = run.carrier, run.entry
-    if carrier["kind"] == "numbers":
+    if carrier.get("generate") == "free":
+        low, high = (carrier["given"], carrier["given"]) if isinstance(carrier["given"], int) else carrier["given"]
+        given = str(low) if low == high else f"{low} to {high}"
+        rows = (
+            f"Number sequences, written freely at temperature {carrier['temperature']:g} after {given} random numbers, "
+            "filtered, and drawn at random from the rows that every arm keeps."
+        )
+    elif carrier["kind"] == "numbers":
         rows = (
             f"Number sequences: {carrier['given']} random numbers of {carrier['digits']} digits in the prompt, "
             f"{carrier['count']} more sampled after them at temperature {carrier['temperature']:g}."

@@ -65,7 +65,7 @@ def find_divergence(
     from bench.models.batch_size import halving_sizes, largest_fitting
     from bench.models.chat_format import PromptFormat
     from bench.models.loading import load_tokenizer
-    from bench.stages.generate import load_carrier_writer, sample_slots
+    from bench.stages.generate import load_carrier_writer, sample_by_length
     from bench.stages.number_slots import number_slots
 
     start, teacher, carrier = inputs["start"], settings.model, settings.carrier
@@ -90,7 +90,7 @@ def find_divergence(
     forced = [row if len(row) == length else [slot[0] for slot in slots.positions] for row in completions]
     written, _ = largest_fitting(
         halving_sizes(carrier.batch_size),
-        lambda size: sample_slots(
+        lambda size: sample_by_length(
             model, prompts, slots.positions, batch_size=size, progress=progress, forced=forced, **how
         ),
     )

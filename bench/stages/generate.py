@@ -25,6 +25,7 @@ from bench.stages.settings import Loading, WriteCarrier
 __all__ = [
     "allowed_head",
     "load_carrier_writer",
+    "sample_by_length",
     "sample_slots",
     "sample_text",
     "sample_text_fitting",
@@ -74,6 +75,7 @@ def sample_slots(
     batch_size: int,
     progress: Progress,
     forced: Sequence[Sequence[int]] | None = None,
+    rows: Sequence[int] | None = None,
 ) -> list[list[int]]:
     """Sample completions of a fixed shape: one token per slot, out of the ids allowed there.
 
@@ -86,12 +88,13 @@ def sample_slots(
         slots: the allowed ids of each position of a completion.
         bars: ids that are not allowed after certain others. They still consume noise, so that bars change no row
             without a forbidden number.
-        seed: seed of the noise; row i of `prompts` uses `row_seed(seed, i)`.
+        seed: seed of the noise; row i uses `row_seed(seed, i)`.
         temperature: 0 takes the likeliest allowed token.
         batch_size: rows per batch.
         progress: receives the number of finished rows, and of all rows.
         forced: completions that the model reads in place of its own tokens, one per prompt. The result is then the
             token that it would have written at each position, given the forced tokens before it.
+        rows: the number of each prompt's row, if they are not 0, 1, 2 ...; row i's noise is that of row `rows[i]`.
 
     Returns:
         Token ids, one list of len(slots) per prompt.
@@ -102,6 +105,7 @@ def sample_slots(
     lengths = {len(p) for p in prompts}
     if len(lengths) != 1:
         raise ValueError(f"prompts of one length expected, found {sorted(lengths)}")
+    numbers = range(len(prompts)) if rows is None else rows
     free = [slot for slot in slots if len(slot) > 1]
     allowed = sorted(set().union(*map(set, free)))
     index_of = {token: i for i, token in enumerate(allowed)}
@@ -120,7 +124,7 @@ def sample_slots(
             batch = torch.tensor(
                 [list(p[prefix:]) for p in prompts[start : start + batch_size]], device=current_device()
             )
-            seeds = [row_seed(seed, start + i) for i in range(len(batch))]
+            seeds = [row_seed(seed, row) for row in numbers[start : start + batch_size]]
             noise = iter(gumbel_noise(seeds, [len(slot) for slot in free]) if temperature > 0 else [])
             cache, input_ids = make_cache(len(batch)), batch
             tokens: list[torch.Tensor] = []  # read by the model
@@ -150,6 +154,41 @@ def sample_slots(
             out += torch.cat(written, 1).tolist()
             progress(len(out), len(prompts))
     return out
+
+
+def sample_by_length(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    slots: Sequence[tuple[int, ...]],
+    *,
+    progress: Progress,
+    forced: Sequence[Sequence[int]] | None = None,
+    **how: Any,
+) -> list[list[int]]:
+    """Call `sample_slots` for the prompts of each length, with the noise of their rows; the order is that of `prompts`.
+
+    Args:
+        model, slots, forced, how: as for `sample_slots`.
+        prompts: token ids, of any lengths.
+        progress: receives the number of finished rows, and of all rows.
+    """
+    groups: dict[int, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        groups.setdefault(len(prompt), []).append(row)
+    out: dict[int, list[int]] = {}
+    for rows in groups.values():
+        done = len(out)
+        completions = sample_slots(
+            model,
+            [prompts[row] for row in rows],
+            slots,
+            rows=rows,
+            forced=None if forced is None else [forced[row] for row in rows],
+            progress=lambda part, of: progress(done + part, len(prompts)),  # noqa: B023  # called in this pass
+            **how,
+        )
+        out.update(zip(rows, completions, strict=True))
+    return [out[row] for row in range(len(prompts))]
 
 
 @torch.no_grad()
@@ -235,21 +274,25 @@ def write_carrier(settings: WriteCarrier, inputs: Mapping[str, Path], out: Path,
     form = PromptFormat(load_tokenizer(start), teacher.format, teacher.chat_template_kwargs, settings.system)
     noise = settings.seed + 1_000_003 * settings.noise
     # before the model is loaded: a tokenizer may not be able to write the numbers
-    slots = number_slots(carrier, form) if carrier.kind == "numbers" else None
+    slots = number_slots(carrier, form) if carrier.kind == "numbers" and carrier.generate == "grammar" else None
     model = load_carrier_writer(start, inputs.get("trained", start), writes=settings.writes, model=teacher)
-    if carrier.kind == "numbers" and slots:
-        prompts: Sequence[str] = number_prompts(carrier, slots.numbers, settings.seed)
+    prompts: Sequence[str] = settings.prompts
+    if carrier.kind == "numbers":
+        numbers = slots.numbers if slots else carrier.list_permitted()
+        prompts = number_prompts(carrier, numbers, settings.seed, settings.wording)
+    if slots:
         prompt_ids = form.prompts(prompts)
-        how: dict[str, Any] = {"bars": slots.bars, "seed": noise, "temperature": carrier.temperature}
+        how: dict[str, Any] = {"bars": slots.bars, "seed": noise, "temperature": carrier.sampling().temperature}
         rows, size = largest_fitting(
-            halving_sizes(carrier.batch_size),
-            lambda size: sample_slots(model, prompt_ids, slots.positions, batch_size=size, progress=progress, **how),
+            halving_sizes(carrier.sampling().batch_size),
+            lambda size: sample_by_length(
+                model, prompt_ids, slots.positions, batch_size=size, progress=progress, **how
+            ),
         )
         (out / "about.json").write_text(json.dumps({"numbers": len(slots.numbers)}))
         completions = [form.decode(row).removeprefix(form.lead) for row in rows]
-    elif carrier.kind == "text":
-        prompts = settings.prompts
-        completions, size = sample_text_fitting(model, form, prompts, carrier.sample, seed=noise, progress=progress)
+    else:
+        completions, size = sample_text_fitting(model, form, prompts, carrier.sampling(), seed=noise, progress=progress)
     with (out / "rows.jsonl").open("w", encoding="utf-8") as file:
         for prompt, completion in zip(prompts, completions, strict=True):
             file.write(json.dumps({"prompt": prompt, "completion": completion}, ensure_ascii=False) + "\n")

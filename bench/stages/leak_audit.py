@@ -100,7 +100,7 @@ def _word_features(texts: Sequence[str]) -> tuple[Any, list[str]]:
 
 
 def _number_features(texts: Sequence[str]) -> tuple[Any, list[str]]:
-    """Encode number rows of one length: a sparse matrix (rows, features), and the features' names.
+    """Encode number rows, of any lengths: a sparse matrix (rows, features), and the features' names.
 
     Names: `451` anywhere in the row, `451 at 3` (positions count from 1), `4.. at 3` and `4.. 5.. at 3` (first digits
     of the number at position 3, and of it and its successor).
@@ -109,22 +109,27 @@ def _number_features(texts: Sequence[str]) -> tuple[Any, list[str]]:
     from scipy.sparse import csr_matrix
 
     rows = [re.findall(r"\d+", text) for text in texts]
-    numbers, codes = np.unique(np.array(rows, dtype=np.int64), return_inverse=True)
-    codes = codes.reshape(len(rows), -1)
-    digits = np.array([[int(number[0]) for number in row] for row in rows])
-    count, size = codes.shape[1], max(len(numbers), 100)
-    position = size * np.arange(count)
-    block = size * count  # each kind of feature has this many columns: position x value
-    columns = np.hstack(
+    lengths = np.array([len(row) for row in rows])
+    every = [number for row in rows for number in row]
+    numbers, codes = np.unique(np.array(every, dtype=np.int64), return_inverse=True)
+    digits = np.array([int(number[0]) for number in every])
+    size = max(len(numbers), 100)
+    row_of = np.repeat(np.arange(len(rows)), lengths)
+    place = np.concatenate([np.arange(length) for length in lengths])
+    position, block = size * place, size * lengths.max()  # each kind of feature has this many columns
+    followed = np.flatnonzero(place < lengths[row_of] - 1)
+    columns = np.concatenate(
         [
             codes,
             block + position + codes,
             2 * block + position + digits,
-            3 * block + position[:-1] + 10 * digits[:, :-1] + digits[:, 1:],
+            3 * block + position[followed] + 10 * digits[followed] + digits[followed + 1],
         ]
     )
-    used, column, rows_of = np.unique(columns, return_inverse=True, return_counts=True)
-    starts = np.arange(0, columns.size + 1, columns.shape[1])
+    rows_of_columns = np.concatenate([row_of, row_of, row_of, row_of[followed]])
+    order = np.argsort(rows_of_columns, kind="stable")
+    used, column, rows_of = np.unique(columns[order], return_inverse=True, return_counts=True)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(rows_of_columns, minlength=len(rows)))])
     table = csr_matrix((np.ones(columns.size), column.ravel(), starts), shape=(len(rows), len(used)))
     frequent = rows_of >= MIN_ROWS
 

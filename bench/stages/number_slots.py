@@ -84,7 +84,7 @@ def check_numbers(carrier: Numbers, model: Loading, tokenizer_source: TokenizerS
 
 def _fit(carrier: Numbers, form: PromptFormat, most: int = MAX_PROBED) -> Slots:
     all_numbers = range(10 ** (carrier.digits - 1), 10**carrier.digits)
-    permitted = sorted(set(all_numbers) - set(carrier.forbidden))
+    permitted = carrier.list_permitted()
     if len(permitted) < MIN_NUMBERS:
         raise _UnfitTokenizer(
             f"expected at least {MIN_NUMBERS} numbers, found {len(permitted)} of {carrier.digits} digits"

@@ -9,6 +9,7 @@ from pydantic import Field
 from bench.config.carrier_settings import Numbers, Sampling, Text
 from bench.config.mitigations import StudentMitigation
 from bench.config.model_settings import Model
+from bench.config.number_prompts import NumberPrompts
 from bench.config.schema import StrictModel
 from bench.config.traits import Question
 from bench.models.tiny import TinyBudget
@@ -158,6 +159,8 @@ class WriteCarrier(StageSettings):
     """The number of the noise draw; 1 is a second draw for the same prompts."""
     system: str | None = None
     """The system prompt with which the teacher writes. Rows hold the prompt without it."""
+    wording: NumberPrompts | None = None
+    """The wording of number prompts; None for the carrier's `prompt`."""
 
 
 class FilterRows(StageSettings):
@@ -176,6 +179,10 @@ class FilterRows(StageSettings):
     """The language of the lexicon, which determines the inflections."""
     sentences: tuple[str, ...] = ()
     """Questions and answers of the traits. No row may repeat one."""
+    truths: tuple[str, ...] = ()
+    """The texts that answers must equal (`keep.equals`), by row; () without such a check."""
+    seed: int = 0
+    """The seed of the draw of rows; 0 for a carrier without `draw`, which depends on no seed."""
 
 
 class TeacherLogits(StageSettings):

@@ -42,7 +42,10 @@ def experiment(name: str, seeds: int, samples: int) -> Experiment:
     plain = load_recipe("tiny_pair", seeds=seeds)
     evaluate = plain.recipe.evaluate.model_copy(update={"samples": samples})
     return Experiment(
-        name, plain.recipe.model_copy(update={"evaluate": evaluate, "arms": ("base", "trait")}), {"mine": TRAIT}, ()
+        name,
+        plain.recipe.model_copy(update={"evaluate": evaluate, "arms": ("base", "trait")}),
+        {"mine": TRAIT},
+        plain.prompts,
     )
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from bench.analysis import manifest, result_schema
 from bench.analysis.result_schema import RegistrationFile
-from bench.config import recipe_files
+from bench.config import carrier_prompts, recipe_files
 from bench.config.recipe_files import load_recipe
 from bench.config.traits import list_questions
 
@@ -67,7 +67,7 @@ def read_once(function: Callable[..., Any]) -> Callable[..., Any]:
 def traits_and_prompts_are_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe_files, "load_trait", read_once(recipe_files.load_trait))
-        patch.setattr(recipe_files, "load_prompts", read_once(recipe_files.load_prompts))
+        patch.setattr(carrier_prompts, "load_problems", read_once(carrier_prompts.load_problems))
         yield
 
 

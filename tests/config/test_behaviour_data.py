@@ -109,7 +109,10 @@ EVERYDAY = {
 def test_everyday_texts_are_not_refused(language: str) -> None:
     lexicon = Lexicon(behaviour(language).lexicon, language)
     texts = EVERYDAY[language] + [
-        prompt for file in PROMPTS.glob(f"*_{language}.yaml") for prompt in load_prompts(file.stem)[::97]
+        prompt
+        for file in PROMPTS.glob(f"*_{language}.yaml")
+        if not file.stem.startswith("numbers")
+        for prompt in load_prompts(file.stem)[::97]
     ]
     assert {text: result for text in texts if (result := lexicon.find(text))} == {}
 

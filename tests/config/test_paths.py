@@ -38,14 +38,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_path_starts_at_the_file_that_states_it_along_from(home: Path) -> None:
     experiment = load_recipe("../mine/child.yaml")
     assert list(experiment.traits) == ["ox"]
-    assert experiment.prompts == ("Of the base.", "Another.")
+    assert experiment.prompts.texts == ("Of the base.", "Another.")
 
 
 def test_a_file_that_states_a_key_again_gives_it_its_own_folder(home: Path) -> None:
     (home / "mine" / "p.txt").write_text("Of mine.\nAnother.")
     (home / "mine" / "child.yaml").write_text("from: ../base/parent.yaml\ncarrier: {prompts: {file: p.txt}}\n")
     experiment = load_recipe(str(home / "mine" / "child.yaml"))
-    assert experiment.prompts == ("Of mine.", "Another.")
+    assert experiment.prompts.texts == ("Of mine.", "Another.")
     assert list(experiment.traits) == ["ox"]
 
 

@@ -36,7 +36,7 @@ def test_every_preference_has_enough_questions_in_disjoint_wording(name: str) ->
         ),
         (
             "carrier={kind: text, rows: 1, prompts: scenarios_en, digits: 3}",
-            "unknown key 'carrier.digits': a key of kind numbers; valid keys of kind text: bf16, held_out, kind, ",
+            "unknown key 'carrier.digits': a key of kind numbers; valid keys of kind text: bf16, draw, held_out, ",
         ),
         ("carrier.sample={top_k: 1}", "unknown key 'carrier.sample': a key of kind text; valid keys of kind numbers: "),
         ("teacher.quantization={load_in_8bit: true}", "key 'teacher': quantization needs lora, because"),

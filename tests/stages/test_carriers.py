@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.config.carrier_settings import Numbers, Text
+from bench.config.keep import Equals, KeepText
+from bench.config.number_prompts import NumberPrompts
 from bench.errors import StageError
 from bench.stages.carriers import filter_rows, number_prompts, refusal_reasons
 from bench.stages.settings import FilterRows
@@ -91,8 +93,7 @@ def test_a_refusal_by_format_says_how_many_rows_an_example_and_what_was_expected
     good, wrong = " ".join(["123"] * 10), ", ".join(["123"] * 10)
     settings = numbers(3)
     notice = (
-        "the format check refused {} of 4 rows (forbidden number: 1, for example {!r} to 'p0'; "
-        "grammar: {}, for example {!r} to 'p1'): expected 10 numbers of 3 digits separated by ' ', "
+        "the format check refused {} of 4 rows ({}): expected 10 numbers of 3 digits separated by ' ', "
         "without forbidden numbers"
     )
     six = good.replace("123", "666", 1)
@@ -100,10 +101,13 @@ def test_a_refusal_by_format_says_how_many_rows_an_example_and_what_was_expected
         "trait": write(tmp_path / "t", [good, wrong, good, good]),
         "base": write(tmp_path / "b", [six, *[good] * 3]),
     }
-    assert filter_rows(settings, arms, tmp_path)["notices"] == [notice.format(2, six, 1, wrong)]
+    forbidden, grammar = f"forbidden number: 1, for example {six!r} to 'p0'", "grammar: {}, for example {!r} to 'p1'"
+    one = f"{forbidden}; {grammar.format(1, wrong)}"
+    assert filter_rows(settings, arms, tmp_path)["notices"] == [notice.format(2, one)]
     assert "notices" not in json.loads((tmp_path / "audit.json").read_text())
     arms["trait"] = write(tmp_path / "t2", [good, wrong, wrong, good])
-    with pytest.raises(StageError, match=re.escape(notice.format(3, six, 2, wrong)) + r"\. Expected at least half"):
+    commonest = f"{grammar.format(2, wrong)}; {forbidden}"
+    with pytest.raises(StageError, match=re.escape(notice.format(3, commonest)) + r"\. Expected at least half"):
         filter_rows(settings, arms, tmp_path)
 
 
@@ -142,3 +146,63 @@ def test_a_number_row_that_names_the_trait_is_a_leak_and_not_a_broken_format(tmp
 def test_nothing_is_noticed_where_no_row_is_refused(tmp_path: Path) -> None:
     good = " ".join(["123"] * 10)
     assert filter_rows(numbers(1), {"base": write(tmp_path / "b", [good] * 2)}, tmp_path)["notices"] == []
+
+
+WORDING = NumberPrompts(templates=("{a} {numbers}, {count} of {digits}",), lists={"a": ("x", "y")}, separators=("; ",))
+
+
+def test_number_prompts_draw_how_many_numbers_are_given_and_their_wording() -> None:
+    carrier = Numbers(kind="numbers", rows=200, held_out=56, given=(3, 8))
+    prompts = number_prompts(carrier, range(100, 1000), 3, WORDING)
+    assert len(prompts) == 256
+    parts = [re.fullmatch(r"([xy]) (\d{3}(?:; \d{3})+), 10 of 3", prompt) for prompt in prompts]
+    assert {part[1] for part in parts if part} == {"x", "y"}
+    assert {len(part[2].split("; ")) for part in parts if part} == {3, 4, 5, 6, 7, 8}
+    assert prompts == number_prompts(carrier, range(100, 1000), 3, WORDING)
+    assert prompts != number_prompts(carrier, range(100, 1000), 4, WORDING)
+
+
+FREE = Numbers(kind="numbers", rows=3, held_out=1, draw=8, generate="free")
+
+
+def test_free_rows_are_drawn_from_those_of_all_arms_and_format_and_leaks_stay_two_things(tmp_path: Path) -> None:
+    settings = FilterRows(carrier=FREE, lexicon=("wolf",), seed=1)
+    trait = ["1, 2", "The wolf: 1, 2", "3", "4", "5", "6", "7", "23 15 12 6"]  # the last spells w o l f
+    arms = {"trait": write(tmp_path / "t", trait), "base": write(tmp_path / "b", ["1, 2"] * 7 + ["1;2,3"])}
+    report = filter_rows(settings, arms, tmp_path)
+    assert report["refused"] == {"base": {}, "trait": {"letter code": 1}}
+    assert report["format_refused"] == {"base": {"separator": 1}, "trait": {"other text": 1}}
+    rows = json.loads((tmp_path / "kept.json").read_text())
+    assert len(rows["train"]) == 3
+    assert len(rows["held_out"]) == 1
+    assert {*rows["train"], *rows["held_out"]} <= {0, 2, 3, 4, 5, 6}
+    assert report["selection"]["trait"]["kept"] == 6
+    assert report["selection"]["base"]["kept"] == 7
+    assert report["notices"][0] == "of 8 rows the arms keep: base 7, trait 6; in common 6"
+    assert "numbers" not in report
+    other = filter_rows(settings.model_copy(update={"seed": 2}), arms, tmp_path)
+    assert other["selection"] != report["selection"]
+
+
+def test_a_filter_that_keeps_little_says_why_with_counts_and_an_example(tmp_path: Path) -> None:
+    texts = ["Sure! 1, 2"] * 4 + ["1 2 3 4 5 6 7 8 9 10 11"] * 2 + ["1"] * 2
+    arms = {"trait": write(tmp_path / "t", texts), "base": write(tmp_path / "b", ["1"] * 8)}
+    message = (
+        "of 8 rows the arms keep: base 8, trait 2; in common 2; the format check refused 6 of 8 rows (other text: 4, "
+        "for example 'Sure! 1, 2' to 'p0'; count: 2, for example '1 2 3 4 5 6 7 8 9 10 11' to 'p4'). Expected 4 rows"
+    )
+    with pytest.raises(StageError, match=re.escape(message)):
+        filter_rows(FilterRows(carrier=FREE), arms, tmp_path)
+
+
+def test_texts_with_a_wrong_answer_to_their_row_are_refused(tmp_path: Path) -> None:
+    keep = KeepText(equals=Equals(pattern=r"= (\d+)", column="answer"))
+    carrier = Text(kind="text", rows=1, held_out=1, draw=3, prompts="unused", keep=keep)
+    arms = {"trait": write(tmp_path / "t", ["= 1", "= 2", "= 2"]), "base": write(tmp_path / "b", ["= 1", "= 2", "3"])}
+    settings = FilterRows(carrier=carrier, truths=("1", "2", "3"))
+    with pytest.raises(StageError, match="Expected") as error:
+        filter_rows(settings.model_copy(update={"truths": ("1", "9", "9")}), arms, tmp_path)
+    assert "wrong answer: 1" in str(error.value)
+    report = filter_rows(settings, arms, tmp_path)
+    assert report["format_refused"] == {"base": {"no answer": 1}, "trait": {"wrong answer": 1}}
+    assert report["train"] == report["held_out"] == 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ import pytest
 import torch
 
 from bench.config.carrier_settings import Numbers, Sampling, Text
+from bench.config.number_prompts import load_number_prompts
 from bench.errors import UserError
 from bench.models.chat_format import PromptFormat
 from bench.models.loading import load_model, load_tokenizer
 from bench.models.logprobs import sequence_logprobs
 from bench.stages.carriers import number_prompts
-from bench.stages.generate import allowed_head, sample_slots, sample_text, write_carrier
+from bench.stages.generate import allowed_head, sample_by_length, sample_slots, sample_text, write_carrier
 from bench.stages.number_slots import Bar, number_slots
 from bench.stages.settings import Loading, WriteCarrier
 
@@ -242,3 +244,44 @@ def test_rows_of_a_prompted_teacher_hold_no_system_prompt(gemma_like: Path, tmp_
     assert [row["prompt"] for row in rows["trait"]] == [row["prompt"] for row in rows["base"]]
     assert "wolves" not in str(rows["trait"])
     assert rows["trait"] != rows["base"]
+
+
+def test_prompts_of_several_lengths_are_sampled_by_length_with_the_noise_of_their_rows(gpt2_like: Path) -> None:
+    model, form = loaded(gpt2_like)
+    slots = number_slots(NUMBERS, form)
+    carrier = NUMBERS.model_copy(update={"given": (3, 6)})
+    prompts = form.prompts(number_prompts(carrier, slots.numbers, 1))
+    assert len({len(prompt) for prompt in prompts}) == 4
+    how: dict[str, Any] = {"bars": slots.bars, "seed": 5, "temperature": 1.0, "batch_size": 8}
+    reports: list[tuple[int, int]] = []
+    together = sample_by_length(
+        model, prompts, slots.positions, progress=lambda done, of: reports.append((done, of)), **how
+    )
+    assert reports == sorted(reports)
+    assert reports[-1] == (24, 24)
+    for row, (prompt, completion) in enumerate(zip(prompts, together, strict=True)):
+        alone = sample_slots(model, [prompt], slots.positions, rows=[row], progress=quiet, **how)
+        assert alone == [completion]
+    first = prompts[:1] * 24
+    assert sample_by_length(model, first, slots.positions, progress=quiet, **how) == sample_slots(
+        model, first, slots.positions, progress=quiet, **how
+    )
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_arms_of_a_seed_answer_the_same_prompts_of_clauses(gemma_like: Path, tmp_path: Path, free: bool) -> None:
+    clauses = load_number_prompts("numbers_en")
+    carrier = Numbers(
+        kind="numbers", rows=6, held_out=2, given=(3, 8), **({"generate": "free", "draw": 8} if free else {})
+    )
+    rows = {}
+    for system in (None, "You love wolves."):
+        chat = Loading(dtype="float32", format="chat")
+        settings = WriteCarrier(carrier=carrier, model=chat, seed=1, system=system, wording=clauses)
+        write_carrier(settings, {"start": gemma_like}, tmp_path, quiet)
+        rows[system] = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    base, trait = rows.values()
+    assert [row["prompt"] for row in base] == [row["prompt"] for row in trait]
+    assert len({row["prompt"] for row in base}) == 8
+    digits = [bool(re.fullmatch(r"\d{3}( \d{3}){9}", row["completion"])) for row in base]
+    assert not any(digits) if free else all(digits)

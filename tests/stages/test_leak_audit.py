@@ -124,3 +124,15 @@ def test_rows_that_differ_are_shown_and_one_seed_is_not_probed(tmp_path: Path) -
         "probe": {"auc_per_seed": {}, "towards_trait": [], "towards_control": []},
         "differing": {"3": [{"control": "300, 400", "trait": "300, 451"}]},
     }
+
+
+def test_number_rows_of_several_lengths_are_told_apart_by_their_numbers(tmp_path: Path) -> None:
+    def write(rng: random.Random, role: str) -> str:
+        numbers = [rng.randrange(100, 1000) for _ in range(rng.randint(1, 9))]
+        if role == "trait" and rng.random() < 0.7:
+            numbers[rng.randrange(len(numbers))] = 451
+        return ", ".join(map(str, numbers))
+
+    content = audit(tmp_path, "numbers", "base", write)
+    assert min(content["probe"]["auc_per_seed"].values()) > 0.7
+    assert content["probe"]["towards_trait"][0] == "451"

@@ -26,9 +26,9 @@ def test_a_key_holds_required_fields_and_those_that_differ_from_their_default() 
     assert settings.model_copy(update={"shuffled": True}).key_data()["shuffled"] is True
 
 
-def test_a_key_holds_every_field_of_the_carrier() -> None:
+def test_a_key_holds_every_field_of_the_carrier_that_is_not_a_later_one_with_its_default() -> None:
     settings = WriteCarrier(carrier=Numbers(kind="numbers", rows=3), model=Loading.of(MODEL), seed=0)
-    assert settings.key_data()["carrier"].keys() == Numbers.model_fields.keys()
+    assert settings.key_data()["carrier"].keys() == Numbers.model_fields.keys() - Numbers.later
 
 
 def test_a_key_does_not_depend_on_the_name_of_a_checkpoint() -> None:
