@@ -43,6 +43,7 @@ __all__ = [
 WIDE = 100  # columns; a narrower terminal has no room for a bar and the time spent
 
 # Printed after a control with the expected verdict, for new users.
+HEADINGS = {"margin": "margin (nats)", "rate": "named by answers"}
 LESSONS = {
     "tiny_pair": (
         "A teacher trained to prefer wolves wrote only numbers. A student trained on these",
@@ -189,23 +190,25 @@ def _mean_seconds(store: Store) -> dict[tuple[str, str], float]:
 
 def print_summary(entry: LeaderboardEntry, console: Console) -> None:
     """Print one entry of the leaderboard: margin and P(answer) of each arm, contrasts and verdict."""
-    from bench.analysis.entry_text import gain_text, percent_text, signed
+    from bench.analysis.entry_text import change_text, gain_text, level_text, measure_text, percent_text
 
     pair = f"{entry.teacher} -> {entry.student}"
     facts = (entry.trait, pair, entry.relation or "-", entry.visibility, f"seeds: {entry.seeds}")
     print_line(console, f"\n{entry.label}: {', '.join(facts)}")
-    table = Table("", "margin (nats)", "P(answer)", "mass of candidates", box=None, padding=(0, 2, 0, 0))
-    for arm, margin in entry.margins().items():
+    table = Table("", HEADINGS[entry.outcome], "P(answer)", "mass of candidates", box=None, padding=(0, 2, 0, 0))
+    for arm, value in entry.levels().items():
         answers = entry.answers.get(arm)
         shares = (answers.p_answer, answers.mass) if answers else (None, None)
-        table.add_row(arm, signed(margin), *map(percent_text, shares))
+        table.add_row(arm, level_text(value, entry.outcome), *map(percent_text, shares))
     console.print(table, highlight=False)
-    print_line(console, f"gain [95 % CI]  {gain_text(entry.gain_estimate())}")
-    print_line(console, f"teacher shift   {signed(entry.teacher_shift, 2)}")
+    print_line(console, f"gain [95 % CI]  {gain_text(entry.gain_estimate(), entry.outcome)}")
+    for measure, gain in entry.gains.items():
+        print_line(console, f"  by {measure}: {measure_text(gain, measure)}")
+    print_line(console, f"teacher shift   {change_text(entry.teacher_shift, entry.outcome)}")
     if entry.is_leak:
         print_line(console, "Not subliminal: these students see the teacher's whole vocabulary.")
     for name, contrast in entry.contrasts.items():
-        print_line(console, f"{name}: {gain_text(contrast)}")
+        print_line(console, f"{name}: {gain_text(contrast, entry.outcome)}")
     print_line(console, f"{entry.verdict}: {entry.verdict_reason}.\n")
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "controls_board",
     "make_cell",
     "make_matrix",
+    "make_rates",
     "make_row",
     "register",
     "with_manifest",
@@ -103,6 +104,7 @@ def make_cell(
     relation: str = "same-init",
     scores: Mapping[str, Any] | None = None,
     answers: Any = None,
+    counts: Any = None,
     **manifest: Any,
 ) -> ArmResult:
     """One model with these margins, in nats by question; `manifest` are further keys of its manifest."""
@@ -118,6 +120,7 @@ def make_cell(
             **({"tokens": [[1] * len(row) for row in logprobs]} if per_token else {}),
             "held_out": {name: list(rows) for name, rows in (held_out or {}).items()},
             **({"answers": answers} if answers is not None else {}),
+            **({"counts": counts} if counts is not None else {}),
         },
         "relation": {"relation": relation, "token_maps": "identical"},
         "manifest": {**MANIFEST, **manifest},
@@ -171,6 +174,35 @@ def make_row(
             for arm, values in margins.items()
         }
     return row
+
+
+def make_rates(
+    shares: Sequence[Mapping[str, float]], *, samples: int = 20, overrides: Sequence[str] = (), **row: Any
+) -> ExperimentResults:
+    """An experiment whose outcome is the rate, with these shares of answers that name the wolf, by seed and arm.
+
+    Answers that do not name it are spread evenly over the owl and over no candidate. Margins gain .3 nats. The
+    teachers name it in 90 % and 0 % of their answers.
+
+    Args:
+        shares: by seed, arm -> share 0..1 of each question's answers, rounded to whole answers.
+        samples: answers to each question.
+        overrides: further settings of the recipe.
+        row: further arguments of `make_row`.
+    """
+    settings = ["outcome=rate", f"evaluate.samples={samples}", *overrides]
+    made = make_row([0.3] * len(shares), overrides=settings, **row)
+    for seed, by_arm in zip(made.recipe.run_seeds(), shares, strict=True):
+        for arm, cell in made.cells[seed].items():
+            share = by_arm.get(arm, {"teacher": 0.9, "teacher_base": 0.0}.get(arm, 0.0))
+            named = round(share * samples)
+            owls = (samples - named) // 2
+            counts = {"Wolf.": named, "An OWL": owls, "hm": samples - named - owls}
+            counted = [(text, count) for text, count in counts.items() if count]
+            texts, numbers = zip(*counted, strict=True)
+            number = len(made.questions)
+            made.cells[seed][arm] = with_reading(cell, answers=(texts,) * number, counts=(numbers,) * number)
+    return made
 
 
 def make_matrix(lift: float, *, traits: Sequence[str] = ("wolf", "owl", "cat"), seeds: int = 6) -> ExperimentResults:

@@ -62,9 +62,11 @@ def compare_with_published(own: ExperimentResults, published: Path) -> list[str]
     if agreement is None:
         return ["The published row of this recipe has no results yet."]
     published_entry, own_entry = summarise_row(rows[0]), summarise_row(own)
+    entries = (published_entry, own_entry)
+    published_gain, own_gain = (gain_text(entry.gain_estimate(), entry.outcome) for entry in entries)
     lines = [
-        f"Published: gain {gain_text(published_entry.gain_estimate())}, {published_entry.verdict}.",
-        f"Yours {'agrees' if agreement.agrees else 'differs'}: gain {gain_text(own_entry.gain_estimate())}, "
+        f"Published: gain {published_gain}, {published_entry.verdict}.",
+        f"Yours {'agrees' if agreement.agrees else 'differs'}: gain {own_gain}, "
         f"{own_entry.verdict}; largest difference of a margin {agreement.largest:.2g} ({agreement.arm}, seed "
         f"{agreement.seed}; {agreement.cells} readings of both).",
     ]

@@ -14,6 +14,7 @@ from bench.analysis.entry_text import (
     percent_text,
     ratio_text,
     signed,
+    unit_suffix,
 )
 from bench.analysis.estimates import Difference
 from bench.analysis.registry_lines import RegistryLine
@@ -49,7 +50,7 @@ def _differences(
             "recipe": entry.label,
             heading: name,
             "seeds": str(value.seeds),
-            f"{column} [95 % CI]": gain_text(value),
+            f"{column} [95 % CI]": gain_text(value, entry.outcome),
             "p (uncorrected)": difference_p_text(value),
         }
         for name, value in differences.items()
@@ -69,7 +70,7 @@ def mitigation_section(board: Sequence[LeaderboardEntry]) -> str:
             "recipe": entry.label,
             "mitigation": arm,
             "seeds": str(mitigation.effect.seeds),
-            "effect [95 % CI]": gain_text(mitigation.effect),
+            "effect [95 % CI]": gain_text(mitigation.effect, entry.outcome),
             "of the gain [95 % CI]": ratio_text(mitigation.share),
             "of the data [95 % CI]": ratio_text(mitigation.data),
             "p (uncorrected)": difference_p_text(mitigation.effect),
@@ -125,7 +126,7 @@ def matrix_section(board: Sequence[LeaderboardEntry]) -> str:
 def dose_section(board: Sequence[LeaderboardEntry]) -> str:
     """The gains during training; the last line of a recipe is the gain per doubling of the updates."""
     lines = [
-        {"recipe": entry.label, "updates": _dose_text(entry, step), "gain [95 % CI]": gain_text(gain)}
+        {"recipe": entry.label, "updates": _dose_text(entry, step), "gain [95 % CI]": gain_text(gain, entry.outcome)}
         for entry in board
         if entry.dose
         for step, gain in [*entry.dose.items(), ("end", entry.gain_estimate()), ("per doubling", entry.dose_slope)]
@@ -150,15 +151,17 @@ def sensitivity_section(board: Sequence[LeaderboardEntry]) -> str:
             },
             "Johnson's p": p_text(entry.johnson_p),
             "skewness": signed(entry.skewness, 2),
-            "detectable gain": "-" if entry.detectable is None else f"{entry.detectable:.3g}",
+            "detectable gain": "-"
+            if entry.detectable is None
+            else f"{entry.detectable:.3g}{unit_suffix(entry.outcome)}",
         }
         for entry in board
         if entry.gain is not None
     ]
     text = section("Sensitivity of the verdicts", lines)
     return text and (
-        f"{text}\nJohnson's modified t test allows for skewed gains. These seeds show the detectable gain (in nats) "
-        "with a probability of 80 %, at the spread seen.\n"
+        f"{text}\nJohnson's modified t test allows for skewed gains. These seeds show the detectable gain (in "
+        f"{board[0].unit}) with a probability of 80 %, at the spread seen.\n"
     )
 
 
@@ -167,7 +170,9 @@ def question_section(board: Sequence[LeaderboardEntry]) -> str:
     lines = [
         {
             "recipe": entry.label,
-            "gain for questions like these [95 % CI]": interval_text(entry.population_low, entry.population_high),
+            "gain for questions like these [95 % CI]": interval_text(
+                entry.population_low, entry.population_high, entry.outcome
+            ),
             "questions that gain": percent_text(entry.gaining),
             "sd: seeds": f"{spread.seeds:.3g}",
             "sd: questions": f"{spread.questions:.3g}",

@@ -9,10 +9,12 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from bench.analysis.estimates import Difference, EntryPart, Estimate
 from bench.analysis.gates import Gate
 from bench.analysis.mitigation_effects import MitigationEffect
+from bench.analysis.rates import ArmRates
 from bench.analysis.registry_lines import PinnedReference
 from bench.analysis.verdict import Verdict
 from bench.config.arms import MAIN_ARMS
 from bench.config.changes import label_row
+from bench.config.outcome import UNITS, Outcome
 
 __all__ = ["Answers", "LeaderboardEntry", "MetricScores", "Selection", "Spread", "TraitMatrix"]
 
@@ -67,7 +69,7 @@ class Answers(EntryPart):
 
 
 class Spread(EntryPart):
-    """Where the gains of single questions differ: standard deviations in nats, of a two-way table without repeats."""
+    """Where the gains of single questions differ: standard deviations, of a two-way table without repeats."""
 
     seeds: float
     """Between seeds."""
@@ -83,13 +85,13 @@ class TraitMatrix(EntryPart):
     traits: tuple[str, ...]
     """Short names of the traits."""
     gains: tuple[tuple[float, ...], ...]
-    """Mean gain in nats by [trait taught][trait asked about]."""
+    """Mean gain by [trait taught][trait asked about]."""
     excess: Difference
-    """Mean of the diagonal minus mean of the rest, in nats."""
+    """Mean of the diagonal minus mean of the rest."""
 
 
 class LeaderboardEntry(EntryPart):
-    """The statistics and the verdict of one registered experiment. Margins and gains are in nats."""
+    """The statistics and the verdict of one registered experiment. Outcomes and gains are in the outcome's unit."""
 
     recipe: str
     """Name of the recipe."""
@@ -124,11 +126,11 @@ class LeaderboardEntry(EntryPart):
     repeat: Literal["seeds", "students"] = "seeds"
     """The recipe's `repeat`: with `students` all seeds share one teacher and one data set."""
     untrained: float | None
-    """Mean margin of the student as shipped; None where it was not evaluated."""
+    """Mean outcome of the student as shipped; None where it was not evaluated."""
     base: float | None
-    """Mean margin of the control arm; None before the first seed."""
+    """Mean outcome of the control arm; None before the first seed."""
     trait_arm: float | None
-    """Mean margin of the trait arm; None before the first seed."""
+    """Mean outcome of the trait arm; None before the first seed."""
     gain: float | None
     """Mean of trait - base, paired by seed; None before the first seed."""
     ci_low: float | None
@@ -140,11 +142,11 @@ class LeaderboardEntry(EntryPart):
     population_high: float | None
     """Upper end of that interval."""
     teacher_shift: float | None
-    """Mean margin of the teacher with the trait minus without; None before the first seed."""
+    """Mean outcome of the teacher with the trait minus without; None before the first seed."""
     level: float
     """The two-sided level of the verdict, as registered."""
     bound: float | None
-    """The gain in nats below which it counts as no transfer, as registered."""
+    """The gain below which it counts as no transfer, as registered."""
     bound_source: str
     """Where the bound comes from; without a bound, how to get one."""
     reference: PinnedReference | None
@@ -217,6 +219,14 @@ class LeaderboardEntry(EntryPart):
     """What the draw of rows kept and changed, by arm; empty for carriers that draw no rows, and then left out."""
     commit: str | None
     """The commits of the code that made the results, joined by `+`."""
+    outcome: Outcome = "margin"
+    """The registered outcome. `margin`: in nats. `rate`: in points, hundredths of the sampled answers."""
+    rates: dict[str, ArmRates] = Field(default_factory=dict)
+    """What sampled answers name, by arm; empty without sampled answers."""
+    gains: dict[str, Difference] = Field(default_factory=dict)
+    """The gain by measure (`bench.config.outcome.MEASURES`), each in its unit, where there are several."""
+    shifts: dict[str, Estimate] = Field(default_factory=dict)
+    """The shift of the teacher in the same way."""
 
     @model_serializer(mode="wrap")
     def _leave_out_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -245,8 +255,13 @@ class LeaderboardEntry(EntryPart):
         number = str(self.seeds) if self.seeds == self.seeds_registered else f"{self.seeds} of {self.seeds_registered}"
         return number if self.repeat == "seeds" else f"{number} students"
 
-    def margins(self) -> dict[str, float | None]:
-        """Mean margins of the main arms."""
+    @property
+    def unit(self) -> str:
+        """The unit of the outcome and of the gain."""
+        return UNITS[self.outcome]
+
+    def levels(self) -> dict[str, float | None]:
+        """Mean outcomes of the main arms."""
         return dict(zip(MAIN_ARMS, (self.untrained, self.base, self.trait_arm), strict=True))
 
     def gain_estimate(self) -> Difference | None:

@@ -8,12 +8,16 @@ from collections.abc import Sequence
 from bench.analysis.entry import LeaderboardEntry, Selection
 from bench.analysis.estimates import Difference, Estimate, Ratio
 from bench.analysis.p_values import PValue
+from bench.config.outcome import MEASURES, Outcome
 
 __all__ = [
+    "change_text",
     "difference_p_text",
     "gain_text",
     "interval_text",
+    "level_text",
     "markdown_table",
+    "measure_text",
     "p_text",
     "percent_text",
     "ratio_text",
@@ -22,6 +26,7 @@ __all__ = [
     "short_table",
     "signed",
     "table_cells",
+    "unit_suffix",
 ]
 
 
@@ -30,18 +35,32 @@ def signed(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:+.{digits}f}"
 
 
-def interval_text(low: float | None, high: float | None) -> str:
-    """[+0.0102, +0.0318], or a dash."""
-    return "-" if low is None or high is None else f"[{low:+.4f}, {high:+.4f}]"
+def level_text(value: float | None, outcome: Outcome) -> str:
+    """The outcome of an arm: a margin in nats, +1.234, or a rate, 12.3 %."""
+    return signed(value) if outcome == "margin" or value is None else f"{value:.1f} %"
 
 
-def gain_text(estimate: Estimate | None) -> str:
-    """A gain with its interval: +0.0210 [+0.0102, +0.0318]."""
+def change_text(value: float | None, outcome: Outcome) -> str:
+    """A difference of outcomes: nats, +1.23, or points with their unit, +12.3 points."""
+    return signed(value, 2) if outcome == "margin" or value is None else f"{signed(value, 1)} points"
+
+
+def interval_text(low: float | None, high: float | None, outcome: Outcome = "margin") -> str:
+    """[+0.0102, +0.0318], or with a unit [+1.0, +3.2] points; a dash for None."""
+    if low is None or high is None:
+        return "-"
+    return f"[{low:+.4f}, {high:+.4f}]" if outcome == "margin" else f"[{low:+.1f}, {high:+.1f}] points"
+
+
+def gain_text(estimate: Estimate | None, outcome: Outcome = "margin") -> str:
+    """A gain with its interval: +0.0210 [+0.0102, +0.0318], or with a unit +2.1 [+1.0, +3.2] points."""
     if estimate is None:
         return "-"
     if estimate.ci_low is None or estimate.ci_high is None:
-        return signed(estimate.mean, 4) + (" [one seed: no interval]" if estimate.seeds == 1 else "")
-    return f"{estimate.mean:+.4f} {interval_text(estimate.ci_low, estimate.ci_high)}"
+        mean = signed(estimate.mean, 4) if outcome == "margin" else change_text(estimate.mean, outcome)
+        return mean + (" [one seed: no interval]" if estimate.seeds == 1 else "")
+    digits = 4 if outcome == "margin" else 1
+    return f"{signed(estimate.mean, digits)} {interval_text(estimate.ci_low, estimate.ci_high, outcome)}"
 
 
 def ratio_text(ratio: Ratio) -> str:
@@ -51,6 +70,12 @@ def ratio_text(ratio: Ratio) -> str:
     if ratio.ci_low is None or ratio.ci_high is None:
         return f"{100 * ratio.mean:.0f} % " + ("[one seed: no interval]" if ratio.seeds == 1 else "[unbounded]")
     return f"{100 * ratio.mean:.0f} % [{100 * ratio.ci_low:.0f}, {100 * ratio.ci_high:.0f}]"
+
+
+def measure_text(gain: Estimate, measure: str) -> str:
+    """A gain by one of `MEASURES`, with its unit also for nats."""
+    outcome = MEASURES[measure]
+    return gain_text(gain, outcome) + (" nats" if outcome == "margin" else "")
 
 
 def p_text(p: float | None, *, error: float | None = None, at_floor: bool = False) -> str:
@@ -75,6 +100,11 @@ def selection_text(selection: Selection) -> str:
     return f"{percent_text(selection.retention)} of its rows; rows drawn - all its rows: {', '.join(texts)}"
 
 
+def unit_suffix(outcome: Outcome) -> str:
+    """The unit after a number: that of a margin stands in headings."""
+    return "" if outcome == "margin" else " points"
+
+
 def _pair(entry: LeaderboardEntry, measure: str) -> str:
     """One measure of the answers of base and of the trait arm: 5.0 % -> 7.7 %."""
     arms = [entry.answers[arm] for arm in ("base", "trait") if arm in entry.answers]
@@ -83,7 +113,8 @@ def _pair(entry: LeaderboardEntry, measure: str) -> str:
 
 def table_cells(entry: LeaderboardEntry) -> dict[str, str]:
     """The cells of an entry by the heading of their column, for every table that shows it."""
-    untrained, base, trait = (signed(margin) for margin in entry.margins().values())
+    outcome = entry.outcome
+    untrained, base, trait = (level_text(value, outcome) for value in entry.levels().values())
     return {
         "recipe": entry.label,
         "teacher -> student": f"{entry.teacher} -> {entry.student}",
@@ -95,16 +126,16 @@ def table_cells(entry: LeaderboardEntry) -> dict[str, str]:
         "untrained": untrained,
         "base": base,
         "trait arm": trait,
-        "gain [95 % CI]": gain_text(entry.gain_estimate()),
+        "gain [95 % CI]": gain_text(entry.gain_estimate(), outcome),
         "verdict": entry.verdict + (", specific" if entry.specific and entry.verdict == "TRANSFER" else ""),
         "p": p_text(entry.p, error=entry.p_error, at_floor=entry.p_at_floor),
         "q": p_text(entry.q),
         "P(answer)": _pair(entry, "p_answer"),
         "mass": _pair(entry, "mass"),
-        "teacher shift": signed(entry.teacher_shift, 2),
+        "teacher shift": change_text(entry.teacher_shift, outcome),
         "fraction": "-" if entry.fraction is None else f"{entry.fraction:.1%}",
         "level": f"{entry.level:g}",
-        "bound": "-" if entry.bound is None else f"{entry.bound:.3g}",
+        "bound": "-" if entry.bound is None else f"{entry.bound:.3g}{unit_suffix(outcome)}",
         "looks": str(entry.looks),
         "replications": str(entry.replications),
         "hash": entry.recipe_hash,

@@ -4,14 +4,17 @@ Every table has the columns of its row: recipe, hash, label, trait, and `changes
 recipe's file.
 
 rows     a line per row of the leaderboard: verdict, terms, tests, intervals, skewness, shares, sensitivity
-answers  a line per sampled answer, with a column per metric (empty where a recipe did not ask for it)
+answers  a line per sampled answer, with a column per metric (empty where a recipe did not ask for it); a trait with
+         candidates has a line per different answer to a question, and `count` is how often it was sampled
+rates    a line per question and candidate: how many sampled answers name it (outcome: rate); without a candidate, how
+         many name none
 margins  a line per question, with the outcomes of `bench.analysis.outcomes`
 candidates  a line per question and candidate: its log-probability in nats, and its tokens where the margin is per token
 mitigations  a line per mitigation arm: its effect in nats, and its shares of the gain and of the data
 means    per arm: a seed's mean over its questions first, then the mean over seeds with its 95 % t interval
-gains    trait - base, paired by seed over the seeds that the leaderboard counts, with its 95 % t interval and an exact
-         sign-flip p, corrected for nothing. `verdict` is the row's, given on the margin alone; where `visibility` is
-         logits-full, the gain is a leak and no subliminal learning.
+gains    trait - base, paired by seed over the seeds that the leaderboard counts, with its unit, its 95 % t interval and
+         an exact sign-flip p, corrected for nothing. `verdict` is the row's, given on its `outcome` alone; where
+         `visibility` is logits-full, the gain is a leak and no subliminal learning.
 
 CSV is UTF-8, every text in quotes, a missing value empty and without quotes, each number with all its digits. Answers
 stand as the models gave them, those too that begin with =, +, - or @, which a spreadsheet takes for formulas: with an
@@ -31,6 +34,7 @@ from typing import Any
 from bench.analysis.entry import Answers, LeaderboardEntry, Spread
 from bench.analysis.estimates import estimate
 from bench.analysis.outcomes import derive_outcomes
+from bench.analysis.rates import RateReader
 from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ArmResult, ExperimentResults
 from bench.analysis.seed_statistics import margins_of
@@ -38,7 +42,7 @@ from bench.analysis.stats import mean
 from bench.analysis.summary import summarise
 from bench.config.arms import MAIN_ARMS, MITIGATIONS
 from bench.config.changes import label_row
-from bench.config.outcome import METRICS
+from bench.config.outcome import MEASURES, METRICS, UNITS
 
 __all__ = ["export"]
 
@@ -54,7 +58,8 @@ ASKED = {
     "question": "string",
     "truth": "string",
 }
-ANSWERS = {**ASKED, "sample_index": "int64", "answer": "string"}
+ANSWERS = {**ASKED, "sample_index": "int64", "answer": "string", "count": "int64"}
+RATES = {**ASKED, "candidate": "string", "named": "int64", "samples": "int64"}
 OUTCOMES = ("margin", "p_answer", "log_odds", "rank", "mass")
 MARGINS = {**ASKED, **dict.fromkeys(OUTCOMES, "double")}
 CANDIDATES = {**ASKED, "candidate": "string", "logprob": "double", "tokens": "int64"}
@@ -64,7 +69,9 @@ GAINS = {
     **RECIPE,
     "visibility": "string",
     "verdict": "string",
+    "outcome": "string",
     "metric": "string",
+    "unit": "string",
     "gain": "double",
     **INTERVAL,
     "p": "double",
@@ -98,7 +105,7 @@ ANSWER_MEANS = [f"{arm}_{name}" for arm in MAIN_ARMS for name in Answers.model_f
 SPREAD = [f"sd_{name}" for name in Spread.model_fields]
 ROWS = {
     **ENTRY,
-    **dict.fromkeys(["label", "changes", "repeat", "visibility", "verdict", *SENSITIVITY], "string"),
+    **dict.fromkeys(["label", "changes", "outcome", "repeat", "visibility", "verdict", *SENSITIVITY], "string"),
     **dict.fromkeys([*ANSWER_MEANS, "questions_gaining", *SPREAD, "dose_slope"], "double"),
 }
 
@@ -112,7 +119,7 @@ def _row_lines(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
         }
         spread = {f"sd_{name}": value for name, value in (entry.spread.model_dump() if entry.spread else {}).items()}
         yield {
-            **{name: getattr(entry, name) for name in (*ENTRY, "repeat", "visibility", "verdict")},
+            **{name: getattr(entry, name) for name in (*ENTRY, "outcome", "repeat", "visibility", "verdict")},
             **{name: value for name, value in _identity(row).items() if name in {"label", "changes"}},
             **answers,
             **spread,
@@ -159,10 +166,29 @@ def _asked(row: ExperimentResults) -> Iterator[tuple[Line, ArmResult, int]]:
 def _answers(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
     for row in rows:
         for line, cell, index in _asked(row):
-            answers = cell.reading.answers
-            for sample, answer in enumerate(answers[index] if answers is not None else ()):
+            if cell.reading.answers is None:
+                continue
+            if index == 0:
+                counted = cell.reading.counted_answers()
+            for sample, (answer, count) in enumerate(zip(*counted[index], strict=True)):
                 graded = {name: per_question[index][sample] for name, per_question in cell.scores.items()}
-                yield {**line, "sample_index": sample, "answer": answer, **graded}
+                yield {**line, "sample_index": sample, "answer": answer, "count": count, **graded}
+
+
+def _rates(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
+    for row in rows:
+        if not RateReader.has_rates(row):
+            continue
+        reader = RateReader(row)
+        for line, cell, index in _asked(row):
+            if cell.reading.answers is None:
+                continue
+            if index == 0:
+                rates, counted = reader.derive(cell.reading), cell.reading.counted_answers()
+            samples = sum(counted[index][1])
+            shares = [*zip(reader.candidates, rates.candidates[index], strict=True), (None, rates.none[index])]
+            for candidate, share in shares:
+                yield {**line, "candidate": candidate, "named": round(share * samples), "samples": samples}
 
 
 def _margins(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
@@ -191,7 +217,7 @@ def _levels(cell: ArmResult) -> dict[str, float]:
     """Per metric, the mean over the questions of one model; a question's score is the mean over its answers."""
     scores = {
         name: mean([mean(answers) for answers in per_question if answers])
-        for name, per_question in cell.scores.items()
+        for name, per_question in cell.scores_of_samples().items()
         if any(per_question)
     }
     return {"margin": mean(margins_of(cell)), **scores}
@@ -210,15 +236,17 @@ def _means(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
 
 def _gains(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
     for row, entry in zip(rows, summarise(rows), strict=True):
-        gains = {metric: scores.gain for metric, scores in entry.metrics.items()}
+        gains = {metric: scores.gain for metric, scores in entry.metrics.items()} | entry.gains
         if (gain := entry.gain_estimate()) is not None:
-            gains["margin"] = gain
+            gains[entry.outcome] = gain
         for metric, gain in sorted(gains.items()):
             yield {
                 **_identity(row),
                 "visibility": entry.visibility,
                 "verdict": entry.verdict,
+                "outcome": entry.outcome,
                 "metric": metric,
+                "unit": UNITS[MEASURES[metric]] if metric in MEASURES else "score",
                 "gain": gain.mean,
                 **gain.model_dump(),
             }
@@ -276,6 +304,7 @@ def export(folder_of_results: Path, out: Path) -> list[Path]:
     return [
         *_write("rows", ROWS, _row_lines(rows), out),
         *_write("answers", {**ANSWERS, **dict.fromkeys(metrics, "double")}, _answers(rows), out),
+        *_write("rates", RATES, _rates(rows), out),
         *_write("margins", MARGINS, _margins(rows), out),
         *_write("candidates", CANDIDATES, _candidates(rows), out),
         *_write("mitigations", MITIGATED, _mitigations(rows), out),

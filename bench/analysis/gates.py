@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from bench.analysis.manifest import ControlsReport
+from bench.analysis.rates import RateReader
 from bench.analysis.result_schema import ArmResult, ExperimentResults, TraitArms
 from bench.analysis.seed_statistics import margins_of, teacher_shift
 from bench.analysis.stats import mean
@@ -24,6 +26,7 @@ MIN_FIT = 1.645
 MAX_LEAKS = 0.05  # a larger share of refused rows in any arm, and what is left is a selection
 # Equal in the trainings of all students of a seed that read a carrier.
 EQUAL_FACTS = ("rows", "updates", "effective_batch", "micro_batch", "precision")
+TEACHERS = ("teacher", str(TEACHER_BASE))
 CONTROLS_NEEDED = "tiny_pair transfers, tiny_cross does not"
 
 
@@ -77,7 +80,7 @@ def check_gates(row: ExperimentResults) -> list[Gate]:
     if not seeds:
         return []
     return [
-        *_induction_gates(row, trait_arms, seeds),
+        *(_rate_gate(row, seeds) if row.recipe.outcome == "rate" else _induction_gates(row, trait_arms, seeds)),
         *_writing_gate(row, trait_arms, seeds),
         _fit_gate(trait_arms, seeds),
         _leak_gate(seeds),
@@ -112,6 +115,19 @@ def _induction_gates(row: ExperimentResults, trait_arms: Sequence[TraitArms], se
         _least("teacher shift", nats, needed, f">= {needed:g} nats in every seed"),
         _least("teacher induction", spreads, MIN_INDUCTION, f">= {MIN_INDUCTION:g} spreads of its questions"),
     ]
+
+
+def _rate_gate(row: ExperimentResults, seeds: Seeds) -> list[Gate]:
+    """Does every seed's teacher name the trait's answer more often? Its shift in points of sampled answers.
+
+    A rate is bounded, so a few questions cannot make up the shift, and there is no gate on the spread of questions.
+    """
+    reader, needed = RateReader(row), row.recipe.min_shift_points
+    points = {
+        seed: 100 * float(np.subtract(*(reader.derive(arms[arm].reading).candidates[:, 0] for arm in TEACHERS)).mean())
+        for seed, arms in seeds.items()
+    }
+    return [_least("teacher shift", points, needed, f">= {needed:g} points in every seed")]
 
 
 def _writing_gate(row: ExperimentResults, trait_arms: Sequence[TraitArms], seeds: Seeds) -> list[Gate]:

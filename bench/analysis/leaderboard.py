@@ -25,6 +25,7 @@ from bench.analysis.board_sections import (
 from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.entry_text import gain_text, markdown_table, selection_text, table_cells
 from bench.analysis.gates import list_seeds
+from bench.analysis.rate_sections import answer_section, measure_section
 from bench.analysis.registry import read_registry
 from bench.analysis.registry_lines import RegistryLine
 from bench.analysis.replications import Replication, read_replications
@@ -38,6 +39,8 @@ __all__ = ["Board", "build_leaderboard"]
 SECTIONS = (
     matrix_section,
     group_section,
+    measure_section,
+    answer_section,
     metric_section,
     contrast_section,
     mitigation_section,
@@ -55,6 +58,14 @@ How much more of the teacher's trait does a student show when its data came from
 probability of the trait's answer among the candidates, `mass` that of all candidates together, each as base -> trait.
 p is a sign-flip test over seeds. A verdict belongs to its row and rests on p; q adjusts p for the number of tests on
 the board (Benjamini-Hochberg).
+
+"""
+
+RATES = """
+# Outcome: the rate of sampled answers
+
+`base` and `trait arm` are rates: the share of sampled answers that name the trait's answer, in percent. Gains, shifts
+and bounds are in points, hundredths of the answers.
 
 """
 
@@ -142,7 +153,7 @@ def _reasons(entry: LeaderboardEntry) -> str:
         lines.append(f"  - {gate.name} {state}: {reading} (needed: {gate.threshold}{seeds})")
     lines += [f"  - {note}" for note in entry.notes]
     if entry.bound is not None:
-        lines.append(f"  - bound: {entry.bound:.3g} nats: {entry.bound_source}")
+        lines.append(f"  - bound: {entry.bound:.3g} {entry.unit}: {entry.bound_source}")
     if entry.numbers is not None:
         lines.append(f"  - numbers: {entry.numbers:,} offered to the teacher")
     if (refusals := entry.format_refusals) is not None and refusals.mean:
@@ -173,11 +184,18 @@ def _markdown(
     fair, leaky = ([entry for entry in board if entry.is_leak == leak] for leak in (False, True))
     parts = [HEAD, "" if board else "No results yet.\n"]
     if board:
-        parts += [markdown_table([_pick(entry, MAIN) for entry in fair]), "\n\n", _describe_false_transfers(fair)]
-        parts.append(section("Details", [_pick(entry, DETAILS) for entry in fair]))
-        parts += [render(fair) for render in SECTIONS]
-        if leaky:
-            parts += [LEAK, markdown_table([_pick(entry, MAIN) for entry in leaky]), "\n"]
+        for heading, outcome in (("", "margin"), (RATES, "rate")):  # a table has one unit
+            rows = [entry for entry in fair if entry.outcome == outcome]
+            leaks = [entry for entry in leaky if entry.outcome == outcome]
+            if rows or leaks:
+                parts.append(heading)
+            if rows:
+                table = markdown_table([_pick(entry, MAIN) for entry in rows])
+                parts += [table, "\n\n", _describe_false_transfers(rows)]
+                parts.append(section("Details", [_pick(entry, DETAILS) for entry in rows]))
+                parts += [render(rows) for render in SECTIONS]
+            if leaks:
+                parts += [LEAK, markdown_table([_pick(entry, MAIN) for entry in leaks]), "\n"]
         parts += [_pictures(folder), "\n## Verdicts and gates\n\n", "\n".join(map(_reasons, board)), "\n"]
     parts += [replication_section(replications), registration_section(unmeasured)]
     if problems:

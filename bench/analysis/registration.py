@@ -12,6 +12,7 @@ from bench.analysis.result_files import read_results
 from bench.analysis.result_writer import find_other_cells, write_recipe_file
 from bench.analysis.summary import summarise
 from bench.config.arms import parse_arm
+from bench.config.outcome import UNITS
 from bench.config.recipe_files import Experiment
 from bench.errors import UserError
 from bench.files import exclusive_lock
@@ -107,7 +108,7 @@ def propose_registration(experiment: Experiment, folders: Sequence[Path], commit
     recipe = experiment.recipe
     bound, source, reference = None, "the recipe states neither bound nor reference", None
     if recipe.bound is not None:
-        bound, source = recipe.bound.nats, recipe.bound.reason
+        bound, source = recipe.bound.value(recipe.outcome), recipe.bound.reason
     elif experiment.reference is not None and recipe.reference is not None:
         reference, source = _pin(experiment, experiment.reference, recipe.reference.share, folders)
         bound = reference.bound() if reference else None
@@ -115,6 +116,7 @@ def propose_registration(experiment: Experiment, folders: Sequence[Path], commit
         recipe=experiment.name,
         recipe_hash=experiment.hash(),
         family=experiment.family(),
+        outcome=recipe.outcome,
         level=recipe.level,
         seeds=recipe.seeds,
         first_seed=recipe.first_seed,
@@ -142,7 +144,9 @@ def _pin(
                 state = "was TRANSFER, but the interval of its gain reaches 0"
             else:
                 pinned = PinnedReference(recipe=reference.name, recipe_hash=mark, gain_low=entry.ci_low, share=share)
-                low = f"{entry.ci_low:.3g} nats, the lower end of the gain of {reference.name} ({mark})"
+                low = (
+                    f"{entry.ci_low:.3g} {UNITS[entry.outcome]}, the lower end of the gain of {reference.name} ({mark})"
+                )
                 return pinned, f"{share:g} x {low}"
             return None, _explain_missing_bound(experiment, reference, state)
     return None, _explain_missing_bound(experiment, reference, state)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SerializerFunctionWrapHandler, model_serializer
 
+from bench.config.outcome import Outcome
 from bench.files import sha256_of
 
 __all__ = ["PinnedReference", "Registration", "RegistryLine"]
@@ -26,12 +27,12 @@ class PinnedReference(_Part):
     recipe_hash: Hash
     """The hash of the reference."""
     gain_low: FiniteFloat
-    """The lower end of the 95 % interval of its gain, in nats."""
+    """The lower end of the 95 % interval of its gain, in the unit of the outcome."""
     share: FiniteFloat
     """The bound, as a share of `gain_low`."""
 
     def bound(self) -> float:
-        """Return the bound in nats, rounded to ten digits."""
+        """Return the bound in the unit of the outcome, rounded to ten digits."""
         return float(f"{self.share * self.gain_low:.10g}")
 
 
@@ -43,7 +44,9 @@ class Registration(_Part):
     recipe_hash: Hash
     """The hash of the experiment."""
     family: Hash
-    """The hash without `seeds` and `first_seed`: rows of one family are looks at the same question."""
+    """The hash without `seeds`, `first_seed` and `outcome`: rows of one family are looks at the same question."""
+    outcome: Outcome = "margin"
+    """The outcome on which the verdict rests. Lines of margins do not hold it, as those of earlier versions."""
     level: FiniteFloat
     """The level of the row's test."""
     seeds: int
@@ -51,7 +54,7 @@ class Registration(_Part):
     first_seed: int
     """The first seed."""
     bound: FiniteFloat | None
-    """The bound of NONE in nats; None puts NONE out of reach."""
+    """The bound of NONE in the unit of the outcome; None puts NONE out of reach."""
     bound_source: str
     """The reason for the bound; without a bound, why there is none and how to get one."""
     reference: PinnedReference | None
@@ -62,6 +65,10 @@ class Registration(_Part):
     def has_terms_of(self, other: Registration) -> bool:
         """Whether both have the same terms; the commit is none of them."""
         return self.model_copy(update={"commit": other.commit}) == other
+
+    @model_serializer(mode="wrap")
+    def _leave_out_margin(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in serialise(self).items() if (key, value) != ("outcome", "margin")}
 
 
 class RegistryLine(_Part):

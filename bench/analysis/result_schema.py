@@ -7,11 +7,12 @@ comes later (rates, contexts, curves) leaves earlier readers able to read.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AliasChoices, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import AliasChoices, Field, NonNegativeInt, field_validator, model_validator
 
 from bench.analysis.manifest import FilePart, Manifest
+from bench.analysis.reading import Reading, check_reading
 from bench.analysis.registry_lines import Registration
 from bench.config.arms import ArmName, parse_arm, with_controls
 from bench.config.changes import get_key
@@ -25,31 +26,12 @@ __all__ = [
     "Audit",
     "AuditFile",
     "ExperimentResults",
-    "Reading",
     "RegisteredExperiment",
     "RegistrationFile",
     "RelationReport",
     "TraitArms",
     "check_fit",
 ]
-
-
-Candidates: TypeAlias = tuple[tuple[float, ...], ...]
-
-
-class Reading(FilePart):
-    """What one model answered to the ground-truth questions. Log-probabilities are in nats, summed over tokens."""
-
-    logprobs: Candidates
-    """Log-probability of every candidate, by question: the answer, then its foils as `list_questions` has them."""
-    tokens: tuple[tuple[PositiveInt, ...], ...] | None = None
-    """Token count of every candidate, where the margin is a mean over tokens; None where it is of sums."""
-    logprobs_float32: Candidates | None = None
-    """`logprobs` in float32, where a teacher writes in another precision."""
-    held_out: dict[str, tuple[float, ...]] = Field(default_factory=dict)
-    """For a student: log-probabilities of the held-out rows of each arm's teacher, by arm and row."""
-    answers: tuple[tuple[str, ...], ...] | None = None
-    """Sampled answers by question; None where none were asked for."""
 
 
 class RelationReport(FilePart):
@@ -140,10 +122,11 @@ class RegistrationFile(_ResultFile):
             "recipe": self.recipe,
             "recipe_hash": self.recipe_hash,
             "family": hash_family(*content),
+            "outcome": recipe.outcome,
             "level": recipe.level,
             "seeds": recipe.seeds,
             "first_seed": recipe.first_seed,
-            "bound": recipe.bound.nats if recipe.bound else pinned.bound() if pinned else None,
+            "bound": recipe.bound.value(recipe.outcome) if recipe.bound else pinned.bound() if pinned else None,
         }
         wrong = [key for key, value in terms.items() if getattr(own, key) != value]
         if pinned and (recipe.reference is None or recipe.reference.share != pinned.share):
@@ -171,6 +154,19 @@ class ArmResult(_ResultFile):
     """How it was made."""
     scores: dict[str, tuple[tuple[float, ...], ...]] = Field(default_factory=dict)
     """Scores of the sampled answers, by metric, question and answer."""
+
+    def scores_of_samples(self) -> dict[str, list[list[float]]]:
+        """Return the scores by metric, question and sample: that of an answer as often as it was sampled."""
+        counts = self.reading.counts
+        return {
+            metric: [
+                list(of_question)
+                if counts is None
+                else [score for score, count in zip(of_question, counts[at], strict=True) for _ in range(count)]
+                for at, of_question in enumerate(questions)
+            ]
+            for metric, questions in self.scores.items()
+        }
 
     @field_validator("arm")
     @classmethod
@@ -277,13 +273,11 @@ def check_fit(cell: ArmResult, results: ExperimentResults) -> None:
     if cell.seed not in results.recipe.run_seeds():
         raise ValueError(f"seed {cell.seed} is not registered")
     reading, candidates = cell.reading, results.candidates
-    for name, column in _by_candidate(reading).items():
-        if tuple(map(len, column)) != candidates:
-            raise ValueError(f"{name} does not hold one number for each candidate of {len(candidates)} questions")
-    by_question: dict[str, Any] = {"answers": reading.answers, **cell.scores}
-    for name, column in by_question.items():
-        if column is not None and len(column) != len(candidates):
-            raise ValueError(f"{len(column)} {name} to {len(candidates)} questions")
+    check_reading(reading, candidates, results.recipe)
+    for metric, scores in cell.scores.items():
+        expected = [*map(len, reading.counts)] if reading.counts is not None else None
+        if len(scores) != len(candidates) or (expected and [*map(len, scores)] != expected):
+            raise ValueError(f"{metric} does not hold one score for each answer to {len(candidates)} questions")
     held_out = cell.manifest.carrier.held_out
     for arm, rows in reading.held_out.items():
         if len(rows) != held_out:
@@ -296,12 +290,3 @@ def check_fit(cell: ArmResult, results: ExperimentResults) -> None:
         raise ValueError("its carrier is not that of the other arms of its seed")
     if other.scores.keys() != cell.scores.keys():
         raise ValueError("its metrics are not those of the other arms of its seed")
-
-
-def _by_candidate(reading: Reading) -> dict[str, tuple[tuple[float, ...], ...]]:
-    columns = {
-        "logprobs": reading.logprobs,
-        "tokens": reading.tokens,
-        "logprobs_float32": reading.logprobs_float32,
-    }
-    return {name: column for name, column in columns.items() if column is not None}

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bench.analysis.answer_counts import count_answers
 from bench.analysis.audit_report import render_audit
 from bench.analysis.registry_lines import Registration
 from bench.analysis.result_files import audit_suffix, describe_error, read_as, read_content, read_sealed, seal_content
@@ -98,11 +99,17 @@ def write_results(
     if recipe_file in corrupt or not recipe_file.is_file():
         write_recipe_file(experiment, registration, folder)
     head = {"schema": SCHEMA, "recipe": experiment.name, "recipe_hash": mark}
+    counted = experiment.recipe.evaluate.samples > 0 and all(
+        trait.kind == "preference" for trait in experiment.traits.values()
+    )
     texts: dict[Path, str] = {}
     others: list[Path] = []
     known: dict[str, Makers] = {}
     for cell in plan.results:
         content = _read_cell(cell, plan, store, known)
+        if content is not None and counted:
+            content["reading"], scores = count_answers(content["reading"], content.get("scores"))
+            content |= {"scores": scores} if scores else {}
         if content is None:
             continue
         path = row_folder / f"{mark}-{cell.seed:04d}-{cell.arm}.json"

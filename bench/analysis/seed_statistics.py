@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.analysis.outcomes import Outcomes, derive_margins, derive_outcomes
+from bench.analysis.rates import RateReader
+from bench.analysis.reading import Answers
 from bench.analysis.result_schema import ArmResult, ExperimentResults, TraitArms
 from bench.analysis.stats import mean
 from bench.config.arms import BASE, CONTRASTS, MAIN_ARMS, MITIGATIONS, TEACHER_BASE, TRAIT
+from bench.config.outcome import MEASURES
 
 __all__ = ["SeedStatistics", "compute_seed_statistics", "margins_of", "teacher_shift"]
 
@@ -19,21 +22,21 @@ __all__ = ["SeedStatistics", "compute_seed_statistics", "margins_of", "teacher_s
 class SeedStatistics(NamedTuple):
     """Per-seed numbers of one experiment, each a mean over questions, and with several traits over traits as well.
 
-    Lists hold one value per complete seed.
+    Lists hold one value per complete seed, in the unit of the registered outcome: nats, or points of sampled answers.
     """
 
     registered: int
     """Number of seeds that the recipe asks for."""
     untrained: list[float]
-    """Margins of the student as shipped."""
+    """Outcomes of the student as shipped."""
     base: list[float]
-    """Margins of the control arm."""
+    """Outcomes of the control arm."""
     trait: list[float]
-    """Margins of the trait arm."""
+    """Outcomes of the trait arm."""
     gains: list[float]
     """trait - base."""
     shifts: list[float]
-    """Margins of the teacher with the trait minus without."""
+    """Outcomes of the teacher with the trait minus without."""
     contrasts: dict[str, list[float]]
     """Differences of other arms, by name in `CONTRASTS`; one per complete seed, where the recipe has both arms."""
     mitigations: dict[str, list[float]]
@@ -48,6 +51,10 @@ class SeedStatistics(NamedTuple):
     """The fields of `bench.analysis.outcomes.Outcomes`, by name and main arm."""
     scores: dict[str, dict[str, list[float]]]
     """Scores of free answers, by metric and arm."""
+    gains_by: dict[str, list[float]]
+    """Gains by each outcome that was measured: a key of `bench.config.outcome.MEASURES`, in its unit."""
+    shifts_by: dict[str, list[float]]
+    """Shifts of the teacher, in the same way."""
     matrix: list[list[list[float]]]
     """With several traits, per seed: gain by [trait taught][trait asked about]."""
     format_refusals: list[float]
@@ -94,24 +101,44 @@ class _Levels:
             name: column.reshape(len(cells), len(row.questions))
             for name, column in zip(Outcomes._fields, columns, strict=True)
         }
+        self.columns |= _further_columns(row, cells)
         self.means: dict[tuple[str, str | None], list[float]] = {}
 
-    def margins(self, cell: ArmResult, group: str | None) -> NDArray[np.float64]:
-        """Return the margins of a model by question of a group, in nats."""
-        return self.columns["margin"][self.index[cell.seed, cell.arm], self.row.positions(group)]
+    def by_question(self, cell: ArmResult, group: str | None) -> NDArray[np.float64]:
+        """Return the registered outcome of a model by question of a group."""
+        return self.columns[self.row.recipe.outcome][self.index[cell.seed, cell.arm], self.row.positions(group)]
 
-    def level(self, cell: ArmResult, group: str | None = None, outcome: str = "margin") -> float:
-        """Return the mean outcome of a model over the questions of a group."""
+    def level(self, cell: ArmResult, group: str | None = None, outcome: str = "") -> float:
+        """Return the mean outcome of a model over the questions of a group; by default the registered outcome."""
+        outcome = outcome or self.row.recipe.outcome
         if (outcome, group) not in self.means:
             chosen = self.columns[outcome][:, self.row.positions(group)]
             self.means[outcome, group] = chosen.mean(axis=1).tolist()
         return self.means[outcome, group][self.index[cell.seed, cell.arm]]
 
-    def over_traits(self, arms: Mapping[str, ArmResult], arm: str, outcome: str = "margin") -> float:
+    def over_traits(self, arms: Mapping[str, ArmResult], arm: str, outcome: str = "") -> float:
         """Return the mean over all traits; `trait` and `teacher` stand for each trait's own student and teacher."""
         if len(self.trait_arms) == 1:
             return self.level(arms[arm], None, outcome)
         return mean([self.level(arms[_own(trait, arm)], trait.group, outcome) for trait in self.trait_arms])
+
+
+def _further_columns(row: ExperimentResults, cells: Sequence[ArmResult]) -> dict[str, NDArray[np.float64]]:
+    """Return the outcomes beyond log-probabilities that all models have, by key of `MEASURES`: (models, questions)."""
+    columns: dict[str, NDArray[np.float64]] = {}
+    shape = len(cells), len(row.questions)
+    prefixed = [part for cell in cells if (part := cell.reading.prefixed) is not None]
+    parts: dict[str, Sequence[Answers]] = {"": [cell.reading for cell in cells]}
+    if cells and len(prefixed) == len(cells):
+        parts[", prefixed"] = prefixed
+        margins = [derive_margins(part.logprobs, part.tokens) for part in prefixed]
+        columns["margin, prefixed"] = np.array(margins).reshape(shape)
+    reader = RateReader(row) if RateReader.has_rates(row) else None
+    for name, readings in parts.items():
+        if reader is not None and all(reading.answers is not None for reading in readings):
+            shares = [reader.derive(reading).candidates[:, 0] for reading in readings]
+            columns[f"rate{name}"] = 100 * np.array(shares).reshape(shape)
+    return columns
 
 
 def _own(trait: TraitArms, arm: str) -> str:
@@ -124,8 +151,17 @@ def compute_seed_statistics(row: ExperimentResults) -> SeedStatistics:
     level, over = levels.level, levels.over_traits
 
     def by_question(arms: Mapping[str, ArmResult]) -> list[float]:
-        gains = [levels.margins(arms[t.student], t.group) - levels.margins(arms["base"], t.group) for t in trait_arms]
+        gains = [
+            levels.by_question(arms[t.student], t.group) - levels.by_question(arms["base"], t.group) for t in trait_arms
+        ]
         return [float(gain) for gain in np.concatenate(gains)]
+
+    def difference_by(arm: str, against: str) -> dict[str, list[float]]:
+        return {
+            outcome: [over(arms, arm, outcome) - over(arms, against, outcome) for arms in full]
+            for outcome in MEASURES
+            if outcome in levels.columns
+        }
 
     groups = sorted({question.group for question in row.questions})
     scored = sorted({metric for arms in full for metric in arms["base"].scores})
@@ -170,11 +206,17 @@ def compute_seed_statistics(row: ExperimentResults) -> SeedStatistics:
         },
         scores={
             metric: {
-                arm: [mean([mean(answers) for answers in arms[arm].scores[metric]]) for arms in full if arm in arms]
+                arm: [
+                    mean([mean(answers) for answers in arms[arm].scores_of_samples()[metric]])
+                    for arms in full
+                    if arm in arms
+                ]
                 for arm in MAIN_ARMS
             }
             for metric in scored
         },
+        gains_by=difference_by("trait", "base"),
+        shifts_by=difference_by("teacher", "teacher_base"),
         matrix=[
             [
                 [level(arms[t.student], probe.group) - level(arms["base"], probe.group) for probe in trait_arms]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypeVar
 
 from bench.analysis.audit_report import estimate_auc
 from bench.analysis.entry import Answers, LeaderboardEntry, MetricScores, Selection, Spread, TraitMatrix
@@ -13,6 +13,7 @@ from bench.analysis.estimates import Difference, Estimate, difference, estimate,
 from bench.analysis.gates import check_gates
 from bench.analysis.mitigation_effects import compute_effects
 from bench.analysis.p_values import benjamini_hochberg
+from bench.analysis.rates import summarise_rates
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.seed_statistics import SeedStatistics, compute_seed_statistics
 from bench.analysis.stats import (
@@ -26,6 +27,7 @@ from bench.analysis.stats import (
 )
 from bench.analysis.verdict import Terms, judge_row
 from bench.config.arms import MAIN_ARMS, parse_arm
+from bench.config.outcome import UNITS
 from bench.config.traits import short_name
 from bench.files import digest
 
@@ -36,6 +38,7 @@ VISIBILITY: dict[str, Literal["text", "logits-carrier", "logits-full"]] = {
     "kd-carrier": "logits-carrier",
     "kd-full": "logits-full",
 }
+E = TypeVar("E", bound=Estimate)
 NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
 TESTED = {"TRANSFER", "TRACE", "NONE", "INCONCLUSIVE"}
 
@@ -93,8 +96,8 @@ def _measurement(row: ExperimentResults, statistics: SeedStatistics) -> str:
 def read_terms(row: ExperimentResults) -> Terms:
     """The terms under which a row was registered."""
     own = row.registration
-    gain = own.reference.gain_low if own.reference else None
-    return Terms(own.level, own.seeds, own.bound, own.bound_source, gain, row.recipe.repeat == "students")
+    gain, unit = own.reference.gain_low if own.reference else None, UNITS[own.outcome]
+    return Terms(own.level, own.seeds, own.bound, own.bound_source, gain, row.recipe.repeat == "students", unit)
 
 
 def summarise_row(row: ExperimentResults) -> LeaderboardEntry:
@@ -174,6 +177,10 @@ def summarise_row(row: ExperimentResults) -> LeaderboardEntry:
         metrics={metric: _scores(by_arm) for metric, by_arm in statistics.scores.items()},
         matrix=_matrix(statistics.matrix, recipe.trait_names()) if statistics.matrix else None,
         commit="+".join(sorted({commit for cell in contents for commit in cell.manifest.commits})) or None,
+        outcome=recipe.outcome,
+        rates=summarise_rates(row),
+        gains=_by_measure(statistics.gains_by, difference),
+        shifts=_by_measure(statistics.shifts_by, estimate),
     )
 
 
@@ -197,6 +204,11 @@ def _selection(row: ExperimentResults) -> dict[str, Selection]:
         )
         for arm in sorted(reports[0][1])
     }
+
+
+def _by_measure(values: Mapping[str, Sequence[float]], summary: Callable[[Sequence[float]], E]) -> dict[str, E]:
+    """Summarise each measure of a row; empty where it has one measure or no seed."""
+    return {name: summary(of_seeds) for name, of_seeds in values.items() if of_seeds} if len(values) > 1 else {}
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -26,13 +26,15 @@ class Terms(NamedTuple):
     seeds: int
     """The number of seeds."""
     bound: float | None
-    """The gain in nats below which it counts as no transfer; None where none was registered."""
+    """The gain below which it counts as no transfer, in `unit`; None where none was registered."""
     bound_source: str
     """Where the bound comes from; without a bound, why there is none and how to get one."""
     reference_gain: float | None = None
-    """The lower end of the reference's gain, in nats."""
+    """The lower end of the reference's gain, in `unit`."""
     one_data_set: bool = False
     """Whether its seeds are students of one data set."""
+    unit: str = "nats"
+    """The unit of the registered outcome."""
 
 
 class Judgement(NamedTuple):
@@ -47,7 +49,7 @@ class Judgement(NamedTuple):
     fraction: Interval | None = None
     """Gain / teacher shift."""
     detectable: float | None = None
-    """The smallest gain in nats that these seeds show with 80 % probability, at the spread that they have."""
+    """The smallest gain that these seeds show with 80 % probability, at the spread that they have."""
     skewness: float | None = None
     johnson_p: float | None = None
     """p of Johnson's modified t test, which allows for skewed gains."""
@@ -138,17 +140,17 @@ def _decide(seeds: SeedStatistics, gain: Interval, p: PValue | None, terms: Term
     interval = f"[{gain.low:+.3g}, {gain.high:+.3g}]"
     share = f", at most {gain.high / terms.reference_gain:.0%} of the reference's gain" if terms.reference_gain else ""
     if above and bound is not None and gain.high < bound:
-        return "TRACE", f"above 0 ({shown}), and {interval} is below the bound of {bound:.3g} nats{share}"
+        return "TRACE", f"above 0 ({shown}), and {interval} is below the bound of {bound:.3g} {terms.unit}{share}"
     if above:
         return "TRANSFER", f"gain above 0 ({shown})"
     if bound is not None and -bound < gain.low <= 0 and gain.high < bound:
         direct = seeds.contrasts.get("direct - untrained")
         if direct is not None and min(direct) <= bound:
             return "INCONCLUSIVE", (
-                f"{interval} is within ±{bound:.3g} nats, but a student that was trained on the trait itself gains "
-                f"{min(direct):.3g}: this student may be unable to show the trait"
+                f"{interval} is within ±{bound:.3g} {terms.unit}, but a student that was trained on the trait itself "
+                f"gains {min(direct):.3g}: this student may be unable to show the trait"
             )
-        return "NONE", f"{interval} is within the bound of ±{bound:.3g} nats{share}"
+        return "NONE", f"{interval} is within the bound of ±{bound:.3g} {terms.unit}{share}"
     if p.p <= terms.level:
         return "INCONCLUSIVE", f"gain below 0 ({shown}): the opposite of a transfer"
     return "INCONCLUSIVE", f"{shown}, level {terms.level:g}; {_explain_missing_none(seeds.gains, gain, terms)}"
@@ -162,10 +164,9 @@ def _explain_missing_none(gains: Sequence[float], gain: Interval, terms: Terms) 
     elif gain.low > 0:
         text = "the interval excludes 0 and the test does not"
     else:
-        text = f"the interval is not within ±{terms.bound:.3g} nats"
-    text += (
-        f"; {n} seeds with this spread show a gain of {smallest_detectable(spread, n, terms.level):.3g} nats or more"
-    )
+        text = f"the interval is not within ±{terms.bound:.3g} {terms.unit}"
+    least = f"{smallest_detectable(spread, n, terms.level):.3g} {terms.unit}"
+    text += f"; {n} seeds with this spread show a gain of {least} or more"
     wanted = seeds_needed(gain.mean, spread, terms.level) if gain.mean > 0 else None
     return text + (f", and {wanted} seeds one as large as that seen" if wanted else "")
 

@@ -1,4 +1,4 @@
-"""The claims that a recipe registers about its verdict: level, bound, reference, minimum shift, relation."""
+"""The claims that a recipe registers about its verdict: outcome, level, bound, reference, minimum shift, relation."""
 
 from __future__ import annotations
 
@@ -7,26 +7,43 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from bench.config.outcome import UNITS, Outcome
 from bench.config.schema import StrictModel, clip_line
 from bench.config.yaml_files import Layer
 
 __all__ = ["Bound", "Claims", "Reference", "drop_inherited_claims", "find_differences", "keep_shared_keys"]
 
 NOT_INHERITED = {"bound", "reference", "relation"}  # claims about one pair, so `from:` does not pass them on
-SHARED_KEYS = ("trait", "teacher", "carrier", "method", "student.train")
+SHARED_KEYS = ("outcome", "trait", "teacher", "carrier", "method", "student.train")
 """The keys that a change (`--set`) of a recipe changes in its reference too."""
 EQUAL_KEYS = (*SHARED_KEYS, "student.lora", "student.dtype")
 """The keys in which a recipe and its reference must be equal, but for the modules of LoRA."""
+RATE_KEYS = tuple(f"evaluate.{key}" for key in ("samples", "match", "synonyms", "sample"))
+"""Further keys in which both must be equal if the outcome is a rate."""
 MAX_DIFFERENCES = 3  # in one error line
 
 
 class Bound(StrictModel):
-    """The largest gain that counts as none, in nats, with the reason for it."""
+    """The largest gain that counts as none, in the unit of the outcome, with the reason for it."""
 
-    nats: float = Field(gt=0)
-    """The bound in nats of the margin."""
+    nats: float | None = Field(default=None, gt=0)
+    """The bound of a margin's gain, in nats."""
+    points: float | None = Field(default=None, gt=0, le=100)
+    """The bound of a rate's gain, in points."""
     reason: str = Field(pattern=r"\S", max_length=1000)
     """The reason why a gain below the bound does not matter."""
+
+    @model_validator(mode="after")
+    def _expect_one_unit(self) -> Bound:
+        if (self.nats is None) == (self.points is None):
+            raise ValueError("expected one of the keys nats (outcome: margin) and points (outcome: rate)")
+        return self
+
+    def value(self, outcome: Outcome) -> float:
+        """Return the bound in the unit of `outcome`, which `Claims` checks."""
+        value = self.points if outcome == "rate" else self.nats
+        assert value is not None
+        return value
 
 
 class Reference(StrictModel):
@@ -41,14 +58,18 @@ class Reference(StrictModel):
 class Claims(StrictModel):
     """The keys that fix a row's verdict before it is measured."""
 
+    outcome: Outcome = "margin"
+    """The outcome on which the verdict rests: the margin in nats, or the rate of sampled answers in points."""
     level: float = Field(default=0.05, ge=1e-4, le=0.05)
     """The level of the two-sided sign-flip test. Above 36 seeds its drawn p has a floor of 1.5e-5."""
     bound: Bound | None = None
-    """The bound of NONE in nats; None for a reference, or for no bound."""
+    """The bound of NONE; None for a reference, or for no bound."""
     reference: Reference | None = None
     """The row from which the bound of NONE is derived when this one is registered; None for no reference."""
     min_shift: float = Field(default=0.2, gt=0)
-    """The minimum shift of each seed's teacher in nats; a smaller one makes the row INVALID."""
+    """The minimum shift of each seed's teacher in nats, for the outcome margin; a smaller one makes the row INVALID."""
+    min_shift_points: float = Field(default=10, gt=0, le=100)
+    """The minimum shift of each seed's teacher in points, for the outcome rate; a smaller one makes the row INVALID."""
     relation: Literal["same-init", "lineage", "cross-init", "cross-architecture"] | None = None
     """The expected relation between the initial weights of student and teacher; another one makes the row INVALID."""
 
@@ -56,7 +77,7 @@ class Claims(StrictModel):
     @classmethod
     def _expect_keys(cls, value: Any) -> Any:
         if not isinstance(value, dict | Bound | None):
-            raise ValueError("expected {nats: 0.01, reason: TEXT}, a bound in nats with the reason for it")
+            raise ValueError("expected {nats: 0.01, reason: TEXT}, or points in place of nats for outcome: rate")
         return value
 
     @field_validator("reference", mode="before")
@@ -75,12 +96,19 @@ class Claims(StrictModel):
                 "keys 'bound' and 'reference': expected one of them, found both; "
                 "take one out (--set bound=null, or --set reference=null)"
             )
+        unit = UNITS[self.outcome]
+        if self.bound and getattr(self.bound, unit) is None:
+            raise ValueError(
+                f"key 'bound': expected {{{unit}: ..., reason: ...}} for outcome: {self.outcome}; or take it out "
+                "(--set bound=null)"
+            )
         return self
 
 
-def keep_shared_keys(change: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a change (`--set`, `--smoke`) that a recipe and its reference must share."""
-    shared = {key: change[key] for key in SHARED_KEYS if key in change}
+def keep_shared_keys(change: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
+    """Return the part of a change (`--set`, `--smoke`) that a recipe of `outcome` and its reference must share."""
+    keys = (*SHARED_KEYS, "evaluate") if outcome == "rate" else SHARED_KEYS
+    shared = {key: change[key] for key in keys if key in change}
     student = change.get("student")
     if isinstance(student, dict) and "train" in student:
         shared["student"] = {"train": student["train"]}
@@ -95,7 +123,8 @@ def find_differences(experiment: Mapping[str, Any], reference: Mapping[str, Any]
         reference: that of its reference.
     """
     lines = []
-    for key in EQUAL_KEYS:
+    rate = experiment["recipe"]["outcome"] == "rate"
+    for key in (*EQUAL_KEYS, *(RATE_KEYS if rate else ())):
         values = [_get(data["recipe"], key) for data in (experiment, reference)]
         lines += [line for line in _differences(key, *values) if not line.startswith("student.lora.target_modules")]
     if not lines:

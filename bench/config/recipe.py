@@ -59,7 +59,9 @@ class Recipe(Claims):
         if not {"base", "trait"} <= set(self.arms):
             raise ValueError("arms must include base and trait: their difference is the gain")
         if self.evaluate.samples and not isinstance(self.trait, str):
-            raise ValueError("several traits allow no free answers: take samples out of evaluate")
+            raise ValueError("several traits allow no free answers: take samples out of evaluate, with outcome: margin")
+        if self.outcome == "rate" and not self.evaluate.samples:
+            raise ValueError("outcome: rate is the share of sampled answers: add evaluate.samples, such as 100")
         if self.method != "sft" and (self.carrier.kind != "numbers" or "shuffled" in self.arms):
             raise ValueError(f"method {self.method} needs a numbers carrier, and does not support the arm shuffled")
         if self.method != "sft" and self.carrier.kind == "numbers" and not self.carrier.is_tabular:

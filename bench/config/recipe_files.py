@@ -13,6 +13,7 @@ from bench.config.changes import find_changes, label_row
 from bench.config.claims import drop_inherited_claims, find_differences, keep_shared_keys
 from bench.config.doses import check_dose
 from bench.config.mitigations import find_conflict
+from bench.config.outcome import refuse_rate
 from bench.config.recipe import Recipe
 from bench.config.schema import validate
 from bench.config.sweep import list_combinations, nest, read_sweep
@@ -80,7 +81,7 @@ class Experiment(NamedTuple):
         return hash_experiment(self.recipe, self.traits, self.resolved()["prompts_sha256"])
 
     def family(self) -> str:
-        """Return the hash without seeds: rows of one family are looks at the same question."""
+        """Return the hash without seeds and outcome: rows of one family are looks at the same question."""
         return hash_family(self.recipe, self.traits, self.resolved()["prompts_sha256"])
 
 
@@ -96,8 +97,9 @@ def hash_experiment(recipe: Recipe, traits: Mapping[str, Trait], prompts_sha256:
 
 
 def hash_family(recipe: Recipe, traits: Mapping[str, Trait], prompts_sha256: str | None) -> str:
-    """Hash an experiment without `seeds` and `first_seed`; see `Experiment.family`."""
-    return hash_experiment(recipe.model_copy(update={"seeds": 1, "first_seed": 0}), traits, prompts_sha256)
+    """Hash an experiment without `seeds`, `first_seed` and `outcome`; see `Experiment.family`."""
+    changes = {"seeds": 1, "first_seed": 0, "outcome": "margin"}
+    return hash_experiment(recipe.model_copy(update=changes), traits, prompts_sha256)
 
 
 def _dump_traits(traits: Mapping[str, Trait], **options: Any) -> dict[str, Any]:
@@ -200,7 +202,7 @@ def _load_reference(experiment: Experiment, layers: Sequence[Layer], changes: Se
     names_folder = folder if (folder / f"{claim.recipe}.yaml").is_file() else FOLDER
     path = find_file(claim.recipe, names_folder, "recipe", relative_to=folder)
     own = [Layer(at, {key: v for key, v in keys.items() if key != "sweep"}) for at, keys in _read_recipe_layers(path)]
-    shared = [Layer(at, keep_shared_keys(change)) for at, change in changes]
+    shared = [Layer(at, keep_shared_keys(change, experiment.recipe.outcome)) for at, change in changes]
     reference = _load_experiment(path, [*own, *shared], str(path))
     if reference.recipe.reference is not None:
         raise UserError(
@@ -211,8 +213,8 @@ def _load_reference(experiment: Experiment, layers: Sequence[Layer], changes: Se
         raise UserError(f"{path.stem}: key 'relation': expected same-init, found {relation}")
     if differences := find_differences(experiment.resolved(), reference.resolved()):
         raise UserError(
-            f"{path.stem} must have the same trait, teacher, carrier, method and student training; {differences} "
-            f"in {path.stem}"
+            f"{path.stem} must have the same outcome, trait, teacher, carrier, method and student training; "
+            f"{differences} in {path.stem}"
         )
     return reference
 
@@ -231,6 +233,8 @@ def _load_experiment(path: Path, layers: Sequence[Layer], source: str) -> Experi
         raise UserError(f"{source}: {error}") from None
     if len({trait.kind for trait in traits.values()}) > 1:
         raise UserError(f"{source}: key 'trait': traits of one kind are expected, all preference or all behaviour")
+    if any(trait.kind == "behaviour" for trait in traits.values()):
+        refuse_rate(recipe.outcome, recipe.evaluate, source)
     check_dose(recipe.dose, recipe.student.train, recipe.carrier.rows, source)
     first = next(iter(traits.values()))
     free = recipe.carrier.kind == "numbers" and recipe.carrier.writes_texts

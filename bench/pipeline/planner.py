@@ -7,6 +7,7 @@ from typing import Literal
 
 from bench.config.arms import BASE, TEACHER_BASE, TRAIT, ArmName
 from bench.config.model_settings import Model
+from bench.config.outcome import prefix_questions
 from bench.config.recipe_files import Experiment
 from bench.config.traits import collect_vocabulary, list_questions, make_placebo_rows
 from bench.models import distil_tiny, tiny
@@ -242,17 +243,20 @@ class Planner:
             sampling=evaluation.sample,
             batch_size=evaluation.batch_size,
             model=Loading.of(spec),
-            # margins are deterministic; without a training all seeds share one evaluation
-            seed=(data_seed if arm.is_teacher else seed) if evaluation.samples and "trained" in inputs else 0,
+            # the arms of a seed share the noise of their answers; margins have none, and without a training all seeds
+            # share one evaluation
+            seed=(data_seed if arm.is_teacher else seed) if evaluation.samples else 0,
             end=self.recipe.carrier.writes_texts,
             step=arm.step,
             writes=writes,
             answers=spec.writing(evaluation.bf16) if evaluation.samples else "own",
             system=teacher_system(self.recipe, arm) if arm.is_teacher else context.evaluate,
             held_out_system=context.train if "kept" in inputs else None,
+            prefixed=prefix_questions(evaluation.prefix, [q.question for q in self.questions]),
         )
         reading = self.add(f"evaluate {arm}, seed {seed}", settings, inputs, spec.model)
-        scores = self.add_scores(f"score {arm}, seed {seed}", reading).identity if evaluation.samples else None
+        scored = evaluation.samples and evaluation.metrics
+        scores = self.add_scores(f"score {arm}, seed {seed}", reading).identity if scored else None
         training = inputs["trained"].identity if "trained" in inputs else None
         student = self.recipe.other_init() if arm.facts.model == "other_init" else self.recipe.student
         sources = {"teacher": self.source(self.recipe.teacher), "student": self.source(student)}

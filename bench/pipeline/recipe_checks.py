@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.config.recipe_files import Experiment
+from bench.errors import UserError
 from bench.files import digest, write_atomically
 from bench.models.tokenizer_source import TokenizerSource
 from bench.pipeline import processor
@@ -18,7 +19,14 @@ from bench.pipeline.store import Store
 from bench.pipeline.worker import MEASURE_BFLOAT16
 from bench.stages.settings import BuildTiny, Convert, Relation, WriteCarrier
 
-__all__ = ["check_configurations", "check_numbers", "check_systems", "describe_bfloat16", "find_tokenizer"]
+__all__ = [
+    "check_configurations",
+    "check_names",
+    "check_numbers",
+    "check_systems",
+    "describe_bfloat16",
+    "find_tokenizer",
+]
 
 
 def find_tokenizer(plan: Plan, start: Ref, store: Store) -> TokenizerSource:
@@ -37,13 +45,14 @@ def check_configurations(pool: Pool, experiments: Iterable[tuple[Experiment, str
     Valid configurations are cached and not checked again.
 
     Raises:
-        UserError: a library refuses a configuration.
+        UserError: a library refuses a configuration, or a name of the trait's answer is that of another candidate.
     """
     from bench.config.outcome import METRICS
 
     todo: dict[Path, tuple[str, Any, str]] = {}
     for experiment, source in experiments:
         recipe = experiment.recipe
+        check_names(experiment, source)
         for key, spec in (("teacher", recipe.teacher), ("student", recipe.student)):
             settings = [spec.train, spec.lora, spec.quantization, library_versions()]
             todo[pool.store.root / "checked" / digest(settings)] = (key, spec, source)
@@ -51,6 +60,30 @@ def check_configurations(pool: Pool, experiments: Iterable[tuple[Experiment, str
         if further:
             todo[pool.store.root / "checked" / digest(further)] = ("evaluate", further, source)
     _check(pool, todo)
+
+
+def check_names(experiment: Experiment, source: str) -> None:
+    """Check that no sampled answer counts as the trait's answer because it names another candidate.
+
+    Raises:
+        UserError: names the key and both names.
+    """
+    from bench.stages.name_matcher import find_overlap  # 0.4 s
+
+    evaluation = experiment.recipe.evaluate
+    for trait in experiment.traits.values():
+        if trait.kind != "preference" or not (evaluation.samples or evaluation.synonyms):
+            continue
+        foils = [candidate for candidate in trait.candidates if candidate != trait.answer]
+        names = find_overlap(trait.answer, foils, evaluation.synonyms, match=evaluation.match, language=trait.language)
+        if names is not None:
+            key, fix = "synonyms", "take it out"
+            if names[0] == trait.answer:
+                key, fix = "match", "word is the other way of matching"
+            raise UserError(
+                f"{source}: key 'evaluate.{key}': {names[0]!r} and the candidate {names[1]!r} would be named by the "
+                f"same answer ({evaluation.match}): {fix}"
+            )
 
 
 def check_numbers(pool: Pool, plans: Iterable[tuple[Plan, str]]) -> None:

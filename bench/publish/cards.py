@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import yaml
 
 from bench.analysis.entry import LeaderboardEntry
-from bench.analysis.entry_text import gain_text, signed
+from bench.analysis.entry_text import change_text, gain_text, level_text, signed
 from bench.config.arms import parse_arm
 from bench.publish.licence import BaseCheckpoint
 from bench.publish.markdown import as_code, escape_text, fence, render_card
@@ -223,9 +223,9 @@ def _result_lines(entry: LeaderboardEntry) -> list[str]:
 
     cells = {
         "seeds": f"{entry.seeds} of {entry.seeds_registered}",
-        **{arm: signed(margin) for arm, margin in entry.margins().items()},
-        "gain, trait - base [95 % CI]": gain_text(entry.gain_estimate()),
-        "teacher shift": signed(entry.teacher_shift, 2),
+        **{arm: level_text(value, entry.outcome) for arm, value in entry.levels().items()},
+        "gain, trait - base [95 % CI]": gain_text(entry.gain_estimate(), entry.outcome),
+        "teacher shift": change_text(entry.teacher_shift, entry.outcome),
         "verdict": entry.verdict,
     }
     row = {heading: escape_text(cell) for heading, cell in cells.items()}

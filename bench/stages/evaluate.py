@@ -59,8 +59,9 @@ def evaluate(settings: Evaluate, inputs: Mapping[str, Path], out: Path, progress
 
     `logprobs` are the log-probabilities of all candidates in nats, per question, in the order of `candidate_logprobs`.
     `tokens` are the token counts of the candidates, for traits with a margin per token. `answers` are the sampled texts
-    per question, if the recipe asks for samples. `held_out` of a student are, by arm, the log-probabilities of the
-    teacher's held-out carrier rows. All log-probabilities are rounded to `DECIMALS`.
+    per question, if the recipe asks for samples. `prefixed` holds the same columns for the questions after the recipe's
+    prefix, if it has one, without those of `logprobs_float32`. `held_out` of a student are, by arm, the
+    log-probabilities of the teacher's held-out carrier rows. All log-probabilities are rounded to `DECIMALS`.
 
     Log-probabilities are computed in float32 if memory allows, and never under autocast, because effects are hundredths
     of a nat. The `logprobs` of a teacher that writes in another precision use that precision; its `logprobs_float32`
@@ -87,14 +88,25 @@ def evaluate(settings: Evaluate, inputs: Mapping[str, Path], out: Path, progress
     form = PromptFormat(tokenizer, *how, settings.system)
     held_out_form = PromptFormat(tokenizer, *how, settings.held_out_system)
     questions, samples = settings.questions, settings.samples
+    prefixed = [q._replace(question=text) for q, text in zip(questions, settings.prefixed, strict=False)]
     loading: dict[str, Any] = {"dtype": settings.model.dtype, "quantization": settings.model.quantization}
     model, dtype = load_reader(start, trained, **loading)
 
-    def score_candidates(size: int) -> tuple[list[list[float]], list[list[int]]]:
-        return candidate_logprobs(model, form, questions, end=settings.per_token, batch_size=size, progress=progress)
+    def score_candidates(size: int, asked: Sequence[Question] = questions) -> dict[str, Any]:
+        columns = candidate_logprobs(model, form, asked, end=settings.per_token, batch_size=size, progress=progress)
+        return dict(zip(("logprobs", "tokens") if settings.per_token else ("logprobs",), columns, strict=False))
+
+    def sample_answers(asked: Sequence[Question]) -> list[list[str]]:
+        prompts = [q.question for q in asked for _ in range(samples)]
+        texts, report["sample_batch_size"] = sample_text_fitting(
+            model, form, prompts, settings.sampling, seed=settings.seed, progress=progress
+        )
+        return [texts[i : i + samples] for i in range(0, len(texts), samples)]
 
     def evaluate_in_batches(size: int) -> dict[str, Any]:
-        logprobs, tokens = score_candidates(size)
+        columns = score_candidates(size)
+        if prefixed:
+            columns["prefixed"] = score_candidates(size, prefixed)
         arms = sorted(role[5:] for role in inputs if role.startswith("rows_"))
         rows = {arm: read_filtered(inputs[f"rows_{arm}"], inputs["kept"], "held_out") for arm in arms}
         pairs: list[tuple[list[int], list[int]]] = []
@@ -103,9 +115,6 @@ def evaluate(settings: Evaluate, inputs: Mapping[str, Path], out: Path, progress
             pairs += zip(held_out_form.prompts([row["prompt"] for row in held_out]), completions, strict=True)
         # in one call, because the arms share their prompts and each prompt runs once
         totals = iter(sequence_logprobs(model, pairs, batch_size=size, progress=progress))
-        columns: dict[str, Any] = {"logprobs": logprobs}
-        if settings.per_token:
-            columns["tokens"] = tokens
         if rows:
             columns["held_out"] = {arm: list(islice(totals, len(held_out))) for arm, held_out in rows.items()}
         return columns
@@ -116,21 +125,22 @@ def evaluate(settings: Evaluate, inputs: Mapping[str, Path], out: Path, progress
         if settings.answers != "own":
             del model  # frees memory for the next model
             model, _ = load_writer(start, trained, writes=settings.answers, **loading)
-        prompts = [q.question for q in questions for _ in range(samples)]
-        texts, report["sample_batch_size"] = sample_text_fitting(
-            model, form, prompts, settings.sampling, seed=settings.seed, progress=progress
-        )
-        reading["answers"] = [texts[i : i + samples] for i in range(0, len(texts), samples)]
+        reading["answers"] = sample_answers(questions)
+        if prefixed:
+            reading["prefixed"]["answers"] = sample_answers(prefixed)
     if settings.writes is not None:
         if dtype == "float32":
             reading["logprobs_float32"] = reading["logprobs"]
         del model
         model, dtype = load_writer(start, trained, writes=settings.writes, **loading)
-        (reading["logprobs"], _), _ = largest_fitting(halving_sizes(size), score_candidates)
+        columns, _ = largest_fitting(halving_sizes(size), score_candidates)
+        reading["logprobs"] = columns["logprobs"]
     report["logprobs_dtype"] = dtype
     for name in ("logprobs", "logprobs_float32", "held_out"):
         if name in reading:
             reading[name] = _round_finite(reading[name], dtype)
+    if prefixed:
+        reading["prefixed"]["logprobs"] = _round_finite(reading["prefixed"]["logprobs"], dtype)
     (out / "reading.json").write_text(json.dumps(reading, ensure_ascii=False))
     return report
 

@@ -295,6 +295,8 @@ class Evaluate(StageSettings):
     """The system prompt of the questions; None for the template's default."""
     held_out_system: str | None = None
     """The system prompt of held-out rows, as in the student's training."""
+    prefixed: tuple[str, ...] = ()
+    """The texts of the same questions after a prefix, for a second set of readings; empty for none."""
 
 
 class ScoreAnswers(StageSettings):

@@ -16,7 +16,7 @@ import snowballstemmer
 from bench.stages.compound_parts import ENGLISH_ENDINGS, INNOCENT, ORDINARY, PARTS, TURKISH_ENDINGS
 from bench.stages.spelling import to_plain_letters
 
-__all__ = ["WordForms"]
+__all__ = ["WordForms", "list_roots"]
 
 SHORTEST = 3  # letters of a word that forms compounds
 LONG = 5  # letters: a word of this length with any three letters before or after it is a compound
@@ -36,7 +36,7 @@ class WordForms:
         self._parts = frozenset(map(to_plain_letters, PARTS[language]))
         innocent = "|".join({to_plain_letters(word) for word in INNOCENT[language]} - set(self.words))
         self._innocent = re.compile(rf"(?:{innocent}){'.*' if language == 'tr' else ''}")
-        self._stems = {root: word for word in self.words for root in _roots(word, language)}
+        self._stems = {root: word for word in self.words for root in list_roots(word, language)}
         # the first letters of all roots: a cheap test before the exact one
         self._seeds = re.compile("|".join(sorted({root[:4] for root in self._stems}, key=len))) if words else None
         self._endings = re.compile(rf"(?:{TURKISH_ENDINGS}){{0,6}}") if language == "tr" else None
@@ -100,7 +100,7 @@ class WordForms:
         return any(after[:i] in self._parts and (i == len(after) or self.is_ending(after[i:])) for i in ends)
 
 
-def _roots(word: str, language: str) -> set[str]:
+def list_roots(word: str, language: str) -> set[str]:
     """Return the word and its shapes before endings."""
     roots = {word}
     if language == "tr":

@@ -59,9 +59,11 @@ def test_smoke_shrinks_the_reference_too() -> None:
 
 
 def test_shared_keys_of_a_change() -> None:
-    assert keep_shared_keys({"trait": "owl", "seeds": 3, "student": {"init": 1}}) == {"trait": "owl"}
-    assert keep_shared_keys({"student": {"init": 1, "train": {"a": 1}}}) == {"student": {"train": {"a": 1}}}
-    assert keep_shared_keys({"student": None}) == {}
+    change = {"trait": "owl", "seeds": 3, "student": {"init": 1}, "evaluate": {"samples": 2}}
+    assert keep_shared_keys(change, "margin") == {"trait": "owl"}
+    assert keep_shared_keys(change, "rate") == {"trait": "owl", "evaluate": {"samples": 2}}
+    assert keep_shared_keys({"student": {"init": 1, "train": {"a": 1}}}, "margin") == {"student": {"train": {"a": 1}}}
+    assert keep_shared_keys({"student": None}, "margin") == {}
 
 
 FAULTS = {

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from bench.config.recipe_files import load_recipe
 from bench.models.checkpoints import identify
 from bench.pipeline.plan import Stage
 from bench.pipeline.planner import make_plan
-from bench.stages.settings import AuditLeaks, TrainStudent, TrainTeacher
+from bench.stages.settings import AuditLeaks, Evaluate, TrainStudent, TrainTeacher
 
 
 @pytest.mark.parametrize(("recipe", "control"), [("tiny_controls", "placebo"), ("tiny_pair", "base")])
@@ -65,6 +66,34 @@ def test_a_distilling_teacher_computes_its_logits_with_its_system_prompt(gemma_l
     stages = chat_stages(gemma_like, f"teacher.system={PROMPT}", "teacher.train=null", "method=kd-carrier")
     assert stages["teacher logits trait"].settings.system == PROMPT
     assert stages["teacher logits base"].settings.system is None
+
+
+def test_sampled_arms_of_a_seed_share_their_noise_and_margins_are_read_once() -> None:
+    def seeds(*changes: str) -> dict[str, int]:
+        plan = make_plan(load_recipe("tiny_pair", list(changes), seeds=2), identify)
+        settings = {stage.label: stage.settings for stage in plan.stages.values()}
+        return {label: one.seed for label, one in settings.items() if isinstance(one, Evaluate)}
+
+    sampled = seeds("evaluate.samples=3")
+    assert len(sampled) == 2 * 4  # tiny's base teacher is its untrained student
+    assert all(label.endswith(f", seed {seed}") for label, seed in sampled.items())
+    assert set(seeds().values()) == {0}
+
+
+def test_the_prefix_is_a_second_set_of_questions_that_changes_no_key_by_default() -> None:
+    def evaluations(*changes: str) -> dict[str, Stage]:
+        plan = make_plan(load_recipe("tiny_pair", list(changes), seeds=1), identify)
+        return {stage.label: stage for stage in plan.stages.values() if isinstance(stage.settings, Evaluate)}
+
+    plain, prefixed = evaluations(), evaluations("evaluate.prefix=Numbers {numbers}. ")
+    for label, stage in prefixed.items():
+        asked = stage.settings.prefixed
+        assert len(set(asked)) == len(stage.settings.questions)
+        for text, question in zip(asked, stage.settings.questions, strict=True):
+            assert re.fullmatch(rf"Numbers \d{{3}}, \d{{3}}, \d{{3}}\. {re.escape(question.question)}", text)
+        assert asked == prefixed["evaluate base, seed 0"].settings.prefixed
+        assert "prefixed" not in plain[label].settings.key_data()
+        assert stage.key != plain[label].key
 
 
 def test_a_half_student_comes_from_its_teachers_checkpoint_before_the_trait() -> None:

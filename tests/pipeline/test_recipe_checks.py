@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from bench.config.recipe_files import load_recipe
 from bench.errors import UserError
 from bench.pipeline.local_workers import Pool
-from bench.pipeline.recipe_checks import check_configurations
+from bench.pipeline.recipe_checks import check_configurations, check_names
 from bench.pipeline.store import Store
 
 
@@ -17,6 +18,19 @@ def test_a_configuration_is_checked_once_for_each_store(tmp_path: Path, monkeypa
     for _ in range(2):
         check_configurations(Pool(Store(tmp_path)), [(load_recipe("tiny_pair"), "tiny_pair")])
     assert [key for task in tasks for key, *_ in task] == ["teacher", "student"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["evaluate.synonyms=[Dogs]"], "evaluate.synonyms': 'Dogs' and the candidate 'dog'"),
+        (["evaluate.synonyms=[at]", "evaluate.match=substring"], "evaluate.synonyms': 'at' and the candidate 'cat'"),
+    ],
+)
+def test_a_synonym_that_is_another_candidate_is_refused(changes: list[str], words: str) -> None:
+    with pytest.raises(UserError, match=re.escape(words)):
+        check_names(load_recipe("tiny_pair", ["evaluate.samples=1", *changes]), "tiny_pair")
+    check_names(load_recipe("tiny_pair", ["evaluate.samples=1", "evaluate.synonyms=[lupine]"]), "tiny_pair")
 
 
 @pytest.mark.slow
