@@ -69,7 +69,7 @@ def test_completions_are_those_of_generate_row_by_row(
     lengths = set(map(len, completions))
     assert len(lengths) > 1
     assert 14 in lengths
-    assert len(set(map(tuple, completions))) >= 12
+    assert len(set(map(tuple, completions))) >= 8
 
 
 def test_no_batch_size_and_no_order_of_rows_changes_a_completion(
