@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,16 +28,23 @@ from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.seed_statistics import SeedStatistics, compute_seed_statistics
 from bench.analysis.stats import mean_interval
 from bench.config.arms import CONTRASTS
+from bench.pipeline.store import Store
 from bench.report.answers import mean_shares
 from bench.report.inline_charts import Line, Mark, draw_candidates, draw_curves, draw_intervals
+from bench.stages.training_curve import read_curve
 
 __all__ = ["describe_row"]
 
+CURVES = {"loss": "loss", "learning_rate": "learning rate", "grad_norm": "gradient norm"}
+POINTS = 400  # of one curve
 QUESTIONS = 60  # of the chart of questions; a page with more shows those with the largest gains, and says so
 
 
-def describe_row(row: ExperimentResults, entry: LeaderboardEntry) -> dict[str, Any]:
-    """Return what the template of a row needs; every text is plain, and every chart is SVG."""
+def describe_row(row: ExperimentResults, entry: LeaderboardEntry, store: Store) -> dict[str, Any]:
+    """Return what the template of a row needs; every text is plain, and every chart is SVG.
+
+    Training curves are read from the store, if it still has the students.
+    """
     statistics = compute_seed_statistics(row)
     cells = [cell for arms in row.cells.values() for cell in arms.values()]
     return {
@@ -64,7 +72,7 @@ def describe_row(row: ExperimentResults, entry: LeaderboardEntry) -> dict[str, A
             if name in CONTRASTS
         ],
         "measures": _list_measures(entry),
-        "charts": _draw_charts(row, entry, statistics),
+        "charts": {**_draw_charts(row, entry, statistics), **_draw_curves(row, store)},
         "leaks": _list_refusals(row),
         "audits": [{"arm": arm, "area": gain_text(area).replace("+", "")} for arm, area in entry.audits.items()],
         "hardware": sorted({cell.manifest.hardware for cell in cells}),
@@ -127,6 +135,34 @@ def _draw_charts(row: ExperimentResults, entry: LeaderboardEntry, statistics: Se
         line = Line("gain", [_point(step, value) for step, value in sorted(points.items())], "trait")
         charts["dose"] = draw_curves([line], unit=f"gain, {entry.unit}", about="Gain against updates", logarithmic=True)
     return charts
+
+
+def _draw_curves(row: ExperimentResults, store: Store) -> dict[str, str]:
+    """Draw the training of the base and the trait student of the first seed that the store still has."""
+    trait = row.trait_arms()[0].student
+    for cells in row.cells.values():
+        keys = {
+            arm: key
+            for arm in ("base", trait)
+            if arm in cells and (key := cells[arm].manifest.artefacts.get("trained")) is not None
+        }
+        curves = {arm: curve for arm, key in keys.items() if (curve := read_curve(store.path(key)))}
+        if len(curves) < 2:
+            continue
+        charts = {}
+        for name, about in CURVES.items():
+            lines = [Line(arm, _thin(curve[name]), arm.partition("-")[0]) for arm, curve in curves.items()]
+            if all(line.points for line in lines):
+                charts[name] = draw_curves(lines, unit=about, about=f"{about} of every update")
+        return charts
+    return {}
+
+
+def _thin(values: Sequence[float | None]) -> list[tuple[float, float, None, None]]:
+    """Return at most `POINTS` points of a curve, evenly spaced, with the last."""
+    step = max(1, math.ceil(len(values) / POINTS))
+    indices = sorted({*range(0, len(values), step), len(values) - 1} - {-1})
+    return [(i + 1.0, value, None, None) for i in indices if (value := values[i]) is not None]
 
 
 def _point(step: int, value: Estimate) -> tuple[float, float, float | None, float | None]:
