@@ -7,7 +7,6 @@ write_row(tmp_path, row)
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,17 +91,7 @@ def register(experiment: Experiment) -> ExperimentResults:
         "registration": registration.model_dump(mode="json"),
         "changes": dict(experiment.changes),
     }
-    return ExperimentResults.of(RegistrationFile.model_validate_json(json.dumps(content)))
-
-
-QUESTIONS: dict[str, Sequence[Any]] = {}  # by recipe hash
-
-
-def _questions(experiment: Experiment) -> Sequence[Any]:
-    recipe_hash = experiment.hash()
-    if recipe_hash not in QUESTIONS:
-        QUESTIONS[recipe_hash] = register(experiment).questions
-    return QUESTIONS[recipe_hash]
+    return ExperimentResults.of(RegistrationFile.model_validate_json(seal_content(content)))
 
 
 def make_cell(
@@ -119,7 +108,7 @@ def make_cell(
     **manifest: Any,
 ) -> ArmResult:
     """One model with these margins, in nats by question; `manifest` are further keys of its manifest."""
-    questions = _questions(experiment)
+    questions = register(experiment).questions
     per_token = any(trait.kind == "behaviour" for trait in experiment.traits.values())
     logprobs = [[FOIL + margin, *[FOIL] * len(q.foils)] for margin, q in zip(margins, questions, strict=True)]
     content = {
@@ -137,7 +126,7 @@ def make_cell(
         "manifest": {**MANIFEST, **manifest},
         "scores": dict(scores or {}),
     }
-    return ArmResult.model_validate_json(json.dumps(content))
+    return ArmResult.model_validate_json(seal_content(content))
 
 
 def make_row(
