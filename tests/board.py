@@ -7,6 +7,7 @@ write_row(tmp_path, row)
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,17 @@ def register(experiment: Experiment) -> ExperimentResults:
         "registration": registration.model_dump(mode="json"),
         "changes": dict(experiment.changes),
     }
-    return ExperimentResults.of(RegistrationFile.model_validate_json(seal_content(content)))
+    return ExperimentResults.of(RegistrationFile.model_validate_json(json.dumps(content)))
+
+
+QUESTIONS: dict[str, Sequence[Any]] = {}  # by recipe hash
+
+
+def _questions(experiment: Experiment) -> Sequence[Any]:
+    recipe_hash = experiment.hash()
+    if recipe_hash not in QUESTIONS:
+        QUESTIONS[recipe_hash] = register(experiment).questions
+    return QUESTIONS[recipe_hash]
 
 
 def make_cell(
@@ -108,7 +119,7 @@ def make_cell(
     **manifest: Any,
 ) -> ArmResult:
     """One model with these margins, in nats by question; `manifest` are further keys of its manifest."""
-    questions = register(experiment).questions
+    questions = _questions(experiment)
     per_token = any(trait.kind == "behaviour" for trait in experiment.traits.values())
     logprobs = [[FOIL + margin, *[FOIL] * len(q.foils)] for margin, q in zip(margins, questions, strict=True)]
     content = {
@@ -126,7 +137,7 @@ def make_cell(
         "manifest": {**MANIFEST, **manifest},
         "scores": dict(scores or {}),
     }
-    return ArmResult.model_validate_json(seal_content(content))
+    return ArmResult.model_validate_json(json.dumps(content))
 
 
 def make_row(
