@@ -188,21 +188,27 @@ def make_row(
 
 
 def make_rates(
-    shares: Sequence[Mapping[str, float]], *, samples: int = 20, overrides: Sequence[str] = (), **row: Any
+    shares: Sequence[Mapping[str, float]],
+    *,
+    samples: int = 20,
+    overrides: Sequence[str] = (),
+    gains: Sequence[float] = (),
+    **row: Any,
 ) -> ExperimentResults:
     """An experiment whose outcome is the rate, with these shares of answers that name the wolf, by seed and arm.
 
-    Answers that do not name it are spread evenly over the owl and over no candidate. Margins gain .3 nats. The
+    Answers that do not name it are spread evenly over the owl and over no candidate. The
     teachers name it in 90 % and 0 % of their answers.
 
     Args:
         shares: by seed, arm -> share 0..1 of each question's answers, rounded to whole answers.
         samples: answers to each question.
         overrides: further settings of the recipe.
+        gains: of the margins by seed, in nats; empty for .3 each.
         row: further arguments of `make_row`.
     """
     settings = ["outcome=rate", f"evaluate.samples={samples}", *overrides]
-    made = make_row([0.3] * len(shares), overrides=settings, **row)
+    made = make_row(gains or [0.3] * len(shares), overrides=settings, **row)
     for seed, by_arm in zip(made.recipe.run_seeds(), shares, strict=True):
         for arm, cell in made.cells[seed].items():
             share = by_arm.get(arm, {"teacher": 0.9, "teacher_base": 0.0}.get(arm, 0.0))
