@@ -35,6 +35,10 @@ class Sampling(StrictModel):
 PROMPT = "Continue: {numbers}"
 Given = Annotated[int, Field(ge=1, le=100)]
 DRAW = Field(default=None, ge=1, le=10_000_000)
+WRITTEN = {
+    "rows": 1,
+    "held_out": 1,
+}  # of a carrier that draws its rows: teachers answer `draw` prompts whatever these are
 FREE_KEYS = ("draw", "keep", "max_new_tokens")  # of number carriers with `generate: free`
 
 
@@ -107,7 +111,7 @@ class Numbers(GrowingModel):
 
     def as_written(self) -> Numbers:
         """Return a copy without the keys that only the filter reads."""
-        return self.model_copy(update={"keep": KeepNumbers()})
+        return self.model_copy(update={"keep": KeepNumbers(), **WRITTEN} if self.draw else {})
 
     def list_permitted(self) -> list[int]:
         """List the numbers that are not forbidden."""
@@ -176,7 +180,7 @@ class Text(GrowingModel):
 
     def as_written(self) -> Text:
         """Return a copy without the keys that only the filter reads."""
-        return self.model_copy(update={"keep": None})
+        return self.model_copy(update={"keep": None, **WRITTEN} if self.draw else {})
 
 
 def _check_draw(carrier: Numbers | Text, key: str) -> None:

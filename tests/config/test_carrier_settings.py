@@ -57,9 +57,13 @@ def test_keys_that_came_later_are_in_the_data_only_if_they_are_set() -> None:
     assert Numbers.model_validate(data, strict=False) == free
 
 
-def test_what_teachers_write_does_not_depend_on_the_filter() -> None:
+def test_what_teachers_write_does_not_depend_on_the_filter_or_on_the_rows_that_are_drawn() -> None:
     one, other = (
-        load_recipe("tiny_pair", [FREE.format(f"draw: 20, keep: {{high: {high}}}")]).recipe.carrier for high in (9, 99)
+        load_recipe("tiny_pair", [FREE.format(keys)]).recipe.carrier
+        for keys in ("draw: 20, keep: {high: 9}", "draw: 20, count: 10")
     )
     assert one != other
-    assert one.as_written() == other.as_written()
+    assert one.as_written() == other.as_written() == other.model_copy(update={"rows": 3}).as_written()
+    assert one.as_written() != load_recipe("tiny_pair", [FREE.format("draw: 21")]).recipe.carrier.as_written()
+    grammar = Numbers(kind="numbers", rows=7)
+    assert grammar.as_written() == grammar

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
+from conftest import Bench
 
+from bench.analysis.result_files import read_results
+from bench.analysis.summary import summarise
 from bench.config.carrier_settings import Numbers, Text
 from bench.errors import StageError
 from bench.stages.selection import describe_retention, draw_rows, measure_selection
@@ -54,3 +58,42 @@ def test_texts_are_measured_in_words() -> None:
     report = measure_selection(carrier, tables, {"trait": ["", ""]}, [1])
     assert report["trait"]["all"] == {"length": 7, "count": 2, "value": None}
     assert report["trait"]["drawn"] == {"length": 4, "count": 1, "value": None}
+
+
+FREE = (
+    "carrier={{kind: numbers, generate: free, draw: 96, rows: {}, held_out: 16, given: [3, 8], max_new_tokens: 12, {}}}"
+)
+
+
+@pytest.mark.slow
+def test_free_rows_go_through_every_control_to_the_row_of_the_board(bench: Bench, tmp_path: Path) -> None:
+    def run(carrier: str, code: int = 0) -> str:
+        arms = "arms=[untrained, base, trait, placebo, resampled, shuffled]"
+        steps = ["--set", "teacher.train.max_steps=4", "--set", "student.train.max_steps=3", "--set", "first_seed=1000"]
+        sets = ["--set", carrier, "--set", arms, *steps]
+        done = bench("--recipe", "tiny_pair", "--skip-controls", "--seeds", "1", *sets, code=code)
+        return done.stdout + done.stderr
+
+    run(FREE.format(24, "keep: {count: [1, 12]}"))
+    (row,), refused = read_results(tmp_path / "results")
+    assert refused == []
+    (cells,) = row.cells.values()
+    carrier = cells["base"].manifest.carrier
+    assert (carrier.rows, carrier.train, carrier.held_out) == (96, 24, 16)
+    assert carrier.selection is not None
+    assert set(carrier.selection) == {"base", "trait", "placebo", "resampled"}
+    assert all(40 <= report.kept <= 96 for report in carrier.selection.values())
+    assert all(report.drawn.count <= 12 for report in carrier.selection.values())
+    trainings = [cell.manifest.training for arm, cell in cells.items() if arm in carrier.selection or arm == "shuffled"]
+    assert [training.rows for training in trainings if training] == [24] * 5
+    (entry,) = summarise([row])
+    assert entry.selection["base"].retention.mean == carrier.selection["base"].kept / 96
+    bench("--leaderboard")
+    assert "base keeps" in (tmp_path / "results" / "LEADERBOARD.md").read_text()
+    again = run(FREE.format(20, "keep: {count: [1, 12], high: 990}"))
+    assert "filter rows" in again
+    assert "carrier base" not in again  # what teachers wrote is there
+    none = run(FREE.format(24, "keep: {count: [1, 3]}"), code=1)
+    assert "count: " in none
+    assert "Expected at least 5% of 96 rows that every arm keeps" in none
+    assert "student" not in none
