@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from bench.commands import archive, check, compare, diff, prune, share, show_prompts, tables
 from bench.errors import StageError, UserError
 from bench.flags import DEFAULT, PUBLISHED, make_parser
 from bench.terminal import (
@@ -21,8 +20,6 @@ from bench.terminal import (
     ProgressDisplay,
     print_line,
     print_plan,
-    print_prompts,
-    print_pruning,
     print_recipes,
     print_summary,
     shorten,
@@ -32,7 +29,6 @@ if TYPE_CHECKING:
     from bench.config.recipe_files import Experiment
     from bench.pipeline.executor import Executor
     from bench.pipeline.local_workers import Pool
-    from bench.pipeline.store import Store
 
 __all__ = ["main"]
 
@@ -52,7 +48,6 @@ def _run(
     from bench.analysis.registration import describe_registration, find_terms, refuse_other_cells
     from bench.experiment import CONTROLS, is_control, run_experiment, run_installation_controls
     from bench.models.checkpoints import identify
-    from bench.pipeline.estimate import estimate_plan
     from bench.pipeline.planner import make_plan
     from bench.pipeline.prune import record_run
     from bench.pipeline.recipe_checks import check_configurations, check_numbers, check_systems, describe_bfloat16
@@ -72,8 +67,6 @@ def _run(
         if args.smoke:
             shutil.rmtree(results / experiment.name, ignore_errors=True)
         refuse_other_cells(experiment, plans[-1], results)
-        if not args.smoke:
-            print_plan(experiment, estimate_plan(experiment, plans[-1], pool.store), console)
         for line in describe_bfloat16(pool, experiment, plans[-1]):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     check_systems(pool, ((e, plan, source) for (e, source), plan in zip(experiments, plans, strict=True)))
@@ -108,10 +101,6 @@ def _run(
             )
             continue
         row, entry = row_and_entry
-        if args.json:
-            print(entry.model_dump_json())
-        elif args.quiet:
-            print(f"{entry.label}  {entry.recipe_hash}: {entry.verdict}: {entry.verdict_reason}.")
         print_summary(entry, console)
         if results.resolve() != PUBLISHED:
             for line in compare_with_published(row, PUBLISHED):
@@ -122,97 +111,8 @@ def _run(
             console,
             f"{time.monotonic() - start:.0f} s. Result files: "
             f"{shorten(results / experiment.name)}/{experiment.hash()}*, "
-            f"table: {shorten(results / 'LEADERBOARD.md')}. To look closer, add --report.\n",
+            f"table: {shorten(results / 'LEADERBOARD.md')}\n",
         )
-
-
-def _tables(args: argparse.Namespace, console: Console) -> None:
-    """Write everything that needs the result files alone: the leaderboard, the report, the export."""
-    from bench.analysis.leaderboard import build_leaderboard
-
-    paths: list[Path] = []
-    if args.report:
-        from bench.pipeline.remote_store import open_store
-        from bench.report.site import write_report
-
-        paths.append(write_report(args.results, open_store(args.store)))  # first: the leaderboard links to its figures
-    for line in build_leaderboard(args.results).problems:
-        print_line(console, line)
-    paths.append(args.results / "LEADERBOARD.md")
-    if args.export:
-        from bench.analysis.export import export
-
-        paths += export(args.results, args.export)
-    for path in paths:
-        print_line(console, f"Wrote {shorten(path)}")
-
-
-def _check(folder: Path, revision: str, console: Console) -> None:
-    """Run `--check-results`."""
-    from bench.publish.contribution import check_results
-
-    check = check_results(folder, revision)
-    console.print(check.comparison, markup=False, highlight=False, soft_wrap=True)
-    if check.problems:
-        raise UserError(f"{len(check.problems)} problems in {folder}:\n  " + "\n  ".join(check.problems[:20]))
-
-
-def _share(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, store: Store, console: Console) -> None:
-    """Run `--merge` or `--publish`."""
-    from bench.config.sweep import write_assignments
-    from bench.publish.upload import RunCommand, Selection, merge, publish
-
-    if args.smoke or args.dry_run:
-        raise UserError("--merge and --publish need a finished run: leave --smoke and --dry-run out")
-    if args.merge and not args.publish and args.out is None:
-        raise UserError("--merge needs --out DIR")
-    tell = partial(print_line, console)
-    selection = Selection(tuple(args.only_arms), tuple(args.only_seeds))
-    for experiment, name in experiments:
-        command = RunCommand(name, (*args.set, *write_assignments(experiment.combination)), args.seeds)
-        if args.publish:
-            how: dict[str, Any] = {"merged": args.merge, "selection": selection, "tell": tell}
-            publish(experiment, command, store, args.publish, args.results, **how)
-        else:
-            merge(experiment, command, store, args.out, args.results, selection=selection, tell=tell)
-
-
-def _prune(args: argparse.Namespace, store: Store, console: Console) -> None:
-    from bench.config.recipe_files import FOLDER, load_recipe, load_recipes
-    from bench.config.yaml_files import list_names
-    from bench.experiment import CONTROLS
-    from bench.pipeline.prune import find_needed, read_runs, remove, survey
-
-    if (args.set or args.seeds) and not args.recipe:
-        raise UserError("--prune with --set or --seeds needs --recipe NAME")
-    names = args.recipe or list_names(FOLDER)
-    experiments = [row for name in names for row in load_recipes(name, args.set, seeds=args.seeds)]
-    runs = read_runs(store)
-    needed = find_needed([*map(load_recipe, CONTROLS), *experiments], runs, only_named=bool(args.recipe))
-    with store.in_use(exclusive=True) if args.yes else nullcontext():
-        folders = survey(store, needed)
-        if args.yes:
-            remove(store, folders, runs, needed)
-    print_pruning(folders, runs, console, removed=args.yes)
-    if needed.models:
-        print_line(
-            console, f"Artefacts of models that are not on this machine stay: {', '.join(sorted(needed.models))}."
-        )
-
-
-def _show_prompts(names: list[str], args: argparse.Namespace, store: Store, console: Console) -> None:
-    """Print the examples of `--show prompts`, of each recipe's first seed."""
-    from bench.config.recipe_files import load_recipes
-    from bench.models.checkpoints import identify
-    from bench.pipeline.planner import make_plan
-    from bench.pipeline.prompt_examples import list_examples
-
-    for name, experiment in [(path, row) for path in names for row in load_recipes(path, args.set, seeds=1)]:
-        try:
-            examples = list_examples(make_plan(experiment, identify), store)
-        except UserError as error:
-            raise UserError(f"{name}: {error}") from None
-        print_prompts(experiment.label, examples, console)
 
 
 def _command(args: argparse.Namespace, console: Console) -> None:
@@ -220,8 +120,6 @@ def _command(args: argparse.Namespace, console: Console) -> None:
         raise UserError("--yes needs --prune")
     if (args.only_arms or args.only_seeds) and not (args.merge or args.publish):
         raise UserError("--only-arms and --only-seeds need --merge or --publish")
-    if (args.json or args.quiet) and (args.list or args.show or args.prune or args.merge or args.publish):
-        raise UserError("--json and --quiet need a run (--json also takes --dry-run)")
     if args.list:
         print_recipes(console)
         return
@@ -230,15 +128,20 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: expected 1 or more")
     if args.check_results:
-        _check(PUBLISHED if args.results == PUBLISHED / "local" else args.results, args.check_results, console)
+        check(PUBLISHED if args.results == PUBLISHED / "local" else args.results, args.check_results, console)
         return
     if args.leaderboard or ((args.report or args.export) and not (args.recipe or args.set or args.seeds)):
-        _tables(args, console)
+        tables(args, console)
         return
+    for names, command in ((args.compare, compare), (args.diff, diff), (args.archive, archive)):
+        if names:
+            if args.recipe or args.set or args.seeds:
+                raise UserError("--compare, --diff and --archive read results: leave --recipe, --set and --seeds out")
+            command(names, args.results, console)
+            return
     from bench.analysis.registration import describe_registration, find_terms
     from bench.config.recipe_files import load_recipes
     from bench.models.checkpoints import identify
-    from bench.pipeline.estimate import estimate_plan
     from bench.pipeline.local_workers import Pool
     from bench.pipeline.planner import make_plan
     from bench.pipeline.ray_executor import RayExecutor
@@ -249,12 +152,12 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     if args.prune:
         if isinstance(store, RemoteStore):
             raise UserError("--prune needs a folder as --store; remove old artefacts of a URL with its own tools")
-        _prune(args, store, console)
+        prune(args, store, console)
         return
     names = args.recipe or [DEFAULT]
     rows = [(row, name) for name in names for row in load_recipes(name, args.set, seeds=args.seeds, smoke=args.smoke)]
     if args.show:
-        _show_prompts(names, args, store, console)
+        show_prompts(names, args, store, console)
         return
     if args.contribute:
         from bench.publish.contribution import contribute
@@ -264,7 +167,7 @@ def _command(args: argparse.Namespace, console: Console) -> None:
                 print_line(console, line)
         return
     if args.merge or args.publish:
-        _share(rows, args, store, console)
+        share(rows, args, store, console)
         return
     for line in dict.fromkeys(line for experiment, _ in rows for line in experiment.warnings()):
         console.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
@@ -273,15 +176,12 @@ def _command(args: argparse.Namespace, console: Console) -> None:
             with RayExecutor(store, args.jobs) if args.on == "ray" else nullcontext(pool) as executor:
                 _run(rows, args, pool, executor, console)
             if args.report or args.export:
-                _tables(args, console)
+                tables(args, console)
             return
         check_configurations(pool, rows)
         for experiment, _ in rows:
             plan = make_plan(experiment, partial(identify, fetch=False))
-            estimate = estimate_plan(experiment, plan, store)
-            if args.json:
-                print(json.dumps({"recipe": experiment.name, "recipe_hash": experiment.hash(), **estimate.as_json()}))
-            print_plan(experiment, estimate, console)
+            print_plan(experiment, plan, store, console)
             for line in describe_registration(experiment, find_terms(experiment, plan, store, args.results, PUBLISHED)):
                 print_line(console, line)
             for line in describe_bfloat16(pool, experiment, plan):
@@ -291,7 +191,7 @@ def _command(args: argparse.Namespace, console: Console) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 1 a stage failed, 2 the user must act, 130 interrupted."""
     args = make_parser().parse_args(argv)
-    console = Console(soft_wrap=False, quiet=args.quiet, stderr=args.json)
+    console = Console(soft_wrap=False)
     problems = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     try:
         _command(args, console)

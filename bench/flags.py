@@ -38,6 +38,18 @@ def make_parser() -> argparse.ArgumentParser:
     mode.add_argument(
         "--smoke", action="store_true", help="run all stages on tiny budgets; writes nothing to --results"
     )
+    mode.add_argument(
+        "--compare",
+        nargs="+",
+        metavar="ROW",
+        help="print the rows of recipes or hashes with the keys in which they differ, and draw their gains",
+    )
+    mode.add_argument(
+        "--diff", nargs=2, metavar=("A", "B"), help="print why two recipes or rows differ in hash, and in gain"
+    )
+    mode.add_argument(
+        "--archive", nargs="+", metavar="ROW", help="move rows, by recipe or hash, to the archive of --results"
+    )
     p.add_argument("--yes", action="store_true", help="make --prune remove these artefacts")
     p.add_argument("--recipe", nargs="+", metavar="NAME", help=f"names or YAML paths (default: {DEFAULT})")
     p.add_argument("--seeds", type=int, metavar="N", help="number of seeds instead of the recipe's: makes another row")
@@ -92,13 +104,6 @@ def make_parser() -> argparse.ArgumentParser:
         const="HEAD",
         metavar="REVISION",
         help="check results/ (or --results) and print what changed since a git revision (default: HEAD) as Markdown",
-    )
-    p.add_argument("--quiet", action="store_true", help="print only the verdict of each recipe, and errors")
-    p.add_argument(
-        "--json",
-        action="store_true",
-        help="print one JSON line for each recipe: its entry on the leaderboard, or with --dry-run its plan; all else "
-        "goes to standard error",
     )
     p.add_argument("--jobs", type=int, metavar="N", help="number of workers (default: cores / the recipe's threads)")
     return p

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.entry_text import (
@@ -208,14 +208,15 @@ def replication_section(replications: Sequence[Replication]) -> str:
     return section("Replications", lines)
 
 
-def registration_section(registered: Sequence[RegistryLine]) -> str:
-    """Registrations without results."""
+def registration_section(registered: Sequence[RegistryLine], archived: Collection[str]) -> str:
+    """Registrations without results; `archived` are the hashes of rows in the archive."""
     lines = [
         {
             "recipe": line.entry.recipe,
             "hash": line.entry.recipe_hash,
             "seeds": f"{line.entry.first_seed} to {line.entry.first_seed + line.entry.seeds - 1}",
             "registered": line.time,
+            **({"state": "archived" if line.entry.recipe_hash in archived else "-"} if archived else {}),
         }
         for line in registered
     ]

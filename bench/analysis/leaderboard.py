@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
+from bench.analysis.archive import list_archived
 from bench.analysis.board_sections import (
     contrast_section,
     dose_section,
@@ -197,7 +198,7 @@ def _markdown(
             if leaks:
                 parts += [LEAK, markdown_table([_pick(entry, MAIN) for entry in leaks]), "\n"]
         parts += [_pictures(folder), "\n## Verdicts and gates\n\n", "\n".join(map(_reasons, board)), "\n"]
-    parts += [replication_section(replications), registration_section(unmeasured)]
+    parts += [replication_section(replications), registration_section(unmeasured, list_archived(folder))]
     if problems:
         parts += ["\n## Left out\n\n", "".join(f"- {problem.replace(f'{folder}/', '')}\n" for problem in problems)]
     return "".join([*parts, FOOT])

@@ -20,7 +20,7 @@ from bench.files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["CAPTIONS", "MOST", "pool_scores", "write_figures"]
+__all__ = ["CAPTIONS", "MOST", "pool_scores", "save", "write_figures"]
 
 CAPTIONS = {
     "gains": "Gain of the trait arm over the base arm with 95 % t intervals over seeds (left), and as a share of the "
@@ -62,7 +62,7 @@ def write_figures(folder: Path, rows: Sequence[ExperimentResults], board: Sequen
     paths: list[Path] = []
     with style():
         for plot in _plots(rows, board) if len(board) <= MOST else ():
-            paths += _save(plot.figure, folder / plot.stem)
+            paths += save(plot.figure, folder / plot.stem)
     for path in folder.glob("*") if folder.is_dir() else ():
         if path.suffix in (".svg", ".png") and path.stem.partition("_")[0] in CAPTIONS and path not in paths:
             path.unlink()
@@ -84,7 +84,7 @@ def _plots(rows: Sequence[ExperimentResults], board: Sequence[LeaderboardEntry])
         if scores:
             yield Plot("histogram", f"histogram_{stem}", title, charts.histogram(scores, title))
         if entry.dose:
-            yield Plot("dose", f"dose_{stem}", title, charts.dose(_doses(row, entry), title, entry.unit))
+            yield Plot("dose", f"dose_{stem}", title, charts.dose(_doses(row, entry), title))
         if entry.matrix is not None:
             yield Plot("matrix", f"matrix_{stem}", title, charts.matrix(entry.matrix, title))
 
@@ -106,7 +106,7 @@ def pool_scores(row: ExperimentResults) -> dict[str, dict[str, list[float]]]:
         for arm in LOOKS:
             if arm not in row.cells[seed]:
                 continue
-            for metric, questions in row.cells[seed][arm].scores_of_samples().items():
+            for metric, questions in row.cells[seed][arm].scores.items():
                 pooled.setdefault(metric, {}).setdefault(arm, []).extend(s for samples in questions for s in samples)
     return pooled
 
@@ -124,7 +124,7 @@ def _doses(row: ExperimentResults, entry: LeaderboardEntry) -> dict[int, Estimat
     return dict(sorted(points.items()))
 
 
-def _save(figure: Figure, path: Path) -> list[Path]:
+def save(figure: Figure, path: Path) -> list[Path]:
     """Write `<path>.svg` and `<path>.png` without dates or versions, and return both paths."""
     path.parent.mkdir(parents=True, exist_ok=True)
     paths = []

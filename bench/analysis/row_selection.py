@@ -1,0 +1,58 @@
+"""Find measured rows by the name of their recipe, their hash, or one of their files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.analysis.result_files import HASH_DIGITS, read_results
+from bench.analysis.result_schema import ExperimentResults
+from bench.config.changes import label_row
+from bench.config.schema import clip_line
+from bench.errors import UserError
+
+__all__ = ["describe_row", "find_rows", "select_rows"]
+
+HASH = re.compile(r"[0-9a-f]{6,12}")
+
+
+def find_rows(name: str, folders: Sequence[Path]) -> list[ExperimentResults]:
+    """Return the rows of a recipe, or the row of a hash, in the first of `folders` that has one.
+
+    Args:
+        name: a recipe, the path of its YAML file or of a result file, or a hash, of which six digits will do.
+        folders: results folders.
+    """
+    path = Path(name)
+    if path.suffix == ".json" and HASH.match(path.name):
+        name = path.name[:HASH_DIGITS]
+        folders = [path.parent.parent]
+    for folder in folders:
+        rows, _ = read_results(folder)
+        chosen = [row for row in rows if row.name == path.stem or (HASH.fullmatch(name) and row.hash.startswith(name))]
+        if chosen:
+            return chosen
+    return []
+
+
+def select_rows(names: Sequence[str], folder: Path, flag: str) -> list[ExperimentResults]:
+    """Return the rows of all names, each once, in their order; arguments as for `find_rows`.
+
+    Raises:
+        UserError: `folder` holds no row of a name.
+    """
+    rows: dict[str, ExperimentResults] = {}
+    for name in names:
+        chosen = find_rows(name, [folder])
+        if not chosen:
+            known = sorted({row.name for row in read_results(folder)[0]})
+            there = f"there are {clip_line(', '.join(known))}" if known else "it has none"
+            raise UserError(f"{flag} {clip_line(name, 80)}: {folder} holds no row of this recipe or hash; {there}")
+        rows |= {row.hash: row for row in chosen}
+    return list(rows.values())
+
+
+def describe_row(row: ExperimentResults) -> str:
+    """Return the label and the hash of a row."""
+    return f"{label_row(row.name, row.registered.changes)} ({row.hash})"
