@@ -52,7 +52,10 @@ def connect() -> str:
         context = ray.init(**SETTINGS, runtime_env={"py_modules": [str(ROOT / "bench")]})
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0][:200]
-        raise UserError(f"--on ray: RAY_ADDRESS={address!r}: no cluster could be joined: {reason}") from None
+        raise UserError(
+            f"--on ray: RAY_ADDRESS={address!r}: no cluster could be joined: {reason}. A cluster with a token needs "
+            "RAY_AUTH_MODE=token here too"
+        ) from None
     return str(context.address_info["gcs_address"])
 
 
