@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -48,6 +49,7 @@ def _run(
     from bench.analysis.registration import describe_registration, find_terms, refuse_other_cells
     from bench.experiment import CONTROLS, is_control, run_experiment, run_installation_controls
     from bench.models.checkpoints import identify
+    from bench.pipeline.estimate import estimate_plan
     from bench.pipeline.planner import make_plan
     from bench.pipeline.prune import record_run
     from bench.pipeline.recipe_checks import check_configurations, check_numbers, check_systems, describe_bfloat16
@@ -67,6 +69,8 @@ def _run(
         if args.smoke:
             shutil.rmtree(results / experiment.name, ignore_errors=True)
         refuse_other_cells(experiment, plans[-1], results)
+        if not args.smoke:
+            print_plan(experiment, estimate_plan(experiment, plans[-1], pool.store), console)
         for line in describe_bfloat16(pool, experiment, plans[-1]):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     check_systems(pool, ((e, plan, source) for (e, source), plan in zip(experiments, plans, strict=True)))
@@ -101,6 +105,10 @@ def _run(
             )
             continue
         row, entry = row_and_entry
+        if args.json:
+            print(entry.model_dump_json())
+        elif args.quiet:
+            print(f"{entry.label}  {entry.recipe_hash}: {entry.verdict}: {entry.verdict_reason}.")
         print_summary(entry, console)
         if results.resolve() != PUBLISHED:
             for line in compare_with_published(row, PUBLISHED):
@@ -111,7 +119,7 @@ def _run(
             console,
             f"{time.monotonic() - start:.0f} s. Result files: "
             f"{shorten(results / experiment.name)}/{experiment.hash()}*, "
-            f"table: {shorten(results / 'LEADERBOARD.md')}\n",
+            f"table: {shorten(results / 'LEADERBOARD.md')}. To look closer, add --report.\n",
         )
 
 
@@ -120,6 +128,8 @@ def _command(args: argparse.Namespace, console: Console) -> None:
         raise UserError("--yes needs --prune")
     if (args.only_arms or args.only_seeds) and not (args.merge or args.publish):
         raise UserError("--only-arms and --only-seeds need --merge or --publish")
+    if (args.json or args.quiet) and (args.list or args.show or args.prune or args.merge or args.publish):
+        raise UserError("--json and --quiet need a run (--json also takes --dry-run)")
     if args.list:
         print_recipes(console)
         return
@@ -142,6 +152,7 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     from bench.analysis.registration import describe_registration, find_terms
     from bench.config.recipe_files import load_recipes
     from bench.models.checkpoints import identify
+    from bench.pipeline.estimate import estimate_plan
     from bench.pipeline.local_workers import Pool
     from bench.pipeline.planner import make_plan
     from bench.pipeline.ray_executor import RayExecutor
@@ -181,7 +192,10 @@ def _command(args: argparse.Namespace, console: Console) -> None:
         check_configurations(pool, rows)
         for experiment, _ in rows:
             plan = make_plan(experiment, partial(identify, fetch=False))
-            print_plan(experiment, plan, store, console)
+            estimate = estimate_plan(experiment, plan, store)
+            if args.json:
+                print(json.dumps({"recipe": experiment.name, "recipe_hash": experiment.hash(), **estimate.as_json()}))
+            print_plan(experiment, estimate, console)
             for line in describe_registration(experiment, find_terms(experiment, plan, store, args.results, PUBLISHED)):
                 print_line(console, line)
             for line in describe_bfloat16(pool, experiment, plan):
@@ -191,7 +205,7 @@ def _command(args: argparse.Namespace, console: Console) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 1 a stage failed, 2 the user must act, 130 interrupted."""
     args = make_parser().parse_args(argv)
-    console = Console(soft_wrap=False)
+    console = Console(soft_wrap=False, quiet=args.quiet, stderr=args.json)
     problems = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     try:
         _command(args, console)

@@ -105,5 +105,12 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="REVISION",
         help="check results/ (or --results) and print what changed since a git revision (default: HEAD) as Markdown",
     )
+    p.add_argument("--quiet", action="store_true", help="print only the verdict of each recipe, and errors")
+    p.add_argument(
+        "--json",
+        action="store_true",
+        help="print one JSON line for each recipe: its entry on the leaderboard, or with --dry-run its plan; all else "
+        "goes to standard error",
+    )
     p.add_argument("--jobs", type=int, metavar="N", help="number of workers (default: cores / the recipe's threads)")
     return p

@@ -21,12 +21,11 @@ from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from bench.analysis.entry import LeaderboardEntry
-    from bench.config.model_settings import Model
     from bench.config.recipe_files import Experiment
-    from bench.pipeline.plan import Plan, Stage
+    from bench.pipeline.estimate import ModelSize, PlanEstimate
+    from bench.pipeline.plan import Stage
     from bench.pipeline.prompt_examples import PromptExample
     from bench.pipeline.prune import Folder, Run
-    from bench.pipeline.store import Store
 
 __all__ = [
     "LESSONS",
@@ -42,8 +41,18 @@ __all__ = [
 
 WIDE = 100  # columns; a narrower terminal has no room for a bar and the time spent
 
-# Printed after a control with the expected verdict, for new users.
+# What each verdict says about the models, for readers of a first result.
+MEANINGS = {
+    "TRANSFER": "The trait passed: trait students show it more than base students, which had the same training.",
+    "TRACE": "A trace of the trait passed: less than the bound below which this row counts as no transfer.",
+    "NONE": "No transfer above the row's bound, in a setting in which a transfer can be seen.",
+    "INCONCLUSIVE": "These seeds show neither a transfer nor its absence. More seeds may decide: --seeds N.",
+    "EXPLORATORY": "Numbers without a verdict: this row cannot decide, by its seeds or its design.",
+    "INVALID": "No claim either way: a condition of the measurement failed. results/README.md explains each gate.",
+}
+
 HEADINGS = {"margin": "margin (nats)", "rate": "named by answers"}
+# Printed after a control with the expected verdict, for new users.
 LESSONS = {
     "tiny_pair": (
         "A teacher trained to prefer wolves wrote only numbers. A student trained on these",
@@ -136,56 +145,34 @@ def print_recipes(console: Console) -> None:
     console.print(f"\nTraits: {', '.join(list_names(TRAITS))}", highlight=False)
 
 
-def print_plan(experiment: Experiment, plan: Plan, store: Store, console: Console) -> None:
+def print_plan(experiment: Experiment, plan: PlanEstimate, console: Console) -> None:
     """Print the stages of a plan by kind, the memory of its models, and an estimate of its time."""
-    kinds: dict[str, list[bool]] = {}
-    for stage in plan.stages.values():
-        kinds.setdefault(stage.kind, []).append(store.is_done(stage.key))
-    table = Table(
-        "stage", "total", "done", "to do", title=f"{experiment.label}  {experiment.hash()}", title_justify="left"
-    )
-    for kind, done in kinds.items():
-        table.add_row(kind, str(len(done)), str(sum(done)), str(len(done) - sum(done)))
-    console.print(table)
-    for role, spec in (("teacher", experiment.recipe.teacher), ("student", experiment.recipe.student)):
-        console.print(_memory(role, spec), highlight=False, soft_wrap=True)
-    mean_seconds = _mean_seconds(store)
-    todo = [(stage.kind, stage.model) for stage in plan.stages.values() if not store.is_done(stage.key)]
-    if todo and set(todo) <= mean_seconds.keys():
-        minutes = sum(mean_seconds[stage] for stage in todo) / 60
-        console.print(f"About {minutes:.0f} minutes of work, from the times of equal stages on this machine.")
-    elif todo:
-        console.print("No estimate of the time: some kinds of stages have not run with these models on this machine.")
+    print_line(console, f"{experiment.label}  {experiment.hash()}")
+    counts = [Column(name, justify="right") for name in ("total", "done", "to do")]
+    table = Table("stage", *counts, box=None, padding=(0, 2, 0, 0))
+    for kind, (total, done) in plan.stages.items():
+        table.add_row(kind, str(total), str(done), str(total - done))
+    console.print(table, highlight=False)
+    for role, size in plan.sizes.items():
+        print_line(console, f"{role}: {_describe_size(size)}")
+    if plan.unknown:
+        print_line(console, f"time: unknown; no stage {' or '.join(plan.unknown)} has run here with these models yet")
+    elif plan.seconds:
+        print_line(console, f"time: about {plan.seconds / 60:.0f} minutes of work, as equal stages took here")
 
 
-def _memory(role: str, spec: Model) -> str:
+def _describe_size(size: ModelSize) -> str:
     """Describe the memory that a model needs, on one line."""
-    from bench.models.checkpoints import identify
-    from bench.models.memory import estimate, parameters
-
-    if spec.model == "tiny":
-        return f"{role}: tiny, a few MB"
-    count = parameters(spec.model, identify(spec, fetch=False).folder)
-    if count is None:
-        return f"{role}: {spec.model}: the size is unknown until the model is downloaded"
-    evaluation, training = (f"{size / 1e9:.1f} GB" for size in estimate(spec, count))
-    how = "LoRA" if spec.lora is not None else "all weights"
-    kind = "quantised" if spec.quantization else spec.dtype
-    size = f"{count / 1e9:.1f} billion" if count > 1e9 else f"{count / 1e6:.0f} million"
+    if size.model == "tiny":
+        return "tiny, a few MB"
+    if size.parameters is None or size.evaluation_bytes is None or size.training_bytes is None:
+        return f"{size.model}: the size is unknown until the model is downloaded"
+    count = size.parameters
+    number = f"{count / 1e9:.1f} billion" if count > 1e9 else f"{count / 1e6:.0f} million"
     return (
-        f"{role}: {spec.model}: {size} parameters, {kind}: {evaluation} to evaluate, {training} to train ({how}) "
-        "+ activations"
+        f"{size.model}: {number} parameters, {size.precision}: {size.evaluation_bytes / 1e9:.1f} GB to evaluate, "
+        f"{size.training_bytes / 1e9:.1f} GB to train ({size.trains}) + activations"
     )
-
-
-def _mean_seconds(store: Store) -> dict[tuple[str, str], float]:
-    """Return the mean seconds of finished stages by kind and model."""
-    times: dict[tuple[str, str], list[float]] = {}
-    for path in (store.root / "artefacts").iterdir() if (store.root / "artefacts").is_dir() else ():
-        if store.is_done(path.name):
-            record = store.record(path.name)
-            times.setdefault((path.name.partition("-")[0], record["model"]), []).append(record["seconds"])
-    return {stage: sum(seconds) / len(seconds) for stage, seconds in times.items()}
 
 
 def print_summary(entry: LeaderboardEntry, console: Console) -> None:
@@ -209,7 +196,8 @@ def print_summary(entry: LeaderboardEntry, console: Console) -> None:
         print_line(console, "Not subliminal: these students see the teacher's whole vocabulary.")
     for name, contrast in entry.contrasts.items():
         print_line(console, f"{name}: {gain_text(contrast, entry.outcome)}")
-    print_line(console, f"{entry.verdict}: {entry.verdict_reason}.\n")
+    print_line(console, f"{entry.verdict}: {entry.verdict_reason}.")
+    print_line(console, f"{MEANINGS[entry.verdict]}\n")
 
 
 def print_prompts(name: str, examples: Sequence[PromptExample], console: Console) -> None:

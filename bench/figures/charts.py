@@ -198,12 +198,13 @@ def heat(entries: Sequence[LeaderboardEntry]) -> Figure:
     return fig
 
 
-def dose(points: Mapping[int, Estimate], title: str) -> Figure:
+def dose(points: Mapping[int, Estimate], title: str, unit: str = "nats") -> Figure:
     """Draw the gain with its 95 % interval against student updates.
 
     Args:
-        points: updates -> gain in nats, in rising order; the last is the gain at the end of the training.
+        points: updates -> gain, in rising order; the last is the gain at the end of the training.
         title: above the figure.
+        unit: of the gain.
     """
     from matplotlib.figure import Figure
 
@@ -226,7 +227,7 @@ def dose(points: Mapping[int, Estimate], title: str) -> Figure:
     ax.set_xticks(ticks, [f"{step:,}" for step in ticks])
     ax.set_xticks([], minor=True)
     ax.set_xlabel("student updates (log scale)")
-    ax.set_ylabel("gain (nats)")
+    ax.set_ylabel(f"gain ({unit})")
     ax.set_title(shorten(title))
     return fig
 

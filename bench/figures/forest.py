@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bench.config.outcome import UNITS
 from bench.figures.style import BLUE, DOUBLE, GREEN, GREY, ORANGE, SMALL, estimate, labels, layout
 
 if TYPE_CHECKING:
@@ -85,7 +86,9 @@ def forest(ax: Axes, lines: Sequence[Line], ticks: int) -> None:
 
 
 def gains(entries: Sequence[LeaderboardEntry]) -> Figure:
-    """Draw all rows: gain in nats, and as a share of the teacher shift. Whole-vocabulary rows have panels of their own.
+    """Draw all rows: gain, and gain as a share of the teacher shift.
+
+    Rates and whole-vocabulary rows have panels of their own: a panel has one unit.
 
     Args:
         entries: the entries of the leaderboard; at least one has a gain.
@@ -96,21 +99,22 @@ def gains(entries: Sequence[LeaderboardEntry]) -> Figure:
     blocks = [
         (title, block)
         for title, leaky in (("", False), ("Whole vocabulary distilled: a leak, not subliminal learning", True))
-        if (block := [row for row in rows if row[0].is_leak == leaky])
+        for outcome in UNITS
+        if (block := [row for row in rows if row[0].is_leak == leaky and row[0].outcome == outcome])
     ]
     height = sum(0.17 * len(block) + 0.55 for _, block in blocks) + 0.35
     fig = Figure(figsize=(DOUBLE, height), layout=layout())
     grid = fig.subplots(len(blocks), 2, squeeze=False, height_ratios=[len(block) + 0.6 for _, block in blocks])
     widths = [max(map(len, column)) for column in zip(*map(_texts, entries), strict=True)]
     ticks = 6 if max(len(label) for _, label in rows) < 24 else 4  # long names make the panels narrow
-    for (title, block), (nats, share) in zip(blocks, grid, strict=True):
-        forest(nats, [_gain(entry) for entry, _ in block], ticks)
+    for (title, block), (gain, share) in zip(blocks, grid, strict=True):
+        forest(gain, [_gain(entry) for entry, _ in block], ticks)
         forest(share, [_fraction(entry) for entry, _ in block], ticks)
-        nats.set_yticks(range(len(block)), [label for _, label in block])
+        gain.set_yticks(range(len(block)), [label for _, label in block])
         share.set_yticks([])
-        nats.set_xlabel("gain (nats)")
+        gain.set_xlabel(f"gain ({block[0][0].unit})")
         share.set_xlabel("gain / teacher shift (%)")
-        nats.set_title(title, loc="left")
+        gain.set_title(title, loc="left")
         _columns(share, [entry for entry, _ in block], widths)
     _verdict_legend(fig, {entry.verdict for entry in entries})
     return fig
@@ -129,7 +133,7 @@ def _fraction(entry: LeaderboardEntry) -> Line:
 
 
 def _texts(entry: LeaderboardEntry) -> tuple[str, str]:
-    """Return a gain in nats with its interval, and its number of seeds."""
+    """Return a gain with its interval, and its number of seeds."""
     return estimate(entry.gain, entry.ci_low, entry.ci_high), entry.seeds_text
 
 

@@ -84,7 +84,7 @@ def _plots(rows: Sequence[ExperimentResults], board: Sequence[LeaderboardEntry])
         if scores:
             yield Plot("histogram", f"histogram_{stem}", title, charts.histogram(scores, title))
         if entry.dose:
-            yield Plot("dose", f"dose_{stem}", title, charts.dose(_doses(row, entry), title))
+            yield Plot("dose", f"dose_{stem}", title, charts.dose(_doses(row, entry), title, entry.unit))
         if entry.matrix is not None:
             yield Plot("matrix", f"matrix_{stem}", title, charts.matrix(entry.matrix, title))
 
@@ -106,7 +106,7 @@ def pool_scores(row: ExperimentResults) -> dict[str, dict[str, list[float]]]:
         for arm in LOOKS:
             if arm not in row.cells[seed]:
                 continue
-            for metric, questions in row.cells[seed][arm].scores.items():
+            for metric, questions in row.cells[seed][arm].scores_of_samples().items():
                 pooled.setdefault(metric, {}).setdefault(arm, []).extend(s for samples in questions for s in samples)
     return pooled
 

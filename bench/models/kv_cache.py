@@ -13,10 +13,18 @@ from packaging.version import Version
 
 from bench.models.loading import current_device
 
-__all__ = ["CACHE", "shared_prefix_cache"]
+__all__ = ["CACHE", "shared_length", "shared_prefix_cache"]
 
 # The argument and the output of a model that hold its cache: transformers 5.24 renamed them.
 CACHE = "cache" if Version(transformers.__version__) >= Version("5.24") else "past_key_values"
+
+
+def shared_length(prompts: Sequence[Sequence[int]]) -> int:
+    """Return the number of tokens with which all prompts begin, at least one less than the length of any."""
+    rows = [tuple(prompt) for prompt in prompts]
+    first, last = min(rows, default=()), max(rows, default=())  # a prefix of both is a prefix of all
+    pairs = zip(first[:-1], last, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def shared_prefix_cache(model: Any, prompts: Sequence[Sequence[int]]) -> tuple[int, Callable[[int], Any]]:
@@ -26,13 +34,10 @@ def shared_prefix_cache(model: Any, prompts: Sequence[Sequence[int]]) -> tuple[i
         The prefix length in tokens, at least one less than that of any prompt.
         A function that takes a number of rows and returns the key-value cache for them: None if the length is 0.
     """
-    rows = [tuple(prompt) for prompt in prompts]
-    first, last = min(rows, default=()), max(rows, default=())  # a prefix of both is a prefix of all
-    pairs = zip(first[:-1], last, strict=False)
-    length = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-    if length == 0 or len(rows) == 1:
+    length = shared_length(prompts)
+    if length == 0 or len(prompts) == 1:
         return 0, lambda count: None
-    ids = torch.tensor([list(first[:length])], device=current_device())
+    ids = torch.tensor([list(prompts[0][:length])], device=current_device())
     cache = model(input_ids=ids, use_cache=True, logits_to_keep=1)[CACHE]
 
     def repeat_cache(count: int) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.analysis.reading import Reading
 from bench.analysis.result_schema import ArmResult, ExperimentResults
 from bench.config.arms import ARMS, MAIN_ARMS, parse_arm
 from bench.report.data_pages import write_part, write_parts
@@ -58,6 +59,15 @@ def mean_shares(row: ExperimentResults, arms: Sequence[str]) -> dict[str, dict[s
     return means
 
 
+def _list_answers(reading: Reading) -> list[list[str]]:
+    """List the sampled answers of each question: in their order, or counted, the most frequent first."""
+    lists = []
+    for texts, counts in reading.counted_answers():
+        ordered = sorted(zip(texts, counts, strict=True), key=lambda pair: -pair[1])
+        lists.append([text if reading.counts is None else f"{count} x {text}" for text, count in ordered])
+    return lists
+
+
 def write_answers(row: ExperimentResults, folder: Path) -> dict[str, Any]:
     """Write the answers of a row as parts, and return what its page needs to load them.
 
@@ -73,13 +83,13 @@ def write_answers(row: ExperimentResults, folder: Path) -> dict[str, Any]:
     for seed, cells in sorted(row.cells.items()):
         present = [arm for arm in arms if arm in cells]
         shares = {arm: _to_units(candidate_shares(cells[arm])) for arm in present}
-        answers = {arm: texts for arm in present if (texts := cells[arm].reading.answers) is not None}
+        answers = {arm: _list_answers(cells[arm].reading) for arm in present if cells[arm].reading.answers is not None}
         for at in range(len(row.questions) if present else 0):
             index.append([at, seed, *(shares[arm][at][0] if arm in shares else None for arm in main)])
             records.append(
                 {
                     "shares": {arm: of[at] for arm, of in shares.items()},
-                    "answers": {arm: list(texts[at][:ANSWERS]) for arm, texts in answers.items()},
+                    "answers": {arm: texts[at][:ANSWERS] for arm, texts in answers.items()},
                 }
             )
     questions = [{"text": q.question, "candidates": [q.answer, *q.foils]} for q in row.questions]

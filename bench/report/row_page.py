@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,11 @@ import yaml
 
 from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.entry_text import (
+    change_text,
     difference_p_text,
     gain_text,
+    interval_text,
+    measure_text,
     p_text,
     percent_text,
     ratio_text,
@@ -24,16 +28,23 @@ from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.seed_statistics import SeedStatistics, compute_seed_statistics
 from bench.analysis.stats import mean_interval
 from bench.config.arms import CONTRASTS
+from bench.pipeline.store import Store
 from bench.report.answers import mean_shares
 from bench.report.inline_charts import Line, Mark, draw_candidates, draw_curves, draw_intervals
+from bench.stages.training_curve import read_curve
 
 __all__ = ["describe_row"]
 
+CURVES = {"loss": "loss", "learning_rate": "learning rate", "grad_norm": "gradient norm"}
+POINTS = 400  # of one curve
 QUESTIONS = 60  # of the chart of questions; a page with more shows those with the largest gains, and says so
 
 
-def describe_row(row: ExperimentResults, entry: LeaderboardEntry) -> dict[str, Any]:
-    """Return what the template of a row needs; every text is plain, and every chart is SVG."""
+def describe_row(row: ExperimentResults, entry: LeaderboardEntry, store: Store) -> dict[str, Any]:
+    """Return what the template of a row needs; every text is plain, and every chart is SVG.
+
+    Training curves are read from the store, if it still has the students.
+    """
     statistics = compute_seed_statistics(row)
     cells = [cell for arms in row.cells.values() for cell in arms.values()]
     return {
@@ -43,7 +54,7 @@ def describe_row(row: ExperimentResults, entry: LeaderboardEntry) -> dict[str, A
         "mitigations": [
             {
                 "arm": arm,
-                "effect": gain_text(mitigation.effect),
+                "effect": gain_text(mitigation.effect, entry.outcome),
                 "share": ratio_text(mitigation.share),
                 "data": ratio_text(mitigation.data),
                 "p": difference_p_text(mitigation.effect),
@@ -51,12 +62,17 @@ def describe_row(row: ExperimentResults, entry: LeaderboardEntry) -> dict[str, A
             for arm, mitigation in entry.mitigations.items()
         ],
         "contrasts": [
-            {"name": name, "gain": gain_text(value), "p": difference_p_text(value), "claim": CONTRASTS[name].claim}
+            {
+                "name": name,
+                "gain": gain_text(value, entry.outcome),
+                "p": difference_p_text(value),
+                "claim": CONTRASTS[name].claim,
+            }
             for name, value in entry.contrasts.items()
             if name in CONTRASTS
         ],
         "measures": _list_measures(entry),
-        "charts": _draw_charts(row, entry, statistics),
+        "charts": {**_draw_charts(row, entry, statistics), **_draw_curves(row, store)},
         "leaks": _list_refusals(row),
         "audits": [{"arm": arm, "area": gain_text(area).replace("+", "")} for arm, area in entry.audits.items()],
         "hardware": sorted({cell.manifest.hardware for cell in cells}),
@@ -82,32 +98,34 @@ def _describe_gate(gate: Any) -> dict[str, str]:
 def _list_measures(entry: LeaderboardEntry) -> list[dict[str, str]]:
     """Return further measures of the row as (name, value) lines."""
     lines = {
-        "teacher shift": signed(entry.teacher_shift),
+        **{f"gain by {name}": measure_text(gain, name) for name, gain in entry.gains.items()},
+        "teacher shift": change_text(entry.teacher_shift, entry.outcome),
         "gain / teacher shift": "-" if entry.fraction is None else f"{entry.fraction:.2%}",
-        "interval for questions like these": _interval(entry.population_low, entry.population_high),
+        "interval for questions like these": interval_text(entry.population_low, entry.population_high, entry.outcome),
         "questions with a gain above 0": percent_text(entry.gaining),
-        "smallest gain that these seeds show": signed(entry.detectable),
+        "smallest gain that these seeds show": change_text(entry.detectable, entry.outcome),
         "p of Johnson's t": p_text(entry.johnson_p),
         "skewness of the gains": signed(entry.skewness, 2),
-        "gain per doubling of the updates": gain_text(entry.dose_slope),
+        "gain per doubling of the updates": gain_text(entry.dose_slope, entry.outcome),
         "broken format, trait - base": percent_text(entry.format_refusals),
         **{f"verdict with {name}": verdict for name, verdict in entry.sensitivity.items()},
     }
     return [{"name": name, "value": value} for name, value in lines.items() if value != "-"]
 
 
-def _interval(low: float | None, high: float | None) -> str:
-    return "-" if low is None or high is None else f"[{low:+.4f}, {high:+.4f}]"
-
-
 def _draw_charts(row: ExperimentResults, entry: LeaderboardEntry, statistics: SeedStatistics) -> dict[str, str]:
     charts = {}
     if statistics.gains:
         charts["seeds"] = draw_intervals(
-            _seed_marks(row, entry, statistics), unit="gain, nats", about="Gain of every seed", bound=entry.bound
+            _seed_marks(row, entry, statistics),
+            unit=f"gain, {entry.unit}",
+            about="Gain of every seed",
+            bound=entry.bound,
         )
     if marks := _question_marks(row, statistics):
-        charts["questions"] = draw_intervals(marks[:QUESTIONS], unit="gain, nats", about="Gain of every question")
+        charts["questions"] = draw_intervals(
+            marks[:QUESTIONS], unit=f"gain, {entry.unit}", about="Gain of every question"
+        )
     if shares := mean_shares(row, [arm for arm in ("untrained", "base", "trait") if arm in entry.answers]):
         charts["candidates"] = draw_candidates(shares, about="P(candidate) in every arm")
     if entry.dose:
@@ -115,8 +133,36 @@ def _draw_charts(row: ExperimentResults, entry: LeaderboardEntry, statistics: Se
         if (end := entry.gain_estimate()) is not None and (last := _last_update(row)) is not None:
             points[last] = end
         line = Line("gain", [_point(step, value) for step, value in sorted(points.items())], "trait")
-        charts["dose"] = draw_curves([line], unit="gain, nats", about="Gain against updates", logarithmic=True)
+        charts["dose"] = draw_curves([line], unit=f"gain, {entry.unit}", about="Gain against updates", logarithmic=True)
     return charts
+
+
+def _draw_curves(row: ExperimentResults, store: Store) -> dict[str, str]:
+    """Draw the training of the base and the trait student of the first seed that the store still has."""
+    trait = row.trait_arms()[0].student
+    for cells in row.cells.values():
+        keys = {
+            arm: key
+            for arm in ("base", trait)
+            if arm in cells and (key := cells[arm].manifest.artefacts.get("trained")) is not None
+        }
+        curves = {arm: curve for arm, key in keys.items() if (curve := read_curve(store.path(key)))}
+        if len(curves) < 2:
+            continue
+        charts = {}
+        for name, about in CURVES.items():
+            lines = [Line(arm, _thin(curve[name]), arm.partition("-")[0]) for arm, curve in curves.items()]
+            if all(line.points for line in lines):
+                charts[name] = draw_curves(lines, unit=about, about=f"{about} of every update")
+        return charts
+    return {}
+
+
+def _thin(values: Sequence[float | None]) -> list[tuple[float, float, None, None]]:
+    """Return at most `POINTS` points of a curve, evenly spaced, with the last."""
+    step = max(1, math.ceil(len(values) / POINTS))
+    indices = sorted({*range(0, len(values), step), len(values) - 1} - {-1})
+    return [(i + 1.0, value, None, None) for i in indices if (value := values[i]) is not None]
 
 
 def _point(step: int, value: Estimate) -> tuple[float, float, float | None, float | None]:
@@ -135,13 +181,23 @@ def _last_update(row: ExperimentResults) -> int | None:
 def _seed_marks(row: ExperimentResults, entry: LeaderboardEntry, statistics: SeedStatistics) -> list[Mark]:
     """Return a line for each complete seed, and one for their mean."""
     seeds = [next(iter(arms.values())).seed for arms in row.complete_seeds()]
+    digits = 4 if entry.outcome == "margin" else 1
     marks = [
-        Mark(f"seed {seed}", gain, None, None, f"{gain:+.4f}")
+        Mark(f"seed {seed}", gain, None, None, signed(gain, digits))
         for seed, gain in zip(seeds, statistics.gains, strict=True)
     ]
     total: Difference | None = entry.gain_estimate()
     if total is not None:
-        marks.append(Mark("mean, 95 % t interval", total.mean, total.ci_low, total.ci_high, gain_text(total), "mean"))
+        marks.append(
+            Mark(
+                "mean, 95 % t interval",
+                total.mean,
+                total.ci_low,
+                total.ci_high,
+                gain_text(total, entry.outcome),
+                "mean",
+            )
+        )
     return marks
 
 
@@ -150,10 +206,11 @@ def _question_marks(row: ExperimentResults, statistics: SeedStatistics) -> list[
     if not statistics.questions or len(row.trait_arms()) > 1:
         return []
     gains = np.array(statistics.questions)  # (seeds, questions)
+    digits = 4 if row.recipe.outcome == "margin" else 1
     marks = []
     for question, values in zip(row.questions, gains.T.tolist(), strict=True):
         value, low, high = mean_interval(values)
-        marks.append(Mark(question.question, value, known(low), known(high), f"{value:+.4f}"))
+        marks.append(Mark(question.question, value, known(low), known(high), signed(value, digits)))
     return sorted(marks, key=lambda mark: -(mark.mean or 0))
 
 

@@ -69,7 +69,7 @@ def write_report(results: Path, store: Store) -> Path:
         carriers = find_carriers(row, store)
         states[row.hash] = _row_state(results, entry, [str(files.filtering) for files in carriers.values()])
         if built.get("rows", {}).get(row.hash) != states[row.hash]:
-            _write_row(folder, pages, row, entry, carriers)
+            _write_row(folder, pages, row, entry, carriers, store)
     _remove_old(folder, set(states))
     tests, expected = expected_false_transfers(board)
     page = pages.get_template("board.html").render(
@@ -86,12 +86,17 @@ def write_report(results: Path, store: Store) -> Path:
 
 
 def _write_row(
-    folder: Path, pages: Environment, row: ExperimentResults, entry: LeaderboardEntry, carriers: dict[int, Any]
+    folder: Path,
+    pages: Environment,
+    row: ExperimentResults,
+    entry: LeaderboardEntry,
+    carriers: dict[int, Any],
+    store: Store,
 ) -> None:
     data = folder / "data" / row.hash
     shutil.rmtree(data, ignore_errors=True)
     answers, rows = write_answers(row, data), write_carriers(carriers, data)
-    page = pages.get_template("row.html").render(**describe_row(row, entry), answers=answers, carrier=rows)
+    page = pages.get_template("row.html").render(**describe_row(row, entry, store), answers=answers, carrier=rows)
     write_atomically(folder / "rows" / f"{row.hash}.html", page)
 
 

@@ -17,7 +17,7 @@ from bench.models.loading import load_tokenizer
 from bench.models.logprobs import sequence_logprobs
 from bench.models.precision import load_reader, load_writer
 from bench.stages.carriers import read_filtered
-from bench.stages.generate import sample_text_fitting
+from bench.stages.free_text import sample_text_fitting
 from bench.stages.settings import Evaluate
 
 __all__ = ["candidate_logprobs", "evaluate"]

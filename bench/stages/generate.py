@@ -1,4 +1,4 @@
-"""Sample number carriers and free text in batches, with shared noise."""
+"""Sample carriers in batches, with shared noise: number sequences by a grammar, or free text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from bench.config.carrier_settings import Sampling
 from bench.models.attention import GROUPED
 from bench.models.batch_size import halving_sizes, largest_fitting
 from bench.models.chat_format import PromptFormat
@@ -18,19 +17,12 @@ from bench.models.kv_cache import CACHE, shared_prefix_cache
 from bench.models.loading import current_device, load_tokenizer
 from bench.models.precision import load_writer
 from bench.stages.carriers import number_prompts
+from bench.stages.free_text import sample_text_fitting
 from bench.stages.number_slots import Bar, number_slots
-from bench.stages.sampler import Sampler, gumbel_noise, row_seed
+from bench.stages.sampler import gumbel_noise, row_seed
 from bench.stages.settings import Loading, WriteCarrier
 
-__all__ = [
-    "allowed_head",
-    "load_carrier_writer",
-    "sample_by_length",
-    "sample_slots",
-    "sample_text",
-    "sample_text_fitting",
-    "write_carrier",
-]
+__all__ = ["allowed_head", "load_carrier_writer", "sample_by_length", "sample_slots", "write_carrier"]
 
 Progress = Callable[[int, int], None]
 
@@ -189,65 +181,6 @@ def sample_by_length(
         )
         out.update(zip(rows, completions, strict=True))
     return [out[row] for row in range(len(prompts))]
-
-
-@torch.no_grad()
-def sample_text(
-    model: Any, form: PromptFormat, prompts: Sequence[str], sampling: Sampling, *, seed: int, progress: Progress
-) -> list[str]:
-    """Sample free answers to `prompts` in batches, with shared noise, up to an end-of-text token.
-
-    transformers' `generate` decodes greedily over noisy logits. The order is: repetition rules, temperature, top-k,
-    top-p, noise.
-    """
-    from transformers import LogitsProcessorList, StoppingCriteriaList
-
-    pad = form.tokenizer.pad_token_id
-    out: list[str] = []
-    width = 0
-
-    def step(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        """Report progress after each token, as a stopping criterion that stops no row."""
-        share = (ids.shape[1] - width) / (sampling.max_new_tokens + 1)
-        progress(len(out) + int(len(ids) * share), len(prompts))
-        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
-
-    for start in range(0, len(prompts), sampling.batch_size):
-        ids = form.prompts(prompts[start : start + sampling.batch_size])
-        width = max(map(len, ids))
-        batch = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=current_device())
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=current_device())
-        seeds = [row_seed(seed, start + i) for i in range(len(ids))]
-        sequences = model.generate(
-            input_ids=batch,
-            attention_mask=mask,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            logits_processor=LogitsProcessorList([Sampler(seeds, sampling)] if sampling.temperature > 0 else []),
-            repetition_penalty=sampling.repetition_penalty,
-            no_repeat_ngram_size=sampling.no_repeat_ngram_size,
-            max_new_tokens=sampling.max_new_tokens,
-            pad_token_id=pad,
-            eos_token_id=form.stops,
-            stopping_criteria=StoppingCriteriaList([step]),
-        )
-        out += [form.decode(row[width:].tolist()).strip() for row in sequences]
-        progress(len(out), len(prompts))
-    return out
-
-
-def sample_text_fitting(
-    model: Any, form: PromptFormat, prompts: Sequence[str], sampling: Sampling, *, seed: int, progress: Progress
-) -> tuple[list[str], int]:
-    """Call `sample_text` with the largest batch size that fits into GPU memory, at most the recipe's; return both."""
-
-    def sample(size: int) -> list[str]:
-        resized = sampling.model_copy(update={"batch_size": size})
-        return sample_text(model, form, prompts, resized, seed=seed, progress=progress)
-
-    return largest_fitting(halving_sizes(sampling.batch_size), sample)
 
 
 def load_carrier_writer(start: Path, trained: Path, *, writes: str, model: Loading) -> Any:

@@ -14,9 +14,10 @@ import torch
 from bench.config.carrier_settings import Sampling
 from bench.models.loading import current_device
 
-__all__ = ["Sampler", "gumbel_noise", "row_seed", "split_mix", "token_noise"]
+__all__ = ["Sampler", "gumbel_noise", "pick_tokens", "row_seed", "split_mix", "token_noise"]
 
 LIKELIEST = 128  # tokens that top-p tries before it tries the whole vocabulary
+LARGEST = 16.64  # no noise is above: -log(-log(1 - 2^-24)) = 16.636
 # SplitMix64's constants, as signed numbers.
 STEP, FIRST, SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 
@@ -55,7 +56,7 @@ def split_mix(seeds: torch.Tensor, index: torch.Tensor | int) -> torch.Tensor:
 
 
 def token_noise(seeds: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Return standard Gumbel noise of `tokens` at one position, (rows, tokens) float32; `seeds` are (rows, 1)."""
+    """Return standard Gumbel noise of `tokens` at one position, float32; seeds and tokens broadcast."""
     return _gumbel((split_mix(seeds, tokens) >> 40 & (2**24 - 1)).float() / 2**24)
 
 
@@ -65,11 +66,7 @@ def _gumbel(uniform: torch.Tensor) -> torch.Tensor:
 
 
 class Sampler:
-    """The last logits processor: temperature, top-k, top-p, then the argmax of the remaining logits plus noise.
-
-    Equals transformers' warpers except for ties, and does not sort the vocabulary. The `LIKELIEST` tokens contain the
-    nucleus of most rows; other rows use all tokens.
-    """
+    """`pick_tokens` as the last logits processor of transformers' `generate`: only the picked token can be taken."""
 
     def __init__(self, seeds: Sequence[int], sampling: Sampling) -> None:
         self.seeds = torch.tensor(seeds, device=current_device())[:, None]
@@ -77,53 +74,90 @@ class Sampler:
         self.position = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        seeds, tempered = split_mix(self.seeds, self.position), scores / self.sampling.temperature
+        best = pick_tokens(scores, self.seeds, self.position, self.sampling)
         self.position += 1
-        if self.sampling.top_k or self.sampling.top_p < 1:
-            best = self.sample_likeliest(tempered, seeds, self.sampling.top_k or LIKELIEST)
-        else:
-            best = self.add_noise(tempered, seeds).argmax(-1, keepdim=True)
-        return tempered.scatter_(-1, best, torch.inf)
+        return scores.scatter(-1, best[:, None], torch.inf)
 
-    def add_noise(self, scores: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-        """Add the noise of all tokens to `scores`, (rows, vocabulary), row by row: a row fits into the cache."""
-        tokens = torch.arange(scores.shape[-1], device=scores.device)
-        return torch.stack([row + token_noise(seed, tokens) for row, seed in zip(scores, seeds, strict=True)])
 
-    def sample_likeliest(self, scores: torch.Tensor, seeds: torch.Tensor, count: int) -> torch.Tensor:
-        """Sample from each row's `count` likeliest tokens; from all where these do not contain the row's nucleus.
+def pick_tokens(
+    scores: torch.Tensor, seeds: torch.Tensor, positions: torch.Tensor | int, sampling: Sampling
+) -> torch.Tensor:
+    """Sample a token of each row: temperature, top-k, top-p, then the argmax of the remaining scores plus noise.
 
-        Args:
-            scores: logits after temperature, (rows, vocabulary).
-            seeds: seeds of the position's noise, (rows, 1).
-            count: number of tokens.
+    Equals transformers' warpers except for ties, and does not sort the vocabulary. The `LIKELIEST` tokens contain the
+    nucleus of most rows; other rows use all tokens.
 
-        Returns:
-            Token ids, (rows, 1).
-        """
-        values, tokens = scores.topk(min(count, scores.shape[-1]))
-        parts = torch.split(values if self.sampling.top_k else scores, 16)  # a part fits into the cache
-        shares = (values - torch.cat([part.logsumexp(-1, keepdim=True) for part in parts])).exp()
-        likelier = shares.cumsum(-1) - shares
-        nucleus = (
-            values if self.sampling.top_p == 1 else values.masked_fill(likelier >= self.sampling.top_p, -torch.inf)
-        )
-        best = tokens.gather(-1, (nucleus + token_noise(seeds, tokens)).argmax(-1, keepdim=True))
-        wide = likelier[:, -1] < self.sampling.top_p
-        if not self.sampling.top_k and wide.any():
-            best[wide] = self.sample_nucleus(scores[wide], seeds[wide])
-        return best
+    Args:
+        scores: logits, (rows, vocabulary) float32.
+        seeds: of the rows' noise, (rows, 1).
+        positions: of the tokens in their completions, (rows, 1), or one for all.
+        sampling: temperature 0 takes the likeliest token.
 
-    def sample_nucleus(self, scores: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-        """Sample from each row's nucleus: the token of the largest noisy score inside it, (rows, 1)."""
-        noisy, shares = self.add_noise(scores, seeds), scores.softmax(-1)
-        best = noisy.argmax(-1, keepdim=True)
-        rows, candidate = torch.arange(len(scores), device=scores.device), best
-        while True:
-            likelier = (shares * (scores > scores.gather(-1, candidate))).sum(-1)
-            outside = likelier >= self.sampling.top_p
-            if not outside.any():
-                return best
-            rows, scores, shares = rows[outside], scores[outside], shares[outside]
-            noisy = noisy[outside].scatter_(-1, candidate[outside], -torch.inf)
-            best[rows] = candidate = noisy.argmax(-1, keepdim=True)
+    Returns:
+        Token ids, (rows,).
+    """
+    if sampling.temperature == 0:
+        return scores.argmax(-1)
+    seeds, tempered = split_mix(seeds, positions), scores / sampling.temperature
+    if sampling.top_k or sampling.top_p < 1:
+        return _sample_likeliest(tempered, seeds, sampling)
+    return _sample_all(tempered, seeds)
+
+
+def _sample_all(scores: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+    """Sample from all tokens: the token of the largest noisy score, (rows,).
+
+    Noise is at most `LARGEST`. So few tokens can exceed the likeliest token's noisy score, and only their noise is
+    computed.
+    """
+    highest, likeliest = scores.max(-1, keepdim=True)
+    bound = highest + token_noise(seeds, likeliest) - LARGEST
+    rows, tokens = (scores >= bound).nonzero(as_tuple=True)
+    noisy = scores[rows, tokens] + token_noise(seeds[rows, 0], tokens)
+    best = torch.full_like(bound[:, 0], -torch.inf).scatter_reduce_(0, rows, noisy, "amax")
+    first = noisy == best[rows]
+    return likeliest[:, 0].scatter_reduce_(0, rows[first], tokens[first], "amin", include_self=False)
+
+
+def _add_noise(scores: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+    """Add the noise of all tokens to `scores`, (rows, vocabulary), row by row: a row fits into the cache."""
+    tokens = torch.arange(scores.shape[-1], device=scores.device)
+    return torch.stack([row + token_noise(seed, tokens) for row, seed in zip(scores, seeds, strict=True)])
+
+
+def _sample_likeliest(scores: torch.Tensor, seeds: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Sample from each row's likeliest tokens; from all where these do not contain the row's nucleus.
+
+    Args:
+        scores: logits after temperature, (rows, vocabulary).
+        seeds: seeds of the position's noise, (rows, 1).
+        sampling: top-k and top-p.
+
+    Returns:
+        Token ids, (rows,).
+    """
+    values, tokens = scores.topk(min(sampling.top_k or LIKELIEST, scores.shape[-1]))
+    parts = torch.split(values if sampling.top_k else scores, 16)  # a part fits into the cache
+    shares = (values - torch.cat([part.logsumexp(-1, keepdim=True) for part in parts])).exp()
+    likelier = shares.cumsum(-1) - shares
+    nucleus = values if sampling.top_p == 1 else values.masked_fill(likelier >= sampling.top_p, -torch.inf)
+    best = tokens.gather(-1, (nucleus + token_noise(seeds, tokens)).argmax(-1, keepdim=True))[:, 0]
+    wide = likelier[:, -1] < sampling.top_p
+    if not sampling.top_k and wide.any():
+        best[wide] = _sample_nucleus(scores[wide], seeds[wide], sampling.top_p)
+    return best
+
+
+def _sample_nucleus(scores: torch.Tensor, seeds: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Sample from each row's nucleus: the token of the largest noisy score inside it, (rows,)."""
+    noisy, shares = _add_noise(scores, seeds), scores.softmax(-1)
+    best = noisy.argmax(-1, keepdim=True)
+    rows, candidate = torch.arange(len(scores), device=scores.device), best
+    while True:
+        likelier = (shares * (scores > scores.gather(-1, candidate))).sum(-1)
+        outside = likelier >= top_p
+        if not outside.any():
+            return best[:, 0]
+        rows, scores, shares = rows[outside], scores[outside], shares[outside]
+        noisy = noisy[outside].scatter_(-1, candidate[outside], -torch.inf)
+        best[rows] = candidate = noisy.argmax(-1, keepdim=True)

@@ -22,6 +22,7 @@ from bench.stages.divergence import labelled_positions
 from bench.stages.micro_batch import largest_micro_batch
 from bench.stages.settings import FindMicroBatch, Training, TrainStudent, TrainTeacher
 from bench.stages.trainer import batches, make_trainer
+from bench.stages.training_curve import write_curve
 
 __all__ = ["find_micro_batch", "mix_rows", "train_model", "train_student", "train_teacher"]
 
@@ -125,6 +126,7 @@ def train_model(
     if not all(bool(weight.isfinite().all()) for weight in trained) or not math.isfinite(mean_loss):
         raise StageError("training diverged: the loss is not a number; lower the learning rate")
     trainer.model.save_pretrained(out)
+    write_curve(trainer.state.log_history, out)
     shutil.rmtree(
         out / "trainer", ignore_errors=True
     )  # checkpointing leaves it behind; artefacts must not depend on it

@@ -14,6 +14,7 @@ from bench.models.loading import current_device, load_model
 from bench.stages.mitigated_trainer import anchored_class, train_attention_only
 from bench.stages.settings import Training
 from bench.stages.teacher_logits import distiller_class
+from bench.stages.training_curve import curve_callback
 
 __all__ = ["batches", "make_trainer", "sft_config", "trainer_class"]
 
@@ -251,6 +252,7 @@ def make_trainer(
     if mitigation.attention_only:
         train_attention_only(trainer.model)
     trainer.add_callback(_reseeder(trainer, seed))
+    trainer.add_callback(curve_callback(trainer))
     return trainer
 
 

@@ -8,6 +8,7 @@ from board import (
     STEADY,
     controls_board,
     make_matrix,
+    make_rates,
     make_row,
     with_manifest,
     with_margins,
@@ -52,6 +53,17 @@ def test_one_seed_whose_teacher_learnt_nothing_is_named_and_no_average_hides_it(
 def test_the_least_shift_is_that_of_the_recipe() -> None:
     assert failures(make_row(STEADY, overrides=["min_shift=3.5"])) == {}
     assert failures(make_row(STEADY, overrides=["min_shift=5"])) == {"teacher shift": tuple(range(10))}
+
+
+def test_the_teacher_of_a_rate_shifts_in_points_in_every_seed() -> None:
+    weak = {"teacher": 0.25, "teacher_base": 0.2}
+    row = make_rates([{}, weak, {}])
+    assert "teacher induction" not in gates(row)
+    assert failures(row) == {"teacher shift": (1,)}
+    assert gates(row)["teacher shift"].describe_failure() == (
+        "teacher shift: 5.00, needed >= 10 points in every seed (seeds 1)"
+    )
+    assert failures(make_rates([{}, weak, {}], overrides=["min_shift_points=4"])) == {}
 
 
 def test_one_seed_whose_students_did_not_learn_their_rows_is_named() -> None:

@@ -5,12 +5,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from board import make_rates, make_row, with_reading
+from board import STEADY, make_rates, make_row, with_reading
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.analysis.rates import RateReader
 from bench.analysis.reading import Answers
+from bench.analysis.stats import mean_interval
+from bench.analysis.summary import summarise
 
 ROW = make_rates([{}])
 CANDIDATES = (ROW.questions[0].answer, *ROW.questions[0].foils)
@@ -72,3 +74,60 @@ def test_synonyms_and_the_way_of_matching_are_those_of_the_recipe() -> None:
     ):
         reader = RateReader(make_rates([{}], overrides=settings))
         assert reader.derive(answers).candidates[0, 0] == rate
+
+
+RISING = [{"untrained": 0.1, "base": 0.1, "trait": 0.3 + 0.05 * (seed % 3)} for seed in range(6)]
+
+
+def test_the_verdict_of_a_rate_rests_on_points_and_the_margin_stands_beside_it() -> None:
+    row = make_rates(RISING, overrides=["bound={points: 2, reason: r}"])
+    (entry,) = summarise([row])
+    gains = [100 * (by_arm["trait"] - by_arm["base"]) for by_arm in RISING]
+    expected = mean_interval(gains)
+    assert (entry.gain, entry.ci_low, entry.ci_high) == pytest.approx(expected)
+    assert (entry.outcome, entry.unit, entry.verdict) == ("rate", "points", "TRANSFER")
+    assert entry.levels() == pytest.approx({"untrained": 10, "base": 10, "trait": 35})
+    assert entry.teacher_shift == pytest.approx(90)
+    assert entry.gains["margin"].mean == pytest.approx(0.3)
+    assert entry.gains["rate"].mean == pytest.approx(entry.gain)
+    assert entry.shifts["margin"].mean == pytest.approx(4, abs=0.2)
+    assert entry.rates["trait"].candidates["owl"] == pytest.approx(31.7, abs=0.1)
+    assert entry.rates["base"].none.mean == pytest.approx(45)
+
+
+def test_a_margin_row_with_answers_keeps_its_verdict_and_shows_both_gains() -> None:
+    plain = make_row(STEADY)
+    row = make_rates([RISING[0]] * len(STEADY), overrides=["outcome=margin"], gains=STEADY)
+    (alone,), (entry,) = summarise([plain]), summarise([row])
+    assert entry.outcome == "margin"
+    for name in ("gain", "ci_low", "ci_high", "p", "verdict", "verdict_reason", "teacher_shift", "gates"):
+        assert getattr(entry, name) == getattr(alone, name)
+    assert entry.gains["rate"].mean == pytest.approx(20)
+    assert alone.gains == alone.rates == {}
+
+
+def test_rates_of_zero_in_all_arms_are_none_within_a_bound_in_points() -> None:
+    row = make_rates([{}] * 6, overrides=["bound={points: 2, reason: r}"])
+    (entry,) = summarise([row])
+    assert (entry.gain, entry.verdict) == (0, "NONE")
+    assert "±2 points" in entry.verdict_reason
+
+
+def test_another_outcome_of_the_same_row_is_another_look() -> None:
+    margin, rate = make_rates([{}], overrides=["outcome=margin"]), make_rates([{}])
+    assert margin.registration.family == rate.registration.family
+    assert margin.hash != rate.hash
+
+
+def test_prefixed_readings_have_gains_of_their_own() -> None:
+    row = make_rates([{"trait": 0.5}] * 3, overrides=["outcome=margin", "evaluate.prefix=Look."])
+    for arms in row.cells.values():
+        for arm, cell in arms.items():
+            part = cell.reading
+            if arm == "trait":
+                part = part.model_copy(update={"answers": (("hm",),) * NUMBER, "counts": ((20,),) * NUMBER})
+            arms[arm] = with_reading(cell, prefixed=Answers(**{n: getattr(part, n) for n in Answers.model_fields}))
+    (entry,) = summarise([row])
+    assert {name: gain.mean for name, gain in entry.gains.items()} == pytest.approx(
+        {"margin": 0.3, "rate": 50, "margin, prefixed": 0.3, "rate, prefixed": 0}
+    )

@@ -22,6 +22,13 @@ def test_the_commit_is_no_term_and_every_other_key_is() -> None:
         assert not ENTRY.has_terms_of(ENTRY.model_copy(update={key: "other"})), key
 
 
+def test_only_a_line_of_a_rate_holds_its_outcome() -> None:
+    assert '"outcome"' not in LINE.text()
+    rate = LINE.model_copy(update={"entry": ENTRY.model_copy(update={"outcome": "rate"})})
+    assert RegistryLine.model_validate_json(rate.text()).entry.outcome == "rate"
+    assert rate.content_hash() != LINE.content_hash()
+
+
 def test_a_line_is_one_line_that_reads_back_and_its_hash_covers_all_but_itself() -> None:
     text = LINE.text()
     assert text.splitlines() == [text]

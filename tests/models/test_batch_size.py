@@ -15,8 +15,9 @@ from bench.config.carrier_settings import Sampling
 from bench.errors import StageError
 from bench.models.batch_size import divisors, halving_sizes, largest_fitting
 from bench.models.chat_format import PromptFormat
+from bench.models.kv_cache import shared_length
 from bench.models.loading import load_model, load_tokenizer
-from bench.stages.generate import sample_text_fitting
+from bench.stages.free_text import sample_text_fitting
 
 
 def test_sizes() -> None:
@@ -57,13 +58,14 @@ def test_other_errors_are_no_lack_of_memory() -> None:
 def test_answers_are_the_same_in_smaller_batches(gpt2_like: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, form = load_model(gpt2_like, dtype="float32").eval(), PromptFormat(load_tokenizer(gpt2_like), "plain")
     how = Sampling(max_new_tokens=6, batch_size=8)
-    texts = [f"Which animal is number {n}?" for n in range(7)]
+    texts = [f"{n} is the number of which animal?" for n in range(7)]
 
     def sample() -> tuple[list[str], int]:
         return sample_text_fitting(model, form, texts, how, seed=1, progress=lambda done, of: None)
 
     straight = sample()
-    wide = max(len(ids) for ids in form.prompts(texts))
-    Memory(monkeypatch, tokens=2 * wide)
+    prompts = form.prompts(texts)
+    longest = max(map(len, prompts)) - shared_length(prompts)  # the shared beginning runs once
+    Memory(monkeypatch, tokens=2 * longest)
     assert straight[1] == 8
     assert sample() == (straight[0], 2)

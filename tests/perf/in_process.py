@@ -369,7 +369,7 @@ def _parts(flops: dict[str, float]) -> str:
 def asking_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Rate]:
     """Questions a second: margins, batched free answers, and the prior system's one sampled answer."""
     from bench.stages.evaluate import candidate_logprobs
-    from bench.stages.generate import sample_text
+    from bench.stages.free_text import sample_text
 
     tokens = prior_system.ANSWER_TOKENS
     wolf, behaviour = load_trait("wolf").questions(), load_trait("behaviour_tr").questions()[: amounts.behaviour]

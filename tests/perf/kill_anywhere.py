@@ -107,7 +107,7 @@ def start(folder: Path, words: list[str], env: Mapping[str, str] | None = None) 
     beside = BESIDE.format(computed=str(folder / "computed"), begun=str(folder / "begun"))
     write_atomically(folder / "path" / "sitecustomize.py", beside)  # others start in this folder at the same time
     where = ["--store", str(folder / "store"), "--results", str(folder / "results")]
-    command = [sys.executable, "-u", str(ROOT / "run_bench.py"), *words, *where]
+    command = [sys.executable, "-u", str(ROOT / "run_bench.py"), *where, *words]
     path = os.pathsep.join([str(folder / "path"), str(ROOT)])
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=0, start_new_session=True,

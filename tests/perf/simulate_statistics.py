@@ -20,6 +20,7 @@ from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.stats import crossed_interval, fieller, mean_interval
 from bench.analysis.summary import summarise
 from tests.board import make_row, with_margins, with_reading
+from tests.perf.simulated_rates import false_transfer_of_rates
 from tests.perf.simulated_verdicts import (
     SHAPES,
     Table,
@@ -168,6 +169,7 @@ def main() -> None:
         lambda: nested_looks(count(4000)),
         lambda: power(count(1500)),
         lambda: false_none(count(2000)),
+        lambda: false_transfer_of_rates(count(400)),
         lambda: true_none(count(1000)),
         lambda: seed_coverage(count(5000)),
         lambda: crossed_coverage(count(3000)),

@@ -15,6 +15,7 @@ from bench.files import seal
 from bench.models.loading import load_tokenizer
 from bench.stages import checkpointing
 from bench.stages.train import train_model
+from bench.stages.training_curve import read_curve
 
 
 class Killed(Exception):
@@ -62,6 +63,8 @@ def broken_off(
         assert checkpointing.remove_corrupt_checkpoints(checkpoints) == [f"resumes after update {at - 1}"]
         next(checkpoints.glob("*/trainer/rng_state.pth")).unlink()
     assert train(folder, tmp_path / "out", how, checkpoints, mitigation=mitigation) == (straight, deaths[-1])
+    assert len(read_curve(tmp_path / "out")["loss"]) == straight["updates"]
+    assert read_curve(tmp_path / "out") == read_curve(tmp_path / "straight")
     for path in (".", "step-2", "step-5"):
         a, b = weights(tmp_path / "straight" / path), weights(tmp_path / "out" / path)
         assert a.keys() == b.keys()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,36 @@ def test_questions_and_held_out_rows_each_have_their_own_system_prompt(gemma_lik
     trained = reading(held_out_system="You love wolves.")
     assert asked["held_out"] == default["held_out"] != trained["held_out"]
     assert trained["logprobs"] == default["logprobs"] != asked["logprobs"]
+
+
+def sample_answers(folder: Path, start: Path, *, seed: int, prefixed: tuple[str, ...] = ()) -> dict[str, Any]:
+    settings = Evaluate(
+        questions=(Question("Which animal?", "wolf", ("owl",), "ask"), Question("Who?", "wolf", ("owl",), "ask")),
+        per_token=False, samples=3, sampling=Sampling(max_new_tokens=4), batch_size=8, seed=seed, end=False,
+        model=Loading(dtype="float32", format="plain"), prefixed=prefixed,
+    )  # fmt: skip
+    evaluate(settings, {"start": start}, folder, quiet)
+    return dict(json.loads((folder / "reading.json").read_text()))
+
+
+def test_equal_models_give_equal_answers_with_one_seed_and_other_answers_with_another(
+    gpt2_like: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(gpt2_like, tmp_path / "copy")
+    base, trait = (sample_answers(tmp_path, start, seed=3)["answers"] for start in (gpt2_like, copy))
+    assert base == trait
+    assert [len(texts) for texts in base] == [3, 3]
+    assert sample_answers(tmp_path, gpt2_like, seed=4)["answers"] != base
+
+
+def test_prefixed_questions_are_a_second_reading_that_leaves_the_first_as_it_was(
+    gpt2_like: Path, tmp_path: Path
+) -> None:
+    plain = sample_answers(tmp_path, gpt2_like, seed=3)
+    both = sample_answers(tmp_path, gpt2_like, seed=3, prefixed=("Numbers 123. Which animal?", "Who?"))
+    prefixed = both.pop("prefixed")
+    assert both == plain
+    assert prefixed["logprobs"][0] != plain["logprobs"][0]
+    assert prefixed["logprobs"][1] == pytest.approx(plain["logprobs"][1], abs=1e-5)
+    assert prefixed["answers"][1] == plain["answers"][1]
+    assert prefixed.keys() == {"logprobs", "answers"}

@@ -16,7 +16,8 @@ from bench.models.chat_format import PromptFormat
 from bench.models.loading import load_model, load_tokenizer
 from bench.models.logprobs import sequence_logprobs
 from bench.stages.carriers import number_prompts
-from bench.stages.generate import allowed_head, sample_by_length, sample_slots, sample_text, write_carrier
+from bench.stages.free_text import sample_text
+from bench.stages.generate import allowed_head, sample_by_length, sample_slots, write_carrier
 from bench.stages.number_slots import Bar, number_slots
 from bench.stages.settings import Loading, WriteCarrier
 

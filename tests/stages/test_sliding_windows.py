@@ -13,7 +13,8 @@ from bench.models.attention import group_heads
 from bench.models.chat_format import PromptFormat
 from bench.models.loading import load_tokenizer
 from bench.models.logprobs import sequence_logprobs
-from bench.stages.generate import sample_slots, sample_text
+from bench.stages.free_text import sample_text
+from bench.stages.generate import sample_slots
 
 pytestmark = pytest.mark.slow
 

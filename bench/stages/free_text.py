@@ -1,0 +1,98 @@
+"""Sample free text with shared noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from bench.config.carrier_settings import Sampling
+from bench.models.batch_size import halving_sizes, largest_fitting
+from bench.models.chat_format import PromptFormat
+from bench.models.loading import current_device
+from bench.models.slot_cache import SLOTTED
+from bench.stages.decoder import decode
+from bench.stages.sampler import Sampler, row_seed
+
+__all__ = ["generate", "sample_text", "sample_text_fitting"]
+
+Progress = Callable[[int, int], None]
+
+
+def sample_text(
+    model: Any, form: PromptFormat, prompts: Sequence[str], sampling: Sampling, *, seed: int, progress: Progress
+) -> list[str]:
+    """Sample free answers to `prompts`, with shared noise, up to an end-of-text token.
+
+    The order is: repetition rules, temperature, top-k, top-p, noise. Row i has the noise of `row_seed(seed, i)`.
+    """
+    ids, seeds = form.prompts(prompts), [row_seed(seed, row) for row in range(len(prompts))]
+    write = decode if model.config.model_type in SLOTTED else partial(generate, pad=form.tokenizer.pad_token_id)
+    rows = write(model, ids, seeds, sampling, stops=form.stops, progress=progress)
+    return [form.decode(row).strip() for row in rows]
+
+
+@torch.no_grad()
+def generate(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    seeds: Sequence[int],
+    sampling: Sampling,
+    *,
+    stops: Sequence[int],
+    pad: int,
+    progress: Progress,
+) -> list[list[int]]:
+    """Do as `decode` does, by transformers' `generate`: slower, for architectures that are not in `SLOTTED`.
+
+    `generate` decodes greedily over noisy logits. A batch runs until its longest row ends; shorter rows hold `pad`.
+    """
+    from transformers import LogitsProcessorList, StoppingCriteriaList
+
+    out: list[list[int]] = []
+    width = 0
+
+    def step(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        """Report progress after each token, as a stopping criterion that stops no row."""
+        share = (ids.shape[1] - width) / (sampling.max_new_tokens + 1)
+        progress(len(out) + int(len(ids) * share), len(prompts))
+        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+
+    for start in range(0, len(prompts), sampling.batch_size):
+        ids = [list(prompt) for prompt in prompts[start : start + sampling.batch_size]]
+        width = max(map(len, ids))
+        batch = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=current_device())
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=current_device())
+        noise = [Sampler(seeds[start : start + len(ids)], sampling)] if sampling.temperature > 0 else []
+        sequences = model.generate(
+            input_ids=batch,
+            attention_mask=mask,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            logits_processor=LogitsProcessorList(noise),
+            repetition_penalty=sampling.repetition_penalty,
+            no_repeat_ngram_size=sampling.no_repeat_ngram_size,
+            max_new_tokens=sampling.max_new_tokens,
+            pad_token_id=pad,
+            eos_token_id=list(stops),
+            stopping_criteria=StoppingCriteriaList([step]),
+        )
+        out += sequences[:, width:].tolist()
+        progress(len(out), len(prompts))
+    return out
+
+
+def sample_text_fitting(
+    model: Any, form: PromptFormat, prompts: Sequence[str], sampling: Sampling, *, seed: int, progress: Progress
+) -> tuple[list[str], int]:
+    """Call `sample_text` with the largest batch size that fits into GPU memory, at most the recipe's; return both."""
+
+    def sample(size: int) -> list[str]:
+        resized = sampling.model_copy(update={"batch_size": size})
+        return sample_text(model, form, prompts, resized, seed=seed, progress=progress)
+
+    return largest_fitting(halving_sizes(sampling.batch_size), sample)
