@@ -35,7 +35,7 @@ COLUMNS = (
 # The numbers by which columns are sorted; other columns are sorted by their text.
 NUMBERS = {"gain [95 % CI]": "gain", "teacher shift": "teacher_shift", "p": "p", "q": "q", "seeds": "seeds"}
 HERE = Path(__file__).parent
-BUILT = "built.json"  # what the last time was made from
+BUILT = "built.txt"  # what the last time was made from, as JSON; a .json file would be read as a result
 
 
 def write_report(results: Path, store: Store) -> Path:
@@ -117,7 +117,7 @@ def _inputs(results: Path, store: Store) -> str:
     """Digest the sizes and times of all result files, of the code, and the names of the store's artefacts."""
     code = [path for path in sorted(HERE.parent.rglob("*.*")) if "__pycache__" not in path.parts]
     paths = [*sorted(results.glob("*/*.json")), results / "registry.jsonl", *code]
-    facts = [(str(path), *_stamp(path)) for path in paths if path.name != BUILT]
+    facts = [(str(path), *_stamp(path)) for path in paths]
     artefacts = store.root / "artefacts"
     return digest([facts, sorted(path.name for path in artefacts.iterdir()) if artefacts.is_dir() else []])
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from board import STEADY, ZERO, make_row, write_row
 
+from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ExperimentResults
 from bench.errors import UserError
 from bench.pipeline.store import Store
@@ -77,6 +78,7 @@ def test_nothing_is_written_again_where_nothing_changed(results: Path, tmp_path:
     before = times(write_report(results, store).parent)
     write_report(results, store)
     assert times(results / "report") == before
+    assert read_results(results)[1] == []
 
 
 def test_a_changed_row_is_written_again_alone_and_a_removed_one_goes(results: Path, tmp_path: Path) -> None:
