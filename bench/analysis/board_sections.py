@@ -198,7 +198,7 @@ def replication_section(replications: Sequence[Replication]) -> str:
             "hash": one.entry.recipe_hash,
             "machine": one.hardware,
             "seeds": one.entry.seeds_text,
-            "gain [95 % CI]": gain_text(one.entry.gain_estimate()),
+            "gain [95 % CI]": gain_text(one.entry.gain_estimate(), one.entry.outcome),
             "verdict": one.entry.verdict,
             "agrees": "-" if one.agreement is None else "yes" if one.agreement.agrees else "no",
             "largest difference of a margin": "-" if one.agreement is None else f"{one.agreement.largest:.2g}",

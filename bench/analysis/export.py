@@ -64,7 +64,15 @@ OUTCOMES = ("margin", "p_answer", "log_odds", "rank", "mass")
 MARGINS = {**ASKED, **dict.fromkeys(OUTCOMES, "double")}
 CANDIDATES = {**ASKED, "candidate": "string", "logprob": "double", "tokens": "int64"}
 INTERVAL = {"ci_low": "double", "ci_high": "double"}
-MEANS = {**RECIPE, "arm": "string", "metric": "string", "mean": "double", **INTERVAL, "seeds": "int64"}
+MEANS = {
+    **RECIPE,
+    "arm": "string",
+    "metric": "string",
+    "unit": "string",
+    "mean": "double",
+    **INTERVAL,
+    "seeds": "int64",
+}
 GAINS = {
     **RECIPE,
     "visibility": "string",
@@ -223,15 +231,23 @@ def _levels(cell: ArmResult) -> dict[str, float]:
     return {"margin": mean(margins_of(cell)), **scores}
 
 
+def _unit(metric: str) -> str:
+    return UNITS[MEASURES[metric]] if metric in MEASURES else "score"
+
+
 def _means(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
     for row in rows:
         levels: dict[tuple[str, str], list[float]] = {}
+        reader = RateReader(row) if RateReader.has_rates(row) else None
         for _, arm, cell in _cells(row):
-            for metric, level in _levels(cell).items():
+            by_metric = _levels(cell)
+            if reader is not None and cell.reading.answers is not None:
+                by_metric["rate"] = 100 * float(reader.derive(cell.reading).candidates[:, 0].mean())
+            for metric, level in by_metric.items():
                 levels.setdefault((arm, metric), []).append(level)
         for (arm, metric), values in sorted(levels.items()):
             columns = estimate(values).model_dump()
-            yield {**_identity(row), "arm": arm, "metric": metric, **columns}
+            yield {**_identity(row), "arm": arm, "metric": metric, "unit": _unit(metric), **columns}
 
 
 def _gains(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
@@ -246,7 +262,7 @@ def _gains(rows: Sequence[ExperimentResults]) -> Iterator[Line]:
                 "verdict": entry.verdict,
                 "outcome": entry.outcome,
                 "metric": metric,
-                "unit": UNITS[MEASURES[metric]] if metric in MEASURES else "score",
+                "unit": _unit(metric),
                 "gain": gain.mean,
                 **gain.model_dump(),
             }

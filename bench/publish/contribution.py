@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.analysis.entry import LeaderboardEntry
-from bench.analysis.entry_text import markdown_table
+from bench.analysis.entry_text import change_text, markdown_table
 from bench.analysis.registry import FILE as REGISTRY
 from bench.analysis.registry import merge_registry, read_registry
 from bench.analysis.replications import FOLDER, read_replications
 from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.summary import summarise
+from bench.config.outcome import Outcome
 from bench.config.recipe_files import Experiment
 from bench.errors import UserError
 from bench.files import ROOT, exclusive_lock
@@ -200,8 +201,8 @@ def _compare(before: Mapping[str, Mapping[str, Any]], board: Sequence[Leaderboar
     lines = []
     for entry in board:
         old = before.get(entry.recipe_hash)
-        new = {"verdict": entry.verdict, "gain": _text(entry.gain), "seeds": str(entry.seeds)}
-        was = {"verdict": old["verdict"], "gain": _text(old["gain"]), "seeds": str(old["seeds"])} if old else {}
+        new = _board_cells(entry.verdict, entry.gain, entry.outcome, entry.seeds)
+        was = _old_cells(old) if old else {}
         if new == was:
             continue
         changes = {
@@ -211,10 +212,15 @@ def _compare(before: Mapping[str, Mapping[str, Any]], board: Sequence[Leaderboar
     hashes = {entry.recipe_hash for entry in board}
     for key, old in before.items():
         if key not in hashes:
-            gone = {"verdict": old["verdict"], "gain": _text(old["gain"]), "seeds": str(old["seeds"])}
-            lines.append({"row": old["recipe"], "hash": key, "change": "removed", **gone})
+            lines.append({"row": old["recipe"], "hash": key, "change": "removed", **_old_cells(old)})
     return markdown_table(lines) if lines else "No row changed."
 
 
-def _text(gain: float | None) -> str:
-    return "-" if gain is None else f"{gain:+.4f}"
+def _board_cells(verdict: str, gain: float | None, outcome: Outcome, seeds: int) -> dict[str, str]:
+    text = "-" if gain is None else f"{gain:+.4f} nats" if outcome == "margin" else change_text(gain, outcome)
+    return {"verdict": verdict, "gain": text, "seeds": str(seeds)}
+
+
+def _old_cells(entry: Mapping[str, Any]) -> dict[str, str]:
+    """Return the cells of a line of an earlier leaderboard.json; lines of margins do not hold their outcome."""
+    return _board_cells(entry["verdict"], entry["gain"], entry.get("outcome", "margin"), entry["seeds"])

@@ -103,6 +103,8 @@ def _write_row(
 def _board_line(entry: LeaderboardEntry) -> dict[str, Any]:
     """Return the cells of a row as (text, value to sort by), and the words by which it is filtered."""
     texts = table_cells(entry)
+    if entry.outcome == "margin" and entry.gain is not None:  # rates stand in the same columns, in points
+        texts |= {column: f"{texts[column]} nats" for column in ("gain [95 % CI]", "teacher shift")}
     values = {column: getattr(entry, field) for column, field in NUMBERS.items()}
     return {
         "hash": entry.recipe_hash,
