@@ -45,7 +45,7 @@ def _run(
 ) -> None:
     """Run experiments on `executor`; `pool` checks them."""
     from bench.analysis.agreement import compare_with_published
-    from bench.analysis.leaderboard import build_leaderboard
+    from bench.analysis.leaderboard import as_json, build_leaderboard
     from bench.analysis.registration import describe_registration, find_terms, refuse_other_cells
     from bench.experiment import CONTROLS, is_control, run_experiment, run_installation_controls
     from bench.models.checkpoints import identify
@@ -106,7 +106,7 @@ def _run(
             continue
         row, entry = row_and_entry
         if args.json:
-            print(entry.model_dump_json())
+            print(as_json([entry])[1:-1])
         elif args.quiet:
             print(f"{entry.label}  {entry.recipe_hash}: {entry.verdict}: {entry.verdict_reason}.")
         print_summary(entry, console)

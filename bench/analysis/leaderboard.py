@@ -35,7 +35,7 @@ from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.summary import expected_false_transfers, summarise
 from bench.files import exclusive_lock, write_atomically
 
-__all__ = ["Board", "build_leaderboard"]
+__all__ = ["Board", "as_json", "build_leaderboard"]
 
 SECTIONS = (
     matrix_section,
@@ -229,6 +229,11 @@ class Board(NamedTuple):
         return next((pair for pair in pairs if (pair[0].name, pair[0].hash) == (name, recipe_hash)), None)
 
 
+def as_json(entries: Sequence[LeaderboardEntry], indent: int | None = None) -> str:
+    """Render entries as `leaderboard.json` holds them."""
+    return to_json([_round(entry.model_dump()) for entry in entries], indent=indent).decode()
+
+
 def build_leaderboard(folder: Path) -> Board:
     """Write both leaderboard files into `folder`."""
     with exclusive_lock(folder):  # two runs may end at the same time: the last one to write must have read all files
@@ -236,7 +241,7 @@ def build_leaderboard(folder: Path) -> Board:
         replications, faults = read_replications(folder, rows)
         counts = Counter(one.entry.recipe_hash for one in replications)
         board = [entry.model_copy(update={"replications": counts[entry.recipe_hash]}) for entry in summarise(rows)]
-        content = to_json([_round(entry.model_dump()) for entry in board], indent=1).decode()
+        content = as_json(board, indent=1)
         problems = [*refused, *faults]
         unmeasured = read_registry(folder).without_results({row.hash for row in rows if row.cells})
         write_atomically(folder / "LEADERBOARD.md", _markdown(board, replications, unmeasured, problems, folder))
