@@ -136,7 +136,9 @@ def print_recipes(console: Console) -> None:
     from bench.config.traits import FOLDER as TRAITS
     from bench.config.yaml_files import list_names, load_yaml
 
-    table = Table(Column("recipe", no_wrap=True), "question and needs", box=None, padding=(0, 2, 0, 0))
+    table = Table(
+        Column("recipe", no_wrap=True), Column("question and needs", overflow="fold"), box=None, padding=(0, 2, 0, 0)
+    )
     for name in list_names(FOLDER):
         path = FOLDER / f"{name}.yaml"
         sweep = read_sweep(load_yaml(path, "recipe", FOLDER).get("sweep"), str(path))
