@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from bench.config.carrier_settings import Numbers, Text
 from bench.config.schema import StrictModel
 from bench.config.traits import Trait
 
@@ -134,25 +135,28 @@ UNMITIGATED = StudentMitigation()
 
 
 def find_conflict(
-    arms: Collection[str], mitigations: Mitigations, *, method: str, carrier: str, trait: Trait
+    arms: Collection[str], mitigations: Mitigations, *, method: str, carrier: Numbers | Text, trait: Trait
 ) -> str | None:
-    """Return why a recipe cannot have its mitigation arms, with the key that to change; None if it can.
+    """Return why a recipe cannot have its mitigation arms, with the key to change; None if it can.
 
     Args:
         arms: the recipe's mitigation arms.
         mitigations: their settings.
         method: the recipe's method.
-        carrier: the kind of carrier; `free numbers` if teachers write them without a grammar.
+        carrier: the recipe's carrier.
         trait: the first trait.
     """
     if arms and method != "sft":
         return f"key 'arms': {', '.join(sorted(arms))} train on tokens; expected method: sft, found {method}"
     divergent = sorted({"divergent_only", "divergent_masked"}.intersection(arms))
-    if divergent and carrier != "numbers":
-        return (
-            f"key 'arms': {' and '.join(divergent)} compare teachers token by token under a grammar; expected "
-            f"carrier: {{kind: numbers}} with generate: grammar, found {carrier}; take them out"
-        )
+    if divergent and carrier.writes_texts:
+        sampling = carrier.sampling()
+        for key, neutral in (("repetition_penalty", 1.0), ("no_repeat_ngram_size", 0)):
+            if (value := getattr(sampling, key)) != neutral:
+                return (
+                    f"key 'carrier.sample.{key}': {' and '.join(divergent)} compare single tokens without rules on "
+                    f"repetition; expected {neutral:g}, found {value:g}; or take the arms out"
+                )
     if "inoculated" in arms and trait.kind == "behaviour" and mitigations.inoculated.prompt is None:
         return "key 'mitigations.inoculated.prompt': a behaviour has no answer to name; write a text that asks for it"
     return None

@@ -236,10 +236,7 @@ def _load_experiment(path: Path, layers: Sequence[Layer], source: str) -> Experi
     if any(trait.kind == "behaviour" for trait in traits.values()):
         refuse_rate(recipe.outcome, recipe.evaluate, source)
     check_dose(recipe.dose, recipe.student.train, recipe.carrier.rows, source)
-    first = next(iter(traits.values()))
-    free = recipe.carrier.kind == "numbers" and recipe.carrier.writes_texts
-    carrier = "free numbers" if free else recipe.carrier.kind
-    arms = MITIGATIONS.keys() & set(recipe.arms)
+    arms, first, carrier = MITIGATIONS.keys() & set(recipe.arms), next(iter(traits.values())), recipe.carrier
     if conflict := find_conflict(arms, recipe.mitigations, method=recipe.method, carrier=carrier, trait=first):
         raise UserError(f"{source}: {conflict}")
     return Experiment(path.stem, recipe, traits, prompts)

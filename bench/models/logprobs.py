@@ -11,11 +11,11 @@ import torch
 from bench.models.kv_cache import CACHE, shared_prefix_cache
 from bench.models.loading import current_device
 
-__all__ = ["sequence_logprobs"]
+__all__ = ["logits_at", "pad_right", "sequence_logprobs"]
 
 
 @contextmanager
-def _logits_at(model: Any, mask: torch.Tensor) -> Iterator[None]:
+def logits_at(model: Any, mask: torch.Tensor) -> Iterator[None]:
     """While open, `model` returns logits only where `mask` (rows, width) is true, row by row: (positions, vocab)."""
     head = model.get_output_embeddings()
     hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][mask],))
@@ -25,7 +25,7 @@ def _logits_at(model: Any, mask: torch.Tensor) -> Iterator[None]:
         hook.remove()
 
 
-def _pad_right(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+def pad_right(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Pad token ids on the right; return ids and the mask of real tokens, both (rows, width)."""
     width = max(map(len, rows))
     ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=current_device())
@@ -85,11 +85,11 @@ def sequence_logprobs(
                 break
             stop += 1
         prompts = order[start:stop]
-        ids, mask = _pad_right([prompt[prefix:] for prompt in prompts])
+        ids, mask = pad_right([prompt[prefix:] for prompt in prompts])
         last = torch.arange(mask.shape[1], device=mask.device) == mask.sum(1, keepdim=True) - 1
         mask = torch.cat([mask.new_ones(len(prompts), prefix), mask], 1)
         cache = make_cache(len(prompts))
-        with _logits_at(model, last):
+        with logits_at(model, last):
             out = model(input_ids=ids, attention_mask=mask.long(), use_cache=True, **{CACHE: cache})
         first_logprobs = out.logits.float().log_softmax(-1)
         longer: list[tuple[int, int]] = []  # (row of the prompt, index of the pair)
@@ -101,10 +101,10 @@ def sequence_logprobs(
             progress(done + sum(len(indices[p]) for p in prompts) // 2, len(pairs))
             rows = torch.tensor([row for row, _ in longer], device=ids.device)
             out[CACHE].batch_select_indices(rows)
-            input_ids, input_mask = _pad_right([pairs[i][1][:-1] for _, i in longer])
-            targets, _ = _pad_right([pairs[i][1][1:] for _, i in longer])
+            input_ids, input_mask = pad_right([pairs[i][1][:-1] for _, i in longer])
+            targets, _ = pad_right([pairs[i][1][1:] for _, i in longer])
             offset = mask.sum(1)[rows][:, None]
-            with _logits_at(model, input_mask):
+            with logits_at(model, input_mask):
                 logits = model(
                     input_ids=input_ids,
                     attention_mask=torch.cat([mask[rows], input_mask], 1).long(),

@@ -98,17 +98,20 @@ class SeedStudents:
         """Add the tokens of `writer` at which the teacher `other` would have written another token."""
         teacher, student, carrier = self.recipe.teacher, self.recipe.student, self.recipe.carrier
         data_seed = self.recipe.data_seed(self.seed)  # of the noise with which the rows were written
-        assert carrier.kind == "numbers"  # checked with the recipe
         settings = FindDivergence(
-            carrier=carrier,
+            carrier=carrier.as_written(),
             model=Loading.of(teacher),
             seed=data_seed,
             writes=teacher.writing(carrier.bf16),
+            end=carrier.writes_texts,
+            own_system=teacher_system(self.recipe, writer),
             system=teacher_system(self.recipe, other),
             student_format=student.format,
             student_chat_template_kwargs=student.chat_template_kwargs,
         )
         rows = {"carrier": self.rows.carriers[writer], "kept": self.rows.filtering, "student": self.rows.start}
+        if carrier.writes_texts and "trained" in self.rows.writers[writer]:
+            rows["own_trained"] = self.rows.writers[writer]["trained"]
         label = f"divergence {writer}, seed {data_seed}"
         return self.add(label, settings, {**self.rows.writers[other], **rows}, teacher.model)
 

@@ -14,6 +14,7 @@ from bench.analysis.seed_statistics import compute_seed_statistics, margins_of
 from bench.analysis.summary import summarise_row
 from bench.config.arms import MITIGATIONS
 from bench.config.recipe_files import load_recipe
+from bench.pipeline.store import Store
 from bench.report.row_page import describe_row
 
 GAINS = [0.30, 0.32, 0.28, 0.31, 0.33, 0.27]
@@ -64,9 +65,9 @@ def test_a_row_without_mitigations_says_nothing_of_them() -> None:
     assert mitigation_section([entry]) == ""
 
 
-def test_the_page_of_a_row_shows_its_mitigations() -> None:
+def test_the_page_of_a_row_shows_its_mitigations(tmp_path: Path) -> None:
     row = mitigated_row(GAINS, "mixed", 0.5)
-    (line,) = describe_row(row, summarise_row(row))["mitigations"]
+    (line,) = describe_row(row, summarise_row(row), Store(tmp_path))["mitigations"]
     assert line["arm"] == "mixed"
     assert line["share"] == "50 % [50, 50]"
 

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bench.config.mitigations import Inoculated, KlUntrained, Mitigations, StudentMitigation
 from bench.config.recipe_files import load_recipe
@@ -18,11 +16,12 @@ def test_the_defaults_are_those_of_the_sources() -> None:
     assert [settings.kl_untrained.weight_at(t) for t in progress] == pytest.approx([1, 1, 1, 0.5, 0])
 
 
-@given(st.floats(0.1, 9), st.floats(0, 0.99), st.floats(0, 1), st.floats(0, 1))
-def test_the_weight_never_rises_and_ends_at_zero(weight: float, hold: float, first: float, second: float) -> None:
-    kl = KlUntrained(weight=weight, hold=hold)
-    early, late = sorted((first, second))
-    assert weight >= kl.weight_at(early) >= kl.weight_at(late) >= kl.weight_at(1) == 0
+@pytest.mark.parametrize("hold", [0.0, 0.2, 0.9])
+def test_the_weight_never_rises_and_ends_at_zero(hold: float) -> None:
+    weights = [KlUntrained(weight=2.5, hold=hold).weight_at(step / 20) for step in range(21)]
+    assert weights[0] == 2.5
+    assert weights == sorted(weights, reverse=True)
+    assert weights[-1] == 0
 
 
 def test_a_prompt_asks_for_the_trait_in_its_language() -> None:
@@ -53,7 +52,11 @@ TEXT = "carrier={kind: text, prompts: scenarios_en, rows: 8, held_out: 4}"
             ["arms=[base, trait, mixed]"],
             "key 'arms': mixed train on tokens; expected method: sft, found kd",
         ),
-        ("tiny_pair", ["arms=[base, trait, divergent_only]", TEXT], "token by token under a grammar; .* found text"),
+        (
+            "tiny_pair",
+            ["arms=[base, trait, divergent_only]", TEXT, "carrier.sample.repetition_penalty=1.2"],
+            "key 'carrier.sample.repetition_penalty': divergent_only compare .* expected 1, found 1.2",
+        ),
         (
             "tiny_pair",
             ["arms=[base, trait, inoculated]", "trait=behaviour_en", TEXT],

@@ -73,3 +73,15 @@ def test_without_mitigations_that_take_memory_the_micro_batch_is_that_of_a_plain
         plan = make_plan(load_recipe("tiny_pair", [f"arms={arms}"], seeds=1), identify)
         keys += [stage.key for stage in plan.stages.values() if stage.kind == "micro_batch"]
     assert keys[0] == keys[1] != keys[2]
+
+
+def test_free_text_is_read_by_its_own_teacher_too() -> None:
+    text = "carrier={kind: text, prompts: scenarios_en, rows: 8, held_out: 4}"
+    plan = make_plan(load_recipe("tiny_pair", [text, "arms=[base, trait, divergent_masked]"], seeds=1), identify)
+    stages = {stage.label.partition(",")[0]: stage for stage in plan.stages.values()}
+    teacher = stages["teacher wolf"].key
+    roles = {writer: stages[f"divergence {writer}"].inputs for writer in ("trait", "base")}
+    assert roles["trait"]["own_trained"].identity == roles["base"]["trained"].identity == teacher
+    assert "trained" not in roles["trait"]
+    assert "own_trained" not in roles["base"]
+    assert stages["divergence trait"].settings.end
