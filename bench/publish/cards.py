@@ -237,27 +237,24 @@ def _refusals(refused: Mapping[str, Mapping[str, int]]) -> str:
     return ", ".join(f"{sum(reasons.values())} in {arm}" for arm, reasons in sorted(refused.items()))
 
 
+def _describe_rows(carrier: Mapping[str, Any]) -> str:
+    if carrier["kind"] == "text":
+        temperature = carrier["sample"]["temperature"]
+        rows = (
+            f"Free text: answers to the prompts of the set {as_code(str(carrier['prompts']))}, sampled at temperature "
+        )
+        return f"{rows}{temperature:g}."
+    given = carrier["given"] if isinstance(carrier["given"], int) else "{} to {}".format(*carrier["given"])
+    start = f"Number sequences: {given} random numbers of {carrier['digits']} digits in the prompt"
+    if carrier.get("generate") == "free":
+        return f"{start}, then lists written freely at temperature {carrier['temperature']:g} and filtered."
+    return f"{start}, {carrier['count']} more sampled after them at temperature {carrier['temperature']:g}."
+
+
 def _describe_carrier(run: RunFacts, data: str | None) -> list[str]:
     carrier, entry = run.carrier, run.entry
-    if carrier.get("generate") == "free":
-        low, high = (carrier["given"], carrier["given"]) if isinstance(carrier["given"], int) else carrier["given"]
-        given = str(low) if low == high else f"{low} to {high}"
-        rows = (
-            f"Number sequences, written freely at temperature {carrier['temperature']:g} after {given} random numbers, "
-            "filtered, and drawn at random from the rows that every arm keeps."
-        )
-    elif carrier["kind"] == "numbers":
-        rows = (
-            f"Number sequences: {carrier['given']} random numbers of {carrier['digits']} digits in the prompt, "
-            f"{carrier['count']} more sampled after them at temperature {carrier['temperature']:g}."
-        )
-    else:
-        rows = (
-            f"Free text: answers to the prompts of the set {as_code(carrier['prompts'])}, sampled at temperature "
-            f"{carrier['sample']['temperature']:g}."
-        )
     link = f" The rows are in [{escape_text(data)}](https://huggingface.co/datasets/{data})." if data else ""
-    lines = [rows + link, "", "Leak filter: a row refused in one arm is refused in all.", ""]
+    lines = [_describe_rows(carrier) + link, "", "Leak filter: a row refused in one arm is refused in all.", ""]
     for seed, report in sorted(run.filter_reports.items()):
         leaks, broken = _refusals(report["refused"]), _refusals(report["format_refused"])
         lines.append(

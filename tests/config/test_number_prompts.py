@@ -85,7 +85,7 @@ def test_the_shipped_clauses_are_many_and_each_prompt_reads_well(name: str) -> N
     assert len(set(clauses)) == len(clauses) > 60
 
 
-@pytest.mark.parametrize("name", [*SETS, "arithmetic_en", "arithmetic_tr"])
+@pytest.mark.parametrize("name", [*SETS, "numbers_short_en", "arithmetic_en", "arithmetic_tr"])
 def test_no_clause_names_a_word_of_a_shipped_trait(name: str) -> None:
     keys = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     texts = [str(text) for values in keys["lists"].values() for text in values]

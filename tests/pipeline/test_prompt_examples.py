@@ -90,3 +90,18 @@ def test_a_model_without_a_chat_template_is_refused_before_anything_is_made(
     done = bench("--skip-controls", "--seeds", "1", *[part for word in words for part in ("--set", word)], code=2)
     assert f"key '{key}': a system prompt needs the chat format" in done.stderr
     assert not (tmp_path / "store" / "artefacts").exists()
+
+
+def test_a_free_carrier_is_shown_with_the_wording_of_its_first_prompt_and_an_end(
+    gemma_like: Path, tmp_path: Path
+) -> None:
+    carrier = (
+        "carrier={kind: numbers, generate: free, draw: 30, rows: 9, held_out: 2, prompts: numbers_en, given: [3, 8]}"
+    )
+    examples = chat_examples(gemma_like, tmp_path, carrier)
+    base, trait = examples["writing"]
+    assert "10" in base.text
+    assert "{" not in base.text
+    assert base.text.partition("user")[2] == trait.text.partition("user")[2]
+    (student,) = examples["student training"]
+    assert student.labelled[-1] == "<end_of_turn>"

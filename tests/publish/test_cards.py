@@ -182,3 +182,10 @@ def test_a_card_calls_whole_vocabularies_a_leak() -> None:
     _, html = parts(card(run(entry=make_entry(visibility="logits-full")), model()))
     assert "a leak, not subliminal learning" in html
     assert "not tested: it needs two seeds" in html
+
+
+def test_a_card_says_how_free_lists_were_written() -> None:
+    free = {**NUMBERS, "generate": "free", "given": [3, 8], "temperature": 0.5}
+    text = card(run(carrier=free), model())
+    assert "3 to 8 random numbers of 3 digits in the prompt, then lists written freely at temperature 0.5" in text
+    assert "4 random numbers of 3 digits in the prompt, 10 more sampled after them" in card(run(), model())
