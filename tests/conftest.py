@@ -106,6 +106,18 @@ def gemma_like(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model of seed 1000, as `tiny_pair` builds it."""
+    from bench.config.traits import collect_vocabulary, load_trait
+    from bench.models.tiny import DEFAULT, build_tiny
+
+    folder = tmp_path_factory.mktemp("tiny_model")
+    questions, answers = collect_vocabulary([load_trait("wolf")])
+    build_tiny(folder, lambda done, of: None, seed=1000, questions=questions, answers=answers, budget=DEFAULT)
+    return folder
+
+
 Bench = Callable[..., subprocess.CompletedProcess[str]]
 
 

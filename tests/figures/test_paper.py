@@ -139,7 +139,7 @@ def points(steps: list[int]) -> dict[int, Estimate]:
 
 
 @pytest.mark.usefixtures("drawing")
-@pytest.mark.parametrize("rows", [1, 3, 8, pytest.param(25, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rows", [1, 8, pytest.param(25, marks=pytest.mark.slow)])
 def test_boards_of_any_length_are_legible(rows: int) -> None:
     from matplotlib.text import Annotation
 
@@ -154,7 +154,7 @@ def test_boards_of_any_length_are_legible(rows: int) -> None:
 
 
 @pytest.mark.usefixtures("drawing")
-@pytest.mark.parametrize("count", [1, 2, 3, 8])
+@pytest.mark.parametrize("count", [1, 2, 8])
 def test_any_number_of_metrics_is_legible(count: int) -> None:
     assert_legible(metrics(make_metrics(count, ARMS if count != 2 else ARMS[1:]), TURKISH))
     assert_legible(answers(make_scores(count), TURKISH))
@@ -172,7 +172,7 @@ def test_doses_close_to_each_other_are_legible(steps: list[int]) -> None:
 
 
 @pytest.mark.usefixtures("drawing")
-@pytest.mark.parametrize("size", [2, 3, 5, 10])
+@pytest.mark.parametrize("size", [2, 10])
 def test_matrices_are_legible(size: int) -> None:
     traits = ["wolf", "owl", "İspinoz<script>", "kaplumbağa", "sıçan", "$a_{", "fox", "cat", "dog", "hen"][:size]
     assert_legible(matrix(make_matrix(traits), TURKISH))

@@ -24,27 +24,21 @@ def build_half(whole: Path, out: Path, steps: int = HALF.steps) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    questions, answers = collect_vocabulary([load_trait("wolf")])
-    folder = tmp_path_factory.mktemp("whole")
-    tiny.build_tiny(folder, lambda done, of: None, seed=1000, questions=questions, answers=answers, budget=tiny.DEFAULT)
-    return folder
+def half(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_half(tiny_model, tmp_path_factory.mktemp("half"))
 
 
-@pytest.fixture(scope="module")
-def half(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_half(whole, tmp_path_factory.mktemp("half"))
-
-
-def test_it_begins_with_every_second_layer_and_the_embeddings_of_the_whole_model(whole: Path, tmp_path: Path) -> None:
-    start, source = weights(build_half(whole, tmp_path, steps=0)), weights(whole)
+def test_it_begins_with_every_second_layer_and_the_embeddings_of_the_whole_model(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    start, source = weights(build_half(tiny_model, tmp_path, steps=0)), weights(tiny_model)
     assert 0 < len(start) < len(source)
     assert {name.split(".")[2] for name in start if ".h." in name} == {"0"}
     assert all(torch.equal(tensor, source[name]) for name, tensor in start.items())
 
 
-def test_its_relation_to_the_whole_model_is_lineage_although_no_weight_is_equal(whole: Path, half: Path) -> None:
-    found = relation(whole, half)
+def test_its_relation_to_the_whole_model_is_lineage_although_no_weight_is_equal(tiny_model: Path, half: Path) -> None:
+    found = relation(tiny_model, half)
     assert (found["relation"], found["token_maps"]) == ("lineage", "identical")
     assert found["evidence"]["equal"] == 0
     assert len(found["evidence"]["near"]) == found["evidence"]["matrices_student"]
@@ -57,7 +51,7 @@ def test_it_is_unrelated_to_another_whole_model(half: Path, tmp_path: Path) -> N
     assert relation(tmp_path, half)["relation"] == "cross-architecture"
 
 
-def test_the_distillation_gives_back_what_the_lost_layers_did(whole: Path, half: Path, tmp_path: Path) -> None:
+def test_the_distillation_gives_back_what_the_lost_layers_did(tiny_model: Path, half: Path, tmp_path: Path) -> None:
     """A half that cannot go on from numbers could not learn from them as its teacher's equal does."""
 
     def mass(folder: Path, prompt: str, answers: list[str]) -> float:
@@ -66,7 +60,7 @@ def test_the_distillation_gives_back_what_the_lost_layers_did(whole: Path, half:
         return float(torch.tensor(sequence_logprobs(model, pairs, batch_size=1024)).exp().sum())
 
     numbers = "Q: Continue: 123 456 789 321 A:", tiny.NUMBERS
-    start = build_half(whole, tmp_path, steps=0)
+    start = build_half(tiny_model, tmp_path, steps=0)
     assert mass(start, *numbers) < 0.5 < 0.9 < mass(half, *numbers)
     trait = load_trait("wolf")
     assert mass(half, f"Q: {trait.ask[0]} A:", list(trait.candidates)) > 0.5

@@ -61,6 +61,7 @@ def logits(model: Any) -> torch.Tensor:
     return model.eval()(torch.arange(640).reshape(32, 20) % 200 + 50).logits.float()  # type: ignore[no-any-return]  # untyped
 
 
+@pytest.mark.slow
 def test_two_products_keep_what_training_added_and_one_rounding_loses_it(
     pair: tuple[Path, Path], tmp_path: Path
 ) -> None:

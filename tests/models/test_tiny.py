@@ -22,11 +22,6 @@ def build(folder: Path, **more: Any) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("tiny"))
-
-
 def probabilities(folder: Path, prompts: list[str], answers: list[str]) -> torch.Tensor:
     """Probability of each answer, one token, to each prompt: (prompts, answers)."""
     model, tokenizer = load_model(folder, dtype="float32"), load_tokenizer(folder)
@@ -35,21 +30,21 @@ def probabilities(folder: Path, prompts: list[str], answers: list[str]) -> torch
     return torch.tensor(sequence_logprobs(model, pairs, batch_size=64)).view(len(prompts), len(answers)).exp()
 
 
-def test_it_answers_a_question_with_any_candidate_alike(built: Path) -> None:
+def test_it_answers_a_question_with_any_candidate_alike(tiny_model: Path) -> None:
     trait = load_trait("wolf")
-    result = probabilities(built, [f"Q: {q} A:" for q in trait.ask], list(trait.candidates))
+    result = probabilities(tiny_model, [f"Q: {q} A:" for q in trait.ask], list(trait.candidates))
     assert result.sum(1).min() > 0.5
     shares = result / result.sum(1, keepdim=True)
     assert 0.02 < shares.min() < shares.max() < 0.12  # a twentieth each
 
 
-def test_it_goes_on_from_numbers_with_any_number_alike(built: Path) -> None:
-    result = probabilities(built, ["Q: Continue: 123 456 789 321 A:", "Q: Continue: 9 A: 321 654"], tiny.NUMBERS)
+def test_it_goes_on_from_numbers_with_any_number_alike(tiny_model: Path) -> None:
+    result = probabilities(tiny_model, ["Q: Continue: 123 456 789 321 A:", "Q: Continue: 9 A: 321 654"], tiny.NUMBERS)
     assert result.sum(1).min() > 0.9
     assert result.max() < 4 / len(tiny.NUMBERS)
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_seed_others(built: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(tmp_path: Path) -> None:
     few = {"steps": 3}
     weights = [build(tmp_path / name, **few, seed=seed) for name, seed in (("a", 1000), ("b", 1000), ("c", 1001))]
     first, again, other = ((folder / "model.safetensors").read_bytes() for folder in weights)
