@@ -29,7 +29,7 @@ from bench.pipeline.plan import Ref, Stage
 from bench.pipeline.ray_executor import RayExecutor, Slot
 from bench.pipeline.store import Store
 from bench.stages.settings import Relation
-from tests.perf.kill_anywhere import artefacts, files, start
+from tests.perf.kill_anywhere import artefacts, files, running, start, wait_for_lines
 
 WORDS = [
     "--skip-controls",
@@ -253,3 +253,24 @@ def test_an_interrupted_run_leaves_no_process_and_the_same_command_resumes(
     done = new_process("--on", "ray", *WORDS, *where)
     assert "[2/" in done.stdout
     assert "[1/" not in done.stdout
+
+
+@pytest.mark.extras
+@pytest.mark.slow
+def test_a_killed_command_takes_its_ray_with_it_and_the_next_one_ends_as_if_undisturbed(
+    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    words = [*WORDS, "--on", "ray"]
+    process = start(tmp_path, words, {"TINY_STEPS": "20"})
+    wait_for_lines(process, 4, 200)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    assert running(family, 30) == []
+    process = start(tmp_path, words, {"TINY_STEPS": "20"})
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err
+    assert "[4/14]" not in out
+    same(tmp_path, reference)
