@@ -136,6 +136,7 @@ class RemoteStore(Store):
 
     def corrupt_files(self, key: str) -> list[str]:
         """List the artefact's files with a checksum mismatch. A corrupt copy in the cache is fetched again."""
+        self.records.pop(key, None)  # another machine may have made it again
         intact = not find_corrupt_files(super().path(key))
         if self._read(key) is None:
             if intact:  # a killed process had not put all of it

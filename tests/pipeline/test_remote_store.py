@@ -94,6 +94,8 @@ def test_a_checksum_mismatch_on_arrival_is_named_and_the_artefact_made_again(mac
     make(b)
     assert b.corrupt_files("rows-1") == []
     assert path != f"/bench/{machines.file()}"
+    shutil.rmtree(a.root)
+    assert a.corrupt_files("rows-1") == []
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b'{"folder": "x", "record": "{}", "digest": "0"}'])
