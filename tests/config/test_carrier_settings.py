@@ -67,3 +67,9 @@ def test_what_teachers_write_does_not_depend_on_the_filter_or_on_the_rows_that_a
     assert one.as_written() != load_recipe("tiny_pair", [FREE.format("draw: 21")]).recipe.carrier.as_written()
     grammar = Numbers(kind="numbers", rows=7)
     assert grammar.as_written() == grammar
+
+
+def test_a_smoke_run_draws_its_few_rows_from_few_prompts() -> None:
+    carrier = load_recipe("smollm2_free", smoke=True).recipe.carrier
+    assert carrier.rows + carrier.held_out < (carrier.draw or 0) == 200
+    assert load_recipe("tiny_pair", smoke=True).recipe.carrier.draw is None
