@@ -575,7 +575,7 @@ def test_figures_and_tables_are_made_from_the_results_alone(bench: Bench, tmp_pa
     assert {"gains.png", "metrics_tiny_pair.png", "answers_tiny_pair.png", "heat.png"} <= figures
     assert "](figures/gains.png)" in (results / "LEADERBOARD.md").read_text()
     tables = {path.name for path in (tmp_path / "out").iterdir()}
-    names = ("rows", "answers", "rates", "margins", "candidates", "mitigations", "means", "gains")
+    names = ("rows", "seeds", "answers", "rates", "margins", "candidates", "mitigations", "means", "gains")
     assert {f"{name}.{kind}" for name in names for kind in ("csv", "parquet")} == tables
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
     bench("--report")

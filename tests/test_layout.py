@@ -9,7 +9,7 @@ from conftest import ROOT
 # From the bottom up; a module imports from its own package and from those before it.
 LAYERS = [
     "errors", "files", "flags", "config", "models", "stages", "pipeline", "analysis", "experiment", "figures",
-    "publish", "report", "terminal", "commands", "cli",
+    "publish", "report", "terminal", "commands", "cli", "api",
 ]  # fmt: skip
 MODULES = sorted(path for path in (ROOT / "bench").rglob("*.py") if path.name != "__init__.py")
 

@@ -34,7 +34,7 @@ TRAIT = parse_trait(
     }
 )
 QUESTIONS = TRAIT.questions()
-TABLES = ("rows", "answers", "rates", "margins", "candidates", "mitigations", "means", "gains")
+TABLES = ("rows", "seeds", "answers", "rates", "margins", "candidates", "mitigations", "means", "gains")
 NASTY = ['=HYPERLINK("http://x")', "+1", "-1", "@SUM(A1)", "", "None", "NA", 'say "a", b', "two\nlines\r\n", "'", "007"]
 
 
