@@ -129,6 +129,6 @@ def test_the_simulation_of_statistics_writes_its_page(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     text = page.read_text(encoding="utf-8")
-    assert text.count("\n## ") == 10
+    assert text.count("\n## ") == 11
     assert "with 1,000 others" in text
     assert "DIFFERENT" not in text
