@@ -16,15 +16,14 @@ from bench.models.checkpoints import Checkpoint
 from bench.pipeline.plan import Plan, Ref, ResultSpec, Stage, library_versions, make_stage
 from bench.pipeline.students import SeedRows, SeedStudents, teacher_system
 from bench.stages.carriers import draw_text_prompts
+from bench.stages.evaluation_settings import Evaluate, ScoreAnswers
 from bench.stages.settings import (
     AuditLeaks,
     BuildTiny,
     Convert,
-    Evaluate,
     FilterRows,
     Loading,
     Relation,
-    ScoreAnswers,
     StageSettings,
     Training,
     TrainTeacher,
