@@ -74,8 +74,8 @@ def _check_answers(part: str, answers: Answers, questions: int, samples: int) ->
         return
     if len(answers.answers) != questions:
         raise ValueError(f"{len(answers.answers)} {part}answers to {questions} questions")
-    if answers.counts is not None:
-        if [*map(len, answers.counts)] != [*map(len, answers.answers)]:
-            raise ValueError(f"{part}counts does not hold one number for each answer")
-        if any(sum(counts) != samples for counts in answers.counts):
-            raise ValueError(f"{part}counts does not sum to the {samples} samples of each question")
+    if answers.counts is not None and [*map(len, answers.counts)] != [*map(len, answers.answers)]:
+        raise ValueError(f"{part}counts does not hold one number for each answer")
+    if any(sum(counts) != samples for _, counts in answers.counted_answers()):
+        name = "answers" if answers.counts is None else "counts"
+        raise ValueError(f"{part}{name} does not sum to the {samples} samples of each question")

@@ -14,7 +14,7 @@ from pydantic import AliasChoices, Field, NonNegativeInt, field_validator, model
 from bench.analysis.manifest import FilePart, Manifest
 from bench.analysis.reading import Reading, check_reading
 from bench.analysis.registry_lines import Registration
-from bench.config.arms import ArmName, parse_arm, with_controls
+from bench.config.arms import MITIGATIONS, ArmName, parse_arm, with_controls
 from bench.config.changes import get_key
 from bench.config.outcome import Evaluation
 from bench.config.recipe import Recipe
@@ -283,7 +283,8 @@ def check_fit(cell: ArmResult, results: ExperimentResults) -> None:
         if len(rows) != held_out:
             raise ValueError(f"held_out {arm} has {len(rows)} rows, not {held_out}")
     students = {"base", *(t.student for t in results.trait_arms())}
-    if cell.arm in students and (missing := students - reading.held_out.keys()):
+    compared = {*students, *MITIGATIONS, *MITIGATIONS.values()}
+    if cell.arm in compared and (missing := students - reading.held_out.keys()):
         raise ValueError(f"held_out lacks the rows of {', '.join(sorted(missing))}")
     other = next(iter(results.cells.get(cell.seed, {}).values()), cell)  # all others agree with this one
     if other.manifest.carrier != cell.manifest.carrier:

@@ -16,7 +16,7 @@ from bench.config.mitigations import find_conflict
 from bench.config.outcome import refuse_rate
 from bench.config.recipe import Recipe
 from bench.config.schema import validate
-from bench.config.sweep import list_combinations, nest, read_sweep
+from bench.config.sweep import drop_overridden, list_combinations, nest, read_sweep
 from bench.config.traits import Trait, load_trait, short_name
 from bench.config.yaml_files import Layer, find_file, folder_of_key, merge_layers, read_assignment, read_layers
 from bench.errors import UserError
@@ -186,8 +186,8 @@ def _shrink(keys: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_recipe_layers(path: Path) -> list[Layer]:
-    """Read a recipe's file and those of its `from:`, without the claims that recipes do not inherit."""
-    return drop_inherited_claims(read_layers(path, "recipe", FOLDER))
+    """Read a recipe's file and those of its `from:`, without what recipes do not inherit."""
+    return drop_overridden(drop_inherited_claims(read_layers(path, "recipe", FOLDER)))
 
 
 def _load_reference(experiment: Experiment, layers: Sequence[Layer], changes: Sequence[Layer]) -> Experiment:

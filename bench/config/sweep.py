@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.config.changes import flatten
+from bench.config.claims import NOT_INHERITED
 from bench.config.schema import clip_line
+from bench.config.yaml_files import Layer
 from bench.errors import UserError
 
-__all__ = ["describe_sweep", "list_combinations", "nest", "read_sweep", "write_assignments"]
+__all__ = ["describe_sweep", "drop_overridden", "list_combinations", "nest", "read_sweep", "write_assignments"]
 
 MAX_ROWS = 1000
 
@@ -47,6 +49,34 @@ def read_sweep(sweep: Any, source: str) -> dict[str, list[Any]]:
     if (rows := math.prod(map(len, values.values()))) > MAX_ROWS:
         raise UserError(f"{source}: key 'sweep': expected at most {MAX_ROWS:,} rows, found {rows:,}; shorten its lists")
     return values
+
+
+def drop_overridden(layers: Sequence[Layer]) -> list[Layer]:
+    """Take the keys that a later file states, and the claims that recipes do not inherit, out of inherited sweeps.
+
+    Args:
+        layers: a recipe's files, its own the last.
+    """
+
+    def drop(sweep: Mapping[str, Any], later: Sequence[Layer], prefix: str = "") -> dict[str, Any]:
+        keys: dict[str, Any] = {}
+        for key, value in sweep.items():
+            name = f"{prefix}{key}"
+            if isinstance(value, dict) and value:
+                if inner := drop(value, later, f"{name}."):
+                    keys[key] = inner
+            elif name.split(".")[0] not in NOT_INHERITED and not any(_states(layer.keys, name) for layer in later):
+                keys[key] = value
+        return keys
+
+    *inherited, last = layers
+    dropped = [
+        Layer(folder, {**keys, "sweep": drop(keys["sweep"], layers[at:])})
+        if isinstance(keys.get("sweep"), dict)
+        else Layer(folder, keys)
+        for at, (folder, keys) in enumerate(inherited, 1)
+    ]
+    return [*dropped, last]
 
 
 def list_combinations(values: Mapping[str, Sequence[Any]], changes: Sequence[Mapping[str, Any]]) -> list[Combination]:

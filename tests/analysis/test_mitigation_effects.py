@@ -9,7 +9,7 @@ from bench.analysis.board_sections import mitigation_section
 from bench.analysis.gates import check_gates
 from bench.analysis.leaderboard import build_leaderboard
 from bench.analysis.mitigation_effects import compute_effects
-from bench.analysis.result_schema import ExperimentResults
+from bench.analysis.result_schema import ExperimentResults, check_fit
 from bench.analysis.seed_statistics import compute_seed_statistics, margins_of
 from bench.analysis.summary import summarise_row
 from bench.config.arms import MITIGATIONS
@@ -48,6 +48,14 @@ def test_the_effect_is_measured_against_the_arms_own_control(arm: str) -> None:
     assert effect.share.ci_low == pytest.approx(0.25)  # an exact share has no error
     assert effect.data.mean == pytest.approx(0.5)
     assert effect.data.ci_low is not None
+
+
+def test_an_arm_without_held_out_rows_does_not_fit() -> None:
+    row = mitigated_row([0.3], "inoculated", 0.5)
+    for arm in ("inoculated", "inoculated_base"):
+        check_fit(row.cells[0][arm], row)
+        with pytest.raises(ValueError, match="held_out lacks the rows of base, trait"):
+            check_fit(with_reading(row.cells[0][arm], held_out={}), row)
 
 
 def test_near_a_gain_of_zero_a_share_has_no_ends_and_the_page_says_so() -> None:

@@ -17,7 +17,9 @@ def test_a_rate_needs_answers_and_counts_that_fit_the_samples() -> None:
     row = make_rates([{}], samples=4)
     number = len(row.questions)
     check(row)
-    check(row, counts=None)
+    check(row, answers=(("a", "b", "a", "c"),) * number, counts=None)
+    with pytest.raises(ValueError, match="answers does not sum to the 4 samples"):  # merged texts without their counts
+        check(row, answers=(("a", "b"),) * number, counts=None)
     with pytest.raises(ValueError, match="answers are missing"):
         check(row, answers=None, counts=None)
     with pytest.raises(ValueError, match="does not sum to the 4 samples"):

@@ -54,6 +54,19 @@ def test_set_chooses_a_row_and_changes_all_rows(recipe: str) -> None:
         load_recipe(recipe, ["trait=owl"])
 
 
+def test_an_inherited_sweep_leaves_out_the_keys_that_the_recipe_states_and_claims(recipe: str, tmp_path: Path) -> None:
+    child = tmp_path / "child.yaml"
+    child.write_text("from: ./mine.yaml\ntrait: owl\n")
+    rows = load_recipes(str(child))
+    assert [(list(row.traits), row.label) for row in rows] == [(["owl"], "child  lr 5e-4"), (["owl"], "child")]
+    child.write_text("from: ./mine.yaml\nstudent: {train: {learning_rate: 1.0e-4}}\nsweep: {trait: [cat]}\n")
+    (row,) = load_recipes(str(child))
+    assert (list(row.traits), row.recipe.student.train["learning_rate"]) == (["cat"], 1e-4)
+    Path(recipe).write_text("from: tiny_pair\nsweep: {relation: [same-init, null]}\n")
+    child.write_text("from: ./mine.yaml\n")
+    assert load_recipe(str(child)).recipe.relation is None
+
+
 def test_the_reference_of_a_row_has_its_values() -> None:
     rows = load_recipes("tiny_cross", ["sweep.trait=[cat, owl]", "sweep.student.train.learning_rate=[1e-4, 2e-4]"])
     references = [row.reference for row in rows if row.reference]
