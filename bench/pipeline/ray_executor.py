@@ -7,21 +7,19 @@ the same needs are started as stages wait for them, work off stage after stage, 
 from __future__ import annotations
 
 import os
-import shutil
 import time
 import uuid
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from bench.errors import DiskError, StageError, UserError
-from bench.models.checkpoints import HUB_FILES
 from bench.pipeline.executor import Event
+from bench.pipeline.imported_checkpoints import import_folder
 from bench.pipeline.local_workers import Pool, WorkerEnded, current_commit
 from bench.pipeline.needs import Needs, find_needs
-from bench.pipeline.plan import IMPORTED, Ref, Stage, environment_versions
+from bench.pipeline.plan import Stage, environment_versions
 from bench.pipeline.ray_cluster import Site, check_fit, connect, describe, find_problem, live_nodes
 from bench.pipeline.store import Store
 
@@ -159,7 +157,7 @@ class RayExecutor:
         """Send a stage to an idle slot. Its inputs outside the store travel through the store."""
         needs = find_needs(stage, gpus=self.gpus)
         slot = next(slot for slot in self.active if slot.needs == needs and slot.answer is None)
-        inputs = {role: self._import_folder(ref, stage.model) for role, ref in stage.inputs.items()}
+        inputs = {role: import_folder(self.store, ref, stage.model) for role, ref in stage.inputs.items()}
         slot.stage, slot.answer = stage, slot.actor.step.remote(stage._replace(inputs=inputs))
 
     def events(self) -> list[Event]:
@@ -297,22 +295,3 @@ class RayExecutor:
             self.news.append(f"Ray: {describe(live[node])} joined")
         for node in [node for node in self.nodes if node not in live]:
             self.news.append(f"Ray: {describe(self.nodes.pop(node))} left")
-
-    def _import_folder(self, ref: Ref, model: str) -> Ref:
-        """Copy an input outside the store into the store, once; a path of this host means nothing on others."""
-        if ref.folder is None:
-            return ref
-        key = f"{IMPORTED}{ref.identity}"
-        with self.store.lock(key):
-            if self.store.corrupt_files(key):
-                with self.store.make(key, {"stage": key, "model": model, "seconds": 0.0}) as out:
-                    for path in (path for pattern in HUB_FILES for path in ref.folder.glob(pattern)):
-                        _link_or_copy(path.resolve(), out / path.name)
-        return Ref(key)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copyfile(source, target)
