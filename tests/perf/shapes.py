@@ -42,7 +42,7 @@ class Amounts(NamedTuple):
 
 
 QUICK = Amounts(
-    rows=16, batches=(8, 16), our_batches=(16,), prompts=1, updates=1, compared=6, slow_updates=1, behaviour=8,
+    rows=16, batches=(8, 16), our_batches=(16,), prompts=1, updates=1, compared=2, slow_updates=1, behaviour=8,
     answers=(8,), single=1, matrix=512,
 )  # fmt: skip
 

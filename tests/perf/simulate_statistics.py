@@ -89,7 +89,7 @@ def larger_board() -> Table:
     row = make_row([0.3, 0.5, 0.2, 0.4, -0.1, 0.6, 0.3, 0.2, 0.5, 0.1])
     others = [make_row(rng.normal(0, 0.3, 10).tolist(), rng=rng) for _ in range(20)]
     alone, among = summarise([row])[0], summarise([row, *others * 50])[0]
-    same = alone.model_copy(update={"q": among.q}) == among
+    same = alone.model_copy(update={"q": among.q, "twin": True}) == among  # the others have its label
     for name, entry, equal in (("alone", alone, ""), ("with 1,000 others", among, "equal" if same else "DIFFERENT")):
         table.rows.append([name, entry.verdict, f"{entry.p:.4f}", f"{entry.q:.4f}", equal])
     return table
