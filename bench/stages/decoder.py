@@ -11,7 +11,7 @@ import torch
 from transformers import DynamicCache
 
 from bench.config.carrier_settings import Sampling
-from bench.models.kv_cache import CACHE, shared_length
+from bench.models.kv_cache import CACHE, shared_length, stem_lengths
 from bench.models.loading import current_device
 from bench.models.slot_cache import SlotCache, layer_windows, mask_positions
 from bench.stages.repetition import ban_ngrams, penalise_repetition
@@ -20,6 +20,8 @@ from bench.stages.sampler import pick_tokens
 __all__ = ["decode"]
 
 Progress = Callable[[int, int], None]
+Prompt = tuple[int, ...]
+Past = list[tuple[torch.Tensor, torch.Tensor]]  # keys and values of one row, by layer
 
 PREFILL = 2048  # tokens of prompts in one pass, at most
 REFILL = 8  # prompts enter when this share of the slots is free: an eighth
@@ -27,7 +29,7 @@ PATIENCE = {"cpu": 1, "cuda": 8}  # steps between two looks at which rows have e
 
 
 class _Decoder:
-    """The state of `decode`. Rows are numbered in the order in which they enter.
+    """The state of `decode`.
 
     `tokens` holds each row's prompt and completion, (rows, longest), and `lengths` their number of tokens. Slot i of
     the cache holds row `active[i]`. It has all tokens of the row but the last, which is the input of the next step.
@@ -36,14 +38,13 @@ class _Decoder:
     def __init__(
         self,
         model: Any,
-        prompts: Sequence[Sequence[int]],
+        prompts: Sequence[Prompt],
         seeds: Sequence[int],
         sampling: Sampling,
         stops: Sequence[int],
     ) -> None:
         device = current_device()
         self.model, self.prompts, self.sampling = model, prompts, sampling
-        self.queue = deque(range(len(prompts)))
         self.active: list[int] = []
         self.made = [0] * len(prompts)  # tokens of each completion
         longest = max(map(len, prompts)) + sampling.max_new_tokens
@@ -56,27 +57,48 @@ class _Decoder:
         self.cache = SlotCache(min(sampling.batch_size, len(prompts)))
         self.windows = layer_windows(model.config)
         self.dtype = model.get_input_embeddings().weight.dtype
-        self.prefix = self.run(prompts[0][: shared_length(prompts)])
-        self.latest: tuple[Sequence[int], Any, torch.Tensor] = ((), None, torch.empty(0))
+        self.latest: tuple[Prompt, Any, torch.Tensor] = ((), None, torch.empty(0))
+        self.pasts: dict[Prompt, Past] = {(): []}
+        self.stems = self.run_stems()
+        # equal prompts follow each other, and prompts in one pass need little padding
+        self.queue = deque(
+            sorted(range(len(prompts)), key=lambda i: (len(self.stems[prompts[i]]), len(prompts[i]), prompts[i]))
+        )
 
-    def run(self, ids: Sequence[int]) -> Any:
-        """Return the cache of a prefix, one row; None if it is empty."""
-        return self.prefill([ids], None)[0] if ids else None
+    def run_stems(self) -> dict[Prompt, Prompt]:
+        """Run the beginning that all prompts share, and then each stem; return the stem of each prompt."""
+        distinct = sorted(set(self.prompts))
+        root = distinct[0][: shared_length(distinct)]
+        lengths = stem_lengths(distinct, self.cache.slots)
+        stems = [prompt[:length] for prompt, length in zip(distinct, lengths, strict=True)]
+        self.add_pasts([root], ())
+        waiting = sorted(set(stems) - {root}, key=len)
+        while waiting:
+            count = max(1, PREFILL // len(waiting[-1]))
+            self.add_pasts(waiting[:count], root)
+            del waiting[:count]
+        return dict(zip(distinct, stems, strict=True))
 
-    def prefill(self, prompts: Sequence[Sequence[int]], prefix: Any) -> tuple[Any, torch.Tensor]:
-        """Run prompts, padded on the right, after a prefix that all of them have.
+    def add_pasts(self, stems: Sequence[Prompt], parent: Prompt) -> None:
+        """Run stems that all begin with `parent`, and keep their keys and values."""
+        stems = [stem for stem in stems if stem not in self.pasts]
+        if stems:
+            cache, _ = self.prefill(stems, [parent] * len(stems))
+            for row, stem in enumerate(stems):
+                part = (slice(row, row + 1), slice(None), slice(len(stem)))
+                self.pasts[stem] = [(layer.keys[part], layer.values[part]) for layer in cache.layers]
+
+    def prefill(self, prompts: Sequence[Prompt], stems: Sequence[Prompt]) -> tuple[Any, torch.Tensor]:
+        """Run prompts after their stems, which are of one length. Shorter prompts are padded on the right.
 
         Returns:
             A cache of one row a prompt, and the logits after each prompt.
         """
         cache = DynamicCache()  # keeps all positions, also of layers with a window
-        skip = 0
-        if prefix is not None:
-            skip = prefix.get_seq_length()
-            for i, layer in enumerate(prefix.layers):
-                shape = (len(prompts), -1, -1, -1)
-                cache.update(layer.keys.expand(shape), layer.values.expand(shape), i)
-        longest = max(map(len, prompts))
+        for i, layers in enumerate(zip(*(self.pasts[stem] for stem in stems), strict=True)):
+            keys, values = zip(*layers, strict=True)
+            cache.update(torch.cat(keys), torch.cat(values), i)
+        skip, longest = len(stems[0]), max(map(len, prompts))
         device = self.tokens.device
         ids = torch.tensor([[*p[skip:], *[0] * (longest - len(p))] for p in prompts], device=device)
         ends = torch.tensor([len(p) - 1 - skip for p in prompts], device=device)
@@ -100,7 +122,7 @@ class _Decoder:
             if prompts == [self.latest[0]]:
                 _, cache, logits = self.latest
             else:
-                cache, logits = self.prefill(prompts, self.prefix)
+                cache, logits = self.prefill(prompts, [self.stems[prompt] for prompt in prompts])
                 last = DynamicCache()
                 for i, layer in enumerate(cache.layers):
                     last.update(layer.keys[-1:], layer.values[-1:], i)
@@ -116,17 +138,22 @@ class _Decoder:
             for _ in rows:
                 self.queue.popleft()
 
-    def next_group(self, entering: Sequence[int]) -> tuple[list[int], list[Sequence[int]]]:
+    def next_group(self, entering: Sequence[int]) -> tuple[list[int], list[Prompt]]:
         """Return the first of the `entering` rows whose prompts fit into one pass, and these prompts, each once.
 
-        The prompt that was run last is not run again: its rows are a group of their own.
+        The stems of a pass are of one length. The prompt that was run last is not run again: its rows are a group.
         """
         rows: list[int] = []
-        prompts: list[Sequence[int]] = []
+        prompts: list[Prompt] = []
         for row in entering:
             prompt = self.prompts[row]
             if not prompts or prompt != prompts[-1]:
-                if prompts and (prompts == [self.latest[0]] or (len(prompts) + 1) * len(prompt) > PREFILL):
+                skip = len(self.stems[prompt])
+                if prompts and (
+                    prompts == [self.latest[0]]
+                    or skip != len(self.stems[prompts[0]])
+                    or (len(prompts) + 1) * (len(prompt) - skip) > PREFILL
+                ):
                     break
                 prompts.append(prompt)
             rows.append(row)
@@ -193,8 +220,8 @@ def decode(
 ) -> list[list[int]]:
     """Sample a completion of each prompt, up to a stop token or `max_new_tokens`.
 
-    A row that ends leaves the batch, and the next prompt takes its slot (Yu et al., "Orca", OSDI 2022). A prefix that
-    all prompts share runs once, and so does a prompt that occurs several times. The noise of a token depends on the
+    A row that ends leaves the batch, and the next prompt takes its slot (Yu et al., "Orca", OSDI 2022). A beginning
+    that prompts share runs once, and so does a prompt that occurs several times. The noise of a token depends on the
     row's seed and the token's position in the completion alone, so batches and their order change no completion.
 
     Args:
@@ -210,8 +237,7 @@ def decode(
     """
     if not prompts:
         return []
-    order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), prompts[row]))
-    decoder = _Decoder(model, [prompts[i] for i in order], [seeds[i] for i in order], sampling, stops)
+    decoder = _Decoder(model, [tuple(prompt) for prompt in prompts], seeds, sampling, stops)
     slots = decoder.cache.slots
     while decoder.queue or decoder.active:
         if decoder.queue and len(decoder.active) <= slots - max(1, slots // REFILL):
@@ -222,9 +248,9 @@ def decode(
         waiting = len(decoder.queue) + len(decoder.active)
         share = sum(decoder.made[row] for row in decoder.active) / sampling.max_new_tokens
         progress(len(prompts) - waiting + int(share), len(prompts))
-    completions: list[list[int]] = [[]] * len(prompts)
-    for i, prompt, ids, made in zip(order, decoder.prompts, decoder.tokens.tolist(), decoder.made, strict=True):
+    completions = []
+    for prompt, ids, made in zip(prompts, decoder.tokens.tolist(), decoder.made, strict=True):
         completion = ids[len(prompt) : len(prompt) + made]
         end = next((at + 1 for at, token in enumerate(completion) if token in stops), made)
-        completions[i] = completion[:end]
+        completions.append(completion[:end])
     return completions

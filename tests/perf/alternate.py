@@ -22,10 +22,12 @@ def rate_of(work: Callable[[], float]) -> Rate:
     return timed
 
 
-def alternate(ways: Mapping[str, Rate], repeats: int, say: Callable[[str], None]) -> dict[str, list[float]]:
-    """Rates of each way, one a round: all once to warm up, then A B C, A B C, ..."""
+def alternate(
+    ways: Mapping[str, Rate], repeats: int, say: Callable[[str], None], *, warm: bool = False
+) -> dict[str, list[float]]:
+    """Rates of each way, one a round: all once to warm up, unless they are warm, then A B C, A B C, ..."""
     rates: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(repeats + 1):
+    for turn in range(int(warm), repeats + 1):
         for name, way in ways.items():
             rate = way()
             if turn:

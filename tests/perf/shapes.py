@@ -39,11 +39,16 @@ class Amounts(NamedTuple):
     answers: tuple[int, ...] = (128, 252)  # free answers, as many in one batch
     single: int = 3  # free answers, one at a time
     matrix: int = 4096  # side of the bf16 product
+    list_batches: tuple[int, ...] = (32, 64, 128, 256)  # batch sizes tried for generate's
+    lists: int = 1024  # number lists written freely
+    tried_lists: int = 256  # of these, for one batch size that is tried
+    slots: tuple[int, ...] = (64, 128, 256)  # batch sizes tried for our lists
+    samples: int = 100  # answers to each question of a rate
 
 
 QUICK = Amounts(
     rows=16, batches=(8, 16), our_batches=(16,), prompts=1, updates=1, compared=2, slow_updates=1, behaviour=8,
-    answers=(8,), single=1, matrix=512,
+    answers=(8,), single=1, matrix=512, lists=24, list_batches=(8,), tried_lists=16, slots=(8,), samples=3,
 )  # fmt: skip
 
 

@@ -19,12 +19,12 @@ def _measure(conn: Connection, section: str, shape: str, store: Path, amounts: A
     import torch
     from transformers.utils import logging
 
-    from tests.perf.in_process import WAYS
+    from tests.perf import free_writing, in_process
 
     logging.disable_progress_bar()
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as scratch:
-        ways = WAYS[section](load_shape(shape, store), amounts, Path(scratch))
+        ways = (in_process.WAYS | free_writing.WAYS)[section](load_shape(shape, store), amounts, Path(scratch))
         while (asked := conn.recv()) is not None:
             how, name = asked
             conn.send(_profiled(ways[name]) if how == "profile" else ways[name]())
@@ -51,7 +51,10 @@ class Side:
     def __init__(self, section: str, shape: str, store: Path, amounts: Amounts, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
         self.conn, other_end = context.Pipe()
-        self.process = context.Process(target=_measure, args=(other_end, section, shape, store, amounts, threads))
+        # a daemon, so that a failure of the other process ends it
+        self.process = context.Process(
+            target=_measure, args=(other_end, section, shape, store, amounts, threads), daemon=True
+        )
         self.process.start()
         other_end.close()
 

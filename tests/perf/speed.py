@@ -34,9 +34,11 @@ from tests.perf.commands import RECIPES
 from tests.perf.shapes import QUICK, SHAPES, Amounts, load_shape
 from tests.perf.sides import both
 
-SECTIONS = ("sampling", "losses", "training", "asking", "recipe", "default")
+SECTIONS = ("sampling", "free", "rates", "losses", "training", "asking", "recipe", "default")
 TITLES = {
     "sampling": "Writing carriers",
+    "free": "Writing number lists freely",
+    "rates": "Sampling answers for a rate",
     "losses": "The same losses",
     "training": "Training students",
     "asking": "Asking",
@@ -52,7 +54,7 @@ def say(text: str) -> None:
 
 def measure(section: str, args: argparse.Namespace, known: dict[str, Any]) -> dict[str, Any]:
     """One section's lines, tables, notes and raw numbers. `known` are the other sections of this shape."""
-    from tests.perf import commands, in_process
+    from tests.perf import commands, free_writing, in_process
 
     amounts = QUICK if args.quick else Amounts()
     if section == "default":
@@ -67,7 +69,8 @@ def measure(section: str, args: argparse.Namespace, known: dict[str, Any]) -> di
         return in_process.losses(load_shape(args.shape, args.store), amounts, say)
     sides = both(section, args.shape, args.store, amounts, args.threads)
     try:
-        return getattr(in_process, section)(load_shape(args.shape, args.store), amounts, args.repeats, say, sides)
+        module = free_writing if section in free_writing.WAYS else in_process
+        return getattr(module, section)(load_shape(args.shape, args.store), amounts, args.repeats, say, sides)
     finally:
         sides.own.end()
         sides.stock.end()
@@ -117,7 +120,7 @@ def markdown(sections_by_shape: dict[str, dict[str, Any]]) -> str:
                 parts.append(f"Where ours spends it:\n\n```\n{result['profile']}\n```")
             versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
             quick = "; **small amounts that only check the script**" if where["quick"] else ""
-            once = f"{where['threads']} threads, {where['repeats']} rounds, " * (section in RATES)
+            once = f"{where['threads']} threads, {where['repeats']} rounds, " * (section in (*RATES, "free", "rates"))
             parts.append(
                 f"_{where['hardware']}, {once}load {where['load before']} before, commit {where['commit']}; "
                 f"{versions}{quick}._"

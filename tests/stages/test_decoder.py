@@ -35,6 +35,7 @@ def prompts() -> list[list[int]]:
     """Prompts of several lengths that begin alike; some occur several times."""
     rng = random.Random(0)
     rows = [BEGINNING + [rng.randrange(20, 500) for _ in range(rng.randint(1, 30))] for _ in range(12)]
+    rows += [BEGINNING + rows[0][4:9] + [rng.randrange(20, 500) for _ in range(rng.randint(1, 9))] for _ in range(5)]
     return [*rows, *[rows[3]] * 5, *[rows[7]] * 2]
 
 
@@ -112,6 +113,13 @@ def test_a_shared_beginning_and_a_prompt_asked_often_run_once(gpt2_like: Path, p
     rows = [[*BEGINNING, 20, 21]] * 50 + [[*BEGINNING, 22, 23, 24]] * 50
     decoded(sharp(gpt2_like), rows, Sampling(max_new_tokens=3, batch_size=8))
     assert [shape for shape in passes if shape[1] > 1] == [(1, 4), (1, 2), (1, 3)]
+
+
+def test_a_beginning_that_some_prompts_share_runs_once(gpt2_like: Path, passes: list[tuple[int, int]]) -> None:
+    stems = [[*BEGINNING, 20 + i, 40, 41] for i in range(3)]
+    rows = [[*stem, 50 + 7 * i, 60] for stem in stems for i in range(6)]
+    decoded(sharp(gpt2_like), rows, Sampling(max_new_tokens=2, batch_size=18))
+    assert [shape for shape in passes if shape[1] > 1] == [(1, 4), (3, 3), (18, 2)]
 
 
 def test_a_row_that_ends_makes_place_for_another(gpt2_like: Path, passes: list[tuple[int, int]]) -> None:
