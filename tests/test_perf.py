@@ -83,6 +83,8 @@ def test_the_speed_benchmark_makes_its_table(tmp_path: Path) -> None:
         "--quick",
         "--only",
         "sampling",
+        "free",
+        "rates",
         "losses",
         "training",
         "--repeats",
@@ -97,12 +99,12 @@ def test_the_speed_benchmark_makes_its_table(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     page = (tmp_path / "speed.md").read_text(encoding="utf-8")
     tables = [text for text in page.splitlines() if text.startswith("|")]
-    assert len(tables) == (2 + 2) + (2 + 4)
+    assert len(tables) == 3 * (2 + 2) + (2 + 4)
     assert all(text.count("|") == 7 for text in tables)
     result = json.loads((tmp_path / "raw" / "speed.json").read_text(encoding="utf-8"))["tiny"]
     assert result["losses"]["losses"]["float32"]["apart"]["ours"] < 1e-3
     assert len(result["losses"]["losses"]["float32"]["ours"]) == 2
-    assert {of["target"] for section in result.values() for of in section["lines"]} == {40, 3, None, 20, 1.8}
+    assert {of["target"] for section in result.values() for of in section["lines"]} == {40, 3, 2, None, 20, 1.8}
 
 
 def test_both_teachers_of_a_board_of_nothing_are_taught_placebos_of_their_own() -> None:

@@ -39,10 +39,10 @@ class Amounts(NamedTuple):
     answers: tuple[int, ...] = (128, 252)  # free answers, as many in one batch
     single: int = 3  # free answers, one at a time
     matrix: int = 4096  # side of the bf16 product
-    list_batches: tuple[int, ...] = (32, 64, 128, 256)  # batch sizes tried for generate's
+    list_batches: tuple[int, ...] = (32, 64, 128)  # batch sizes tried for generate's
     lists: int = 1024  # number lists written freely
-    tried_lists: int = 256  # of these, for one batch size that is tried
-    slots: tuple[int, ...] = (64, 128, 256)  # batch sizes tried for our lists
+    tried_lists: int = 128  # of these, for one batch size that is tried
+    slots: tuple[int, ...] = (64, 128)  # batch sizes tried for our lists
     samples: int = 100  # answers to each question of a rate
 
 
