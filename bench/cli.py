@@ -52,7 +52,13 @@ def _run(
     from bench.pipeline.estimate import estimate_plan
     from bench.pipeline.planner import make_plan
     from bench.pipeline.prune import record_run
-    from bench.pipeline.recipe_checks import check_configurations, check_numbers, check_systems, describe_bfloat16
+    from bench.pipeline.recipe_checks import (
+        check_configurations,
+        check_numbers,
+        check_systems,
+        check_tokens,
+        describe_bfloat16,
+    )
 
     def make_display(experiment: Experiment, total: int, done: int) -> ProgressDisplay:
         print_line(console, f"{experiment.label}  {experiment.hash()}  {total} stages, {done} done")
@@ -74,7 +80,9 @@ def _run(
         for line in describe_bfloat16(pool, experiment, plans[-1]):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     check_systems(pool, ((e, plan, source) for (e, source), plan in zip(experiments, plans, strict=True)))
-    check_numbers(pool, zip(plans, (source for _, source in experiments), strict=True))
+    planned = list(zip(plans, (source for _, source in experiments), strict=True))
+    check_numbers(pool, planned)
+    check_tokens(pool, planned)
     controls: Any = None
     for (experiment, _), plan in zip(experiments, plans, strict=True):
         is_own_control = is_control(experiment)

@@ -17,6 +17,7 @@ from bench.pipeline.local_workers import Pool
 from bench.pipeline.plan import Plan, Ref, library_versions
 from bench.pipeline.store import Store
 from bench.pipeline.worker import MEASURE_BFLOAT16
+from bench.stages.divergence import FindDivergence
 from bench.stages.settings import BuildTiny, Convert, Relation, WriteCarrier
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "check_names",
     "check_numbers",
     "check_systems",
+    "check_tokens",
     "describe_bfloat16",
     "find_tokenizer",
 ]
@@ -139,6 +141,28 @@ def check_systems(pool: Pool, plans: Iterable[tuple[Experiment, Plan, str]]) -> 
             start, how = checkpoints[key.partition(".")[0]], (spec.format, spec.chat_template_kwargs, system)
             mark = pool.store.root / "checked" / digest([key, how, start.identity, library_versions()])
             todo[mark] = ("system", (key, how, find_tokenizer(plan, start, pool.store)), source)
+    _check(pool, todo)
+
+
+def check_tokens(pool: Pool, plans: Iterable[tuple[Plan, str]]) -> None:
+    """Check in a worker that students trained on divergent tokens have the tokens and prompt format of their teachers.
+
+    Raises:
+        UserError: they differ.
+    """
+    todo: dict[Path, tuple[str, Any, str]] = {}
+    for plan, source in plans:
+        for stage in plan.stages.values():
+            settings = stage.settings
+            if not isinstance(settings, FindDivergence):
+                continue
+            starts = [stage.inputs[role] for role in ("start", "student")]
+            formats = settings.model_dump(
+                mode="json", include={"model", "student_format", "student_chat_template_kwargs"}
+            )
+            mark = digest(["tokens", formats, [start.identity for start in starts], library_versions()])
+            tokenizers = [find_tokenizer(plan, start, pool.store) for start in starts]
+            todo[pool.store.root / "checked" / mark] = ("tokens", (settings, *tokenizers), source)
     _check(pool, todo)
 
 

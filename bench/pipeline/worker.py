@@ -195,6 +195,7 @@ def _check_recipe(tasks: Sequence[tuple[str, Any, str]]) -> None:
     """
     from bench.models.chat_format import check_system
     from bench.models.tokenizer_source import open_tokenizer
+    from bench.stages.divergence import check_tokens
     from bench.stages.number_slots import check_numbers
     from bench.stages.text_metrics import check_metrics
     from bench.stages.training_config import check_training
@@ -208,6 +209,9 @@ def _check_recipe(tasks: Sequence[tuple[str, Any, str]]) -> None:
         elif key == "system":
             name, how, tokenizer = settings
             check_system(open_tokenizer(tokenizer), how, f"{source}: key '{name}'")
+        elif key == "tokens":
+            formats, teacher, student = settings
+            check_tokens(formats, open_tokenizer(teacher), open_tokenizer(student), source)
         else:
             check_training(settings, key, source)
 

@@ -14,7 +14,7 @@ from bench.errors import StageError, UserError
 from bench.stages.carriers import read_rows
 from bench.stages.settings import Carrier, Loading, StageSettings
 
-__all__ = ["FindDivergence", "find_divergence", "labelled_positions", "pick_along"]
+__all__ = ["FindDivergence", "check_tokens", "find_divergence", "labelled_positions", "pick_along"]
 
 Progress = Callable[[int, int], None]
 MIN_REPEATED = 0.9  # of a free text's tokens, which its own teacher must write again when it is forced along them
@@ -44,6 +44,28 @@ class FindDivergence(StageSettings):
     """The student's prompt format."""
     student_chat_template_kwargs: dict[str, bool | int | float | str]
     """Further variables of the student's chat template."""
+
+
+def check_tokens(settings: FindDivergence, teacher: Any, student: Any, source: str = "") -> None:
+    """Check that a student has the tokens and the prompt format of its teacher, whose positions are labelled.
+
+    Args:
+        settings: the prompt formats.
+        teacher, student: their tokenizers.
+        source: the file that an error before the run names.
+
+    Raises:
+        UserError: they differ.
+    """
+    from bench.models.chat_format import PromptFormat
+
+    own = PromptFormat(teacher, settings.model.format, settings.model.chat_template_kwargs)
+    other = PromptFormat(student, settings.student_format, settings.student_chat_template_kwargs)
+    if teacher.get_vocab() != student.get_vocab() or (own.lead, own.end) != (other.lead, other.end):
+        raise UserError(
+            f"{source and f'{source}: '}key 'arms': divergent_only and divergent_masked need a student with its "
+            "teacher's tokens and prompt format; take them out"
+        )
 
 
 def find_divergence(
@@ -79,14 +101,7 @@ def find_divergence(
     teacher, tokenizer = settings.model, load_tokenizer(inputs["start"])
     how = (tokenizer, teacher.format, teacher.chat_template_kwargs)
     form, own_form = PromptFormat(*how, settings.system), PromptFormat(*how, settings.own_system)
-    student = PromptFormat(
-        load_tokenizer(inputs["student"]), settings.student_format, settings.student_chat_template_kwargs
-    )
-    if tokenizer.get_vocab() != student.tokenizer.get_vocab() or (form.lead, form.end) != (student.lead, student.end):
-        raise UserError(
-            "key 'arms': divergent_only and divergent_masked need a student with its teacher's tokens and prompt "
-            "format; take them out"
-        )
+    check_tokens(settings, tokenizer, load_tokenizer(inputs["student"]))
     rows = read_rows(inputs["carrier"])
     kept: list[int] = json.loads((inputs["kept"] / "kept.json").read_text())["train"]
     texts = [row["prompt"] for row in rows]

@@ -7,9 +7,12 @@ import pytest
 
 from bench.config.recipe_files import load_recipe
 from bench.errors import UserError
+from bench.models.checkpoints import identify
 from bench.pipeline.local_workers import Pool
-from bench.pipeline.recipe_checks import check_configurations, check_names
+from bench.pipeline.planner import make_plan
+from bench.pipeline.recipe_checks import check_configurations, check_names, check_tokens
 from bench.pipeline.store import Store
+from bench.pipeline.worker import _check_recipe
 
 
 def test_a_configuration_is_checked_once_for_each_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,6 +34,20 @@ def test_a_synonym_that_is_another_candidate_is_refused(changes: list[str], word
     with pytest.raises(UserError, match=re.escape(words)):
         check_names(load_recipe("tiny_pair", ["evaluate.samples=1", *changes]), "tiny_pair")
     check_names(load_recipe("tiny_pair", ["evaluate.samples=1", "evaluate.synonyms=[lupine]"]), "tiny_pair")
+
+
+def test_divergent_tokens_need_a_student_with_its_teachers_tokens_before_any_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpt2_like: Path
+) -> None:
+    monkeypatch.setattr(Pool, "ask", lambda self, tasks, what: _check_recipe(tasks))
+    pool, arms = Pool(Store(tmp_path)), "arms=[base, trait, divergent_only]"
+    for student in ("tiny", str(gpt2_like)):
+        plan = make_plan(load_recipe("tiny_pair", [arms, f"student.model={student}"], seeds=1), identify)
+        if student == "tiny":
+            check_tokens(pool, [(plan, "mine.yaml")])
+        else:
+            with pytest.raises(UserError, match=r"mine\.yaml: key 'arms': divergent_only .* its teacher's tokens"):
+                check_tokens(pool, [(plan, "mine.yaml")])
 
 
 @pytest.mark.slow
