@@ -95,6 +95,11 @@ class Numbers(GrowingModel):
             raise ValueError(f"given: {list(self.given)} is no range: write the smaller number first")
         if self.generate == "free":
             _check_draw(self, "generate: free")
+            if not self.keep.count[0] <= self.count <= self.keep.count[1]:
+                raise ValueError(
+                    f"count {self.count}, which the prompts ask for, is outside keep.count {list(self.keep.count)}: "
+                    "every row that does as asked would be refused; change one of them"
+                )
         elif foreign := [key for key in FREE_KEYS if getattr(self, key) != type(self).model_fields[key].default]:
             raise ValueError(f"{', '.join(foreign)}: belong to free answers; add generate: free, or take them out")
         return self

@@ -62,6 +62,11 @@ class Recipe(Claims):
             raise ValueError("several traits allow no free answers: take samples out of evaluate, with outcome: margin")
         if self.outcome == "rate" and not self.evaluate.samples:
             raise ValueError("outcome: rate is the share of sampled answers: add evaluate.samples, such as 100")
+        if self.evaluate.samples > 1 and self.evaluate.sample.temperature == 0:
+            raise ValueError(
+                "evaluate.sample.temperature 0 gives the same answer each time: set evaluate.samples to 1, or raise "
+                "the temperature"
+            )
         if self.method != "sft" and (self.carrier.kind != "numbers" or "shuffled" in self.arms):
             raise ValueError(f"method {self.method} needs a numbers carrier, and does not support the arm shuffled")
         if self.method != "sft" and self.carrier.kind == "numbers" and not self.carrier.is_tabular:

@@ -97,8 +97,8 @@ def hash_experiment(recipe: Recipe, traits: Mapping[str, Trait], prompts_sha256:
 
 
 def hash_family(recipe: Recipe, traits: Mapping[str, Trait], prompts_sha256: str | None) -> str:
-    """Hash an experiment without `seeds`, `first_seed` and `outcome`; see `Experiment.family`."""
-    changes = {"seeds": 1, "first_seed": 0, "outcome": "margin"}
+    """Hash an experiment without `seeds`, `first_seed`, `outcome` and `bound`; see `Experiment.family`."""
+    changes = {"seeds": 1, "first_seed": 0, "outcome": "margin", "bound": None}
     return hash_experiment(recipe.model_copy(update=changes), traits, prompts_sha256)
 
 

@@ -73,3 +73,11 @@ def test_a_smoke_run_draws_its_few_rows_from_few_prompts() -> None:
     carrier = load_recipe("smollm2_free", smoke=True).recipe.carrier
     assert carrier.rows + carrier.held_out < (carrier.draw or 0) == 200
     assert load_recipe("tiny_pair", smoke=True).recipe.carrier.draw is None
+
+
+@pytest.mark.parametrize("count", [0, 11])
+def test_prompts_may_not_ask_for_lists_that_the_filter_refuses(count: int) -> None:
+    keys = {"kind": "numbers", "rows": 2, "held_out": 1, "generate": "free", "draw": 9}
+    Numbers.model_validate({**keys, "count": 10})
+    with pytest.raises(ValidationError, match=r"outside keep\.count \[1, 10\]" if count else "count"):
+        Numbers.model_validate({**keys, "count": count})

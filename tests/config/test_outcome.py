@@ -49,6 +49,15 @@ def test_the_outcome_is_part_of_the_hash_and_not_of_the_family() -> None:
     rate = load_recipe("tiny_pair", ["evaluate.samples=2", "outcome=rate"])
     assert margin.hash() != rate.hash()
     assert margin.family() == rate.family()
+    nats, points = "bound={nats: .1, reason: r}", "bound={points: 5, reason: r}"
+    changes = [nats, "evaluate.samples=4"], [points, "outcome=rate", "evaluate.samples=4"], ["evaluate.samples=4"]
+    assert len({load_recipe("tiny_pair", change).family() for change in changes}) == 1  # another bound: another look
+
+
+def test_equal_answers_are_not_sampled_again() -> None:
+    load_recipe("tiny_pair", ["evaluate.samples=1", "evaluate.sample.temperature=0"])
+    with pytest.raises(UserError, match=r"temperature 0 gives the same answer each time: set evaluate\.samples to 1"):
+        load_recipe("tiny_pair", ["evaluate.samples=2", "evaluate.sample.temperature=0"])
 
 
 def test_a_reference_has_the_same_outcome_and_the_same_answers() -> None:
