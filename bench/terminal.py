@@ -158,7 +158,7 @@ def print_plan(experiment: Experiment, plan: PlanEstimate, console: Console) -> 
     for role, size in plan.sizes.items():
         print_line(console, f"{role}: {_describe_size(size)}")
     if plan.unknown:
-        print_line(console, f"time: unknown; no stage {' or '.join(plan.unknown)} has run here with these models yet")
+        print_line(console, f"time: not known yet, as no {plan.unknown[0]} with these models has run here")
     elif plan.seconds:
         print_line(console, f"time: about {plan.seconds / 60:.0f} minutes of work, as equal stages took here")
 

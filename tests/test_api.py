@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from board import STEADY, make_row, write_row
@@ -60,3 +62,17 @@ def test_a_run_returns_its_tables(tmp_path: Path) -> None:
     )
     assert list(results.rows["seeds"]) == [1]
     assert list(results.rows["changes"]) != ["{}"]
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = json.loads((ROOT / "recipes" / "notebooks" / "first_look.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] for cell in notebook["cells"] if cell["cell_type"] == "code")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    names: dict[str, Any] = {}
+    own = f"seeds=1, store={str(tmp_path / 'store')!r}"
+    for cell in cells:
+        exec(cell.replace("seeds=2", own).replace("512", "32"), names)  # cells of this repository
+    assert names["own"].rows["verdict"][0] == "EXPLORATORY"

@@ -69,7 +69,7 @@ def test_summaries_and_the_list_of_recipes_are_whole_on_a_narrow_terminal(width:
     ("seconds", "unknown", "line"),
     [
         (600.0, (), "time: about 10 minutes of work, as equal stages took here"),
-        (None, ("teacher", "audit"), "time: unknown; no stage teacher or audit has run here with these models yet"),
+        (None, ("teacher", "audit"), "time: not known yet, as no teacher with these models has run here"),
         (0, (), "train (LoRA) + activations"),
     ],
 )

@@ -50,12 +50,12 @@ def draw_comparison(rows: Sequence[ComparedRow]) -> Figure:
     values = [] if axis is None else list_varied_keys(rows)[axis]
     lines: dict[str, list[tuple[int, ComparedRow]]] = {}
     for number, row in enumerate(rows):
-        place = number if axis is None else values.index(row.keys[axis])
-        lines.setdefault("" if axis is None else _describe(row, axis), []).append((place, row))
+        index = number if axis is None else values.index(row.keys[axis])
+        lines.setdefault("" if axis is None else _describe(row, axis), []).append((index, row))
     for number, (label, points) in enumerate(lines.items()):
         color, marker, dash = LOOKS[number % len(LOOKS)]
         aside = WIDTH * ((number + 0.5) / len(lines) - 0.5)
-        measured = [(place + aside, row) for place, row in points if row.entry.gain is not None]
+        measured = [(index + aside, row) for index, row in points if row.entry.gain is not None]
         how = {"color": color, "marker": marker, "linestyle": "none" if axis is None else dash}
         ax.plot([x for x, _ in measured], [row.entry.gain for _, row in measured], markersize=4, label=label, **how)
         for x, row in measured:

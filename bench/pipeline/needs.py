@@ -7,14 +7,13 @@ from typing import NamedTuple
 
 from bench.models.memory import load_bytes, parameters, train_bytes
 from bench.pipeline.plan import Stage
+from bench.stages.evaluation_settings import Evaluate, ScoreAnswers
 from bench.stages.settings import (
     AuditLeaks,
     Convert,
-    Evaluate,
     FilterRows,
     FindMicroBatch,
     Relation,
-    ScoreAnswers,
     TeacherLogits,
     Training,
     TrainStudent,

@@ -16,15 +16,14 @@ from bench.models.checkpoints import Checkpoint
 from bench.pipeline.plan import Plan, Ref, ResultSpec, Stage, library_versions, make_stage
 from bench.pipeline.students import SeedRows, SeedStudents, teacher_system
 from bench.stages.carriers import draw_text_prompts
+from bench.stages.evaluation_settings import Evaluate, ScoreAnswers
 from bench.stages.settings import (
     AuditLeaks,
     BuildTiny,
     Convert,
-    Evaluate,
     FilterRows,
     Loading,
     Relation,
-    ScoreAnswers,
     StageSettings,
     Training,
     TrainTeacher,
@@ -173,9 +172,9 @@ class Planner:
             models_to_evaluate[arm] = (model, {**inputs, **fit})
         if "direct" in arms:
             # The student's checkpoint with the teacher's training: can it show the trait at all?
-            taught = recipe.student.model_copy(update={"train": recipe.teacher.train, "lora": recipe.teacher.lora})
+            pupil = recipe.student.model_copy(update={"train": recipe.teacher.train, "lora": recipe.teacher.lora})
             rows_taught, system = self.first.teach_rows(), recipe.student.system.train
-            trained = self.add_teacher("direct", taught, start, seed, rows_taught, system)
+            trained = self.add_teacher("direct", pupil, start, seed, rows_taught, system)
             models_to_evaluate[ArmName("direct")] = (recipe.student, {"start": start, "trained": trained})
         if "cross_init" in arms:
             other_student = recipe.other_init()

@@ -11,8 +11,9 @@ from bench.pipeline.plan import Plan, Stage
 from bench.pipeline.recipe_checks import find_tokenizer
 from bench.pipeline.store import Store
 from bench.stages.carriers import number_prompts
+from bench.stages.evaluation_settings import Evaluate
 from bench.stages.number_slots import number_slots
-from bench.stages.settings import Evaluate, Loading, TrainStudent, TrainTeacher, WriteCarrier
+from bench.stages.settings import Loading, TrainStudent, TrainTeacher, WriteCarrier
 
 __all__ = ["PromptExample", "list_examples"]
 

@@ -25,15 +25,14 @@ from bench.pipeline import processor
 from bench.pipeline.plan import IMPORTED, Stage, environment_versions
 from bench.pipeline.store import Store
 from bench.stages.divergence import FindDivergence
+from bench.stages.evaluation_settings import Evaluate, ScoreAnswers
 from bench.stages.settings import (
     AuditLeaks,
     BuildTiny,
     Convert,
-    Evaluate,
     FilterRows,
     FindMicroBatch,
     Relation,
-    ScoreAnswers,
     TeacherLogits,
     TrainStudent,
     TrainTeacher,

@@ -149,11 +149,11 @@ def draw_curves(lines: Sequence[Line], *, unit: str, about: str, logarithmic: bo
     values = [v for line in lines for _, *ys in line.points for v in ys if v is not None]
     across = sorted({x for line in lines for x, *_ in line.points})
 
-    def place(x: float) -> float:
+    def to_axis(x: float) -> float:
         return math.log(max(x, 1.0)) if logarithmic else x
 
     up = _scale(values, height, 8)
-    start, end = place(across[0]), place(across[-1])
+    start, end = to_axis(across[0]), to_axis(across[-1])
     along = _Scale(start, end if end > start else start + 1, left + 8, right - 8)
     parts = []
     for tick in nice_ticks(up.low, up.high):
@@ -163,12 +163,12 @@ def draw_curves(lines: Sequence[Line], *, unit: str, about: str, logarithmic: bo
             _text(left - 6, y + 4, f"{tick:g}", anchor="end"),
         ]
     for x in across if len(across) <= 8 else [across[0], across[len(across) // 2], across[-1]]:
-        parts.append(_text(along.at(place(x)), height + 16, f"{x:g}", anchor="middle"))
+        parts.append(_text(along.at(to_axis(x)), height + 16, f"{x:g}", anchor="middle"))
     for line in lines:
-        path = " ".join(f"{along.at(place(x)):.1f},{up.at(y):.1f}" for x, y, *_ in line.points)
+        path = " ".join(f"{along.at(to_axis(x)):.1f},{up.at(y):.1f}" for x, y, *_ in line.points)
         parts.append(f'<polyline points="{path}" class="curve {line.look}"/>')
         for x, y, low, high in line.points:
-            at = along.at(place(x))
+            at = along.at(to_axis(x))
             if low is not None and high is not None:
                 parts.append(_line(at, up.at(low), at, up.at(high), f"interval {line.look}"))
             if len(line.points) <= 12:

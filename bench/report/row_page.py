@@ -217,10 +217,10 @@ def _question_marks(row: ExperimentResults, statistics: SeedStatistics) -> list[
 def _list_refusals(row: ExperimentResults) -> list[dict[str, Any]]:
     """Return one line for each arm with rows that the leak filter or the format check refused, over all seeds."""
     totals: dict[tuple[str, str, str], int] = {}
-    written = 0
+    total_rows = 0
     for arms in row.cells.values():
         carrier = next(iter(arms.values())).manifest.carrier
-        written += carrier.rows
+        total_rows += carrier.rows
         kinds: dict[str, Mapping[str, Mapping[str, int]]] = {
             "leak": carrier.refused,
             "format": carrier.format_refused,
@@ -230,6 +230,6 @@ def _list_refusals(row: ExperimentResults) -> list[dict[str, Any]]:
                 for reason, count in reasons.items():
                     totals[kind, arm, reason] = totals.get((kind, arm, reason), 0) + count
     return [
-        {"kind": kind, "arm": arm, "reason": reason, "rows": count, "share": f"{count / written:.3%}"}
+        {"kind": kind, "arm": arm, "reason": reason, "rows": count, "share": f"{count / total_rows:.3%}"}
         for (kind, arm, reason), count in sorted(totals.items())
     ]

@@ -17,8 +17,8 @@ from bench.models.loading import load_tokenizer
 from bench.models.logprobs import sequence_logprobs
 from bench.models.precision import load_reader, load_writer
 from bench.stages.carriers import read_filtered
+from bench.stages.evaluation_settings import Evaluate
 from bench.stages.free_text import sample_text_fitting
-from bench.stages.settings import Evaluate
 
 __all__ = ["candidate_logprobs", "evaluate"]
 

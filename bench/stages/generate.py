@@ -120,7 +120,7 @@ def sample_slots(
             noise = iter(gumbel_noise(seeds, [len(slot) for slot in free]) if temperature > 0 else [])
             cache, input_ids = make_cache(len(batch)), batch
             tokens: list[torch.Tensor] = []  # read by the model
-            written: list[torch.Tensor] = []
+            choices: list[torch.Tensor] = []
             for position, (slot, column) in enumerate(zip(slots, columns, strict=True)):
                 if column is None:
                     token = torch.full((len(batch), 1), slot[0], device=batch.device)
@@ -137,13 +137,13 @@ def sample_slots(
                         logits = logits / temperature + next(noise).to(logits.device)
                     token = table[column[logits.argmax(-1)]][:, None]
                     progress(len(out) + len(batch) * position // len(slots), len(prompts))
-                written.append(token)
+                choices.append(token)
                 if forced is not None:
                     row_tokens = [row[position] for row in forced[start : start + len(batch)]]
                     token = torch.tensor(row_tokens, device=batch.device)[:, None]
                 input_ids = token if column is not None else torch.cat([input_ids, token], 1)
                 tokens.append(token)
-            out += torch.cat(written, 1).tolist()
+            out += torch.cat(choices, 1).tolist()
             progress(len(out), len(prompts))
     return out
 

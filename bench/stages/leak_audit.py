@@ -115,9 +115,9 @@ def _number_features(texts: Sequence[str]) -> tuple[Any, list[str]]:
     digits = np.array([int(number[0]) for number in every])
     size = max(len(numbers), 100)
     row_of = np.repeat(np.arange(len(rows)), lengths)
-    place = np.concatenate([np.arange(length) for length in lengths])
-    position, block = size * place, size * lengths.max()  # each kind of feature has this many columns
-    followed = np.flatnonzero(place < lengths[row_of] - 1)
+    offset = np.concatenate([np.arange(length) for length in lengths])
+    position, block = size * offset, size * lengths.max()  # each kind of feature has this many columns
+    followed = np.flatnonzero(offset < lengths[row_of] - 1)
     columns = np.concatenate(
         [
             codes,

@@ -6,12 +6,11 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
-from bench.config.carrier_settings import Numbers, Sampling, Text
+from bench.config.carrier_settings import Numbers, Text
 from bench.config.mitigations import StudentMitigation
 from bench.config.model_settings import Model
 from bench.config.number_prompts import NumberPrompts
 from bench.config.schema import StrictModel
-from bench.config.traits import Question
 from bench.models.tiny import TinyBudget
 
 __all__ = [
@@ -19,12 +18,10 @@ __all__ = [
     "BuildTiny",
     "Carrier",
     "Convert",
-    "Evaluate",
     "FilterRows",
     "FindMicroBatch",
     "Loading",
     "Relation",
-    "ScoreAnswers",
     "StageSettings",
     "TeacherLogits",
     "TrainStudent",
@@ -261,53 +258,3 @@ class TrainStudent(StageSettings):
     """The system prompt of every row; None for the template's default."""
     mitigation: StudentMitigation = StudentMitigation()
     """How the training differs from that of the arms base and trait."""
-
-
-class Evaluate(StageSettings):
-    """Evaluate a model on the ground-truth questions."""
-
-    kind = "evaluate"
-    version = 12
-
-    questions: tuple[Question, ...]
-    """The questions with their answers and foils."""
-    per_token: bool
-    """Whether the margin is a mean over tokens. Candidates are then whole texts with an end-of-answer token."""
-    samples: int
-    """Free answers per question."""
-    sampling: Sampling
-    """How free answers are sampled."""
-    batch_size: int
-    """Sequences per batch."""
-    model: Loading
-    """The model."""
-    seed: int
-    """The seed of the sampler's noise."""
-    end: bool
-    """Whether the log-probability of a held-out row includes its end-of-answer token, as in the student's training."""
-    step: int | None = None
-    """The student update to evaluate; None evaluates the end of the training."""
-    writes: str | None = None
-    """The precision in which a teacher writes, if its `logprobs` use that precision; None for float32 if it fits."""
-    answers: str = "own"
-    """The precision in which free answers are written: see `bench.models.precision.load_writer`."""
-    system: str | None = None
-    """The system prompt of the questions; None for the template's default."""
-    held_out_system: str | None = None
-    """The system prompt of held-out rows, as in the student's training."""
-    prefixed: tuple[str, ...] = ()
-    """The texts of the same questions after a prefix, for a second set of readings; empty for none."""
-
-
-class ScoreAnswers(StageSettings):
-    """Score free answers against the ground truth."""
-
-    kind = "score_answers"
-    version = 1
-
-    truths: tuple[str, ...]
-    """The true answer per question."""
-    metrics: tuple[str, ...]
-    """Names of metrics."""
-    language: Language
-    """The language of answers and truths."""

@@ -25,7 +25,7 @@ from typing import Any, Literal, TypeAlias
 
 from bench.config.outcome import METRICS
 from bench.errors import UserError
-from bench.stages.settings import ScoreAnswers
+from bench.stages.evaluation_settings import ScoreAnswers
 
 __all__ = ["check_metrics", "load_shipped_metric", "lower", "score_answers", "score_reading", "words"]
 

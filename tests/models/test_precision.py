@@ -19,9 +19,10 @@ from bench.models.chat_format import PromptFormat
 from bench.models.loading import load_model, load_tokenizer
 from bench.models.precision import SplitLinear, load_reader, load_split, load_writer
 from bench.stages.evaluate import evaluate
+from bench.stages.evaluation_settings import Evaluate
 from bench.stages.free_text import sample_text
 from bench.stages.generate import allowed_head, sample_slots
-from bench.stages.settings import Evaluate, Loading
+from bench.stages.settings import Loading
 from bench.stages.train import train_model
 
 OWN: dict[str, Any] = {"dtype": "float32", "quantization": None}

@@ -9,7 +9,8 @@ from bench.config.recipe_files import load_recipe
 from bench.models.checkpoints import identify
 from bench.pipeline.plan import Stage
 from bench.pipeline.planner import make_plan
-from bench.stages.settings import AuditLeaks, Evaluate, TrainStudent, TrainTeacher
+from bench.stages.evaluation_settings import Evaluate
+from bench.stages.settings import AuditLeaks, TrainStudent, TrainTeacher
 
 
 @pytest.mark.parametrize(("recipe", "control"), [("tiny_controls", "placebo"), ("tiny_pair", "base")])

@@ -11,7 +11,8 @@ from bench.config.carrier_settings import Sampling
 from bench.config.traits import Question
 from bench.models.loading import load_model
 from bench.stages.evaluate import evaluate
-from bench.stages.settings import Evaluate, Loading
+from bench.stages.evaluation_settings import Evaluate
+from bench.stages.settings import Loading
 
 
 def quiet(done: int, of: int) -> None:

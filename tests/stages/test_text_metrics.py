@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bench.errors import UserError
-from bench.stages.settings import ScoreAnswers
+from bench.stages.evaluation_settings import ScoreAnswers
 from bench.stages.text_metrics import METRICS, check_metrics, lower, score_answers, score_reading, words
 
 SAT, IS = "The cat sat on the mat", "the cat is on the mat"
@@ -246,7 +246,7 @@ def test_two_at_once_give_the_same_bytes_without_network_or_cache(tmp_path: Path
     (reading / "reading.json").write_text(json.dumps({"answers": answers}))
     script = """
 from bench.config.outcome import METRICS
-from bench.stages.settings import ScoreAnswers
+from bench.stages.evaluation_settings import ScoreAnswers
 from bench.stages.text_metrics import score_reading
 settings = ScoreAnswers(truths=tuple(f"the wolf {i}" for i in range(20)), metrics=METRICS, language="en")
 for _ in range(3):
