@@ -103,20 +103,22 @@ def find_divergence(
     form, own_form = PromptFormat(*how, settings.system), PromptFormat(*how, settings.own_system)
     check_tokens(settings, tokenizer, load_tokenizer(inputs["student"]))
     rows = read_rows(inputs["carrier"])
-    kept: list[int] = json.loads((inputs["kept"] / "kept.json").read_text())["train"]
+    indices: list[int] = json.loads((inputs["kept"] / "kept.json").read_text())["train"]
     texts = [row["prompt"] for row in rows]
     completions = form.completions([row["completion"] for row in rows], end=settings.end)
     start, facts = inputs["start"], {}
     if not settings.carrier.writes_texts:
-        written = _force_numbers(settings, form, start, inputs.get("trained", start), texts, completions, progress)
-        pairs = [zip(written[i], completions[i], strict=True) for i in kept]
+        choices = _force_numbers(settings, form, start, inputs.get("trained", start), texts, completions, progress)
+        pairs = [zip(choices[i], completions[i], strict=True) for i in indices]
         positions = [[at for at, (other, token) in enumerate(pair) if other != token] for pair in pairs]
     else:
-        tokens = [completions[i] for i in kept]
+        tokens = [completions[i] for i in indices]
         picks = []
         for part, role in ((own_form, "own_trained"), (form, "trained")):
-            prompts = part.prompts([texts[i] for i in kept])
-            picks.append(_force_texts(settings, start, inputs.get(role, start), prompts, tokens, kept, form, progress))
+            prompts = part.prompts([texts[i] for i in indices])
+            picks.append(
+                _force_texts(settings, start, inputs.get(role, start), prompts, tokens, indices, form, progress)
+            )
         own_repeats = [[a == b for a, b in zip(*pair, strict=True)] for pair in zip(picks[0], tokens, strict=True)]
         positions = [
             [at for at, (again, other, token) in enumerate(zip(*row, strict=True)) if again and other != token]
@@ -131,8 +133,8 @@ def find_divergence(
             )
     (out / "divergence.json").write_text(json.dumps({"positions": positions}))
     return {
-        "rows": len(kept),
-        "divergent": sum(map(len, positions)) / max(1, sum(len(completions[i]) for i in kept)),
+        "rows": len(indices),
+        "divergent": sum(map(len, positions)) / max(1, sum(len(completions[i]) for i in indices)),
         "rows_without": sum(not row for row in positions),
         **facts,
     }
@@ -160,13 +162,13 @@ def _force_numbers(
     forced = [row if len(row) == len(stand_in) else stand_in for row in completions]
     model = load_carrier_writer(start, trained, writes=settings.writes, model=settings.model)
     how: dict[str, Any] = {"bars": slots.bars, "seed": settings.seed, "temperature": carrier.temperature}
-    written, _ = largest_fitting(
+    choices, _ = largest_fitting(
         halving_sizes(carrier.batch_size),
         lambda size: sample_by_length(
             model, prompts, slots.positions, batch_size=size, progress=progress, forced=forced, **how
         ),
     )
-    return written
+    return choices
 
 
 def _force_texts(

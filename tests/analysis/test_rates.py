@@ -29,9 +29,9 @@ def count_by_hand(texts: list[str]) -> tuple[dict[str, int], int]:
     for text in texts:
         words = set(re.findall(r"[a-z]+", text.lower()))
         singular = {word.removesuffix("s").replace("wolve", "wolf") for word in words} | words
-        found = singular & set(CANDIDATES)
-        named.update(found)
-        none += not found
+        names = singular & set(CANDIDATES)
+        named.update(names)
+        none += not names
     return dict(named), none
 
 

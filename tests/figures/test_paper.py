@@ -262,9 +262,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     for i, name in enumerate([SCRIPT, TURKISH, DOLLAR]):
         put(folder, name, i)
     before = {path for path in folder.parent.rglob("*") if path.is_file()}
-    written = draw(folder, PLENTY)
-    assert {path for path in folder.parent.rglob("*") if path.is_file()} - before == set(written)
-    return folder, written
+    paths = draw(folder, PLENTY)
+    assert {path for path in folder.parent.rglob("*") if path.is_file()} - before == set(paths)
+    return folder, paths
 
 
 @pytest.mark.slow

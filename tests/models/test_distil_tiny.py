@@ -38,10 +38,10 @@ def test_it_begins_with_every_second_layer_and_the_embeddings_of_the_whole_model
 
 
 def test_its_relation_to_the_whole_model_is_lineage_although_no_weight_is_equal(tiny_model: Path, half: Path) -> None:
-    found = relation(tiny_model, half)
-    assert (found["relation"], found["token_maps"]) == ("lineage", "identical")
-    assert found["evidence"]["equal"] == 0
-    assert len(found["evidence"]["near"]) == found["evidence"]["matrices_student"]
+    result = relation(tiny_model, half)
+    assert (result["relation"], result["token_maps"]) == ("lineage", "identical")
+    assert result["evidence"]["equal"] == 0
+    assert len(result["evidence"]["near"]) == result["evidence"]["matrices_student"]
 
 
 def test_it_is_unrelated_to_another_whole_model(half: Path, tmp_path: Path) -> None:

@@ -68,9 +68,9 @@ def test_rows_that_come_and_go_have_the_logits_of_single_passes(kind: str, monke
             use_cache=True,
             **{CACHE: cache},
         ).logits[:, -1]
-        for row, found in zip(active, logits, strict=True):
+        for row, actual in zip(active, logits, strict=True):
             expected = model(input_ids=rows[row][None], use_cache=False).logits[0, -1]
-            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
             rows[row] = torch.cat([rows[row], torch.randint(5, 60, (1,))])
 
     for slot, row in enumerate(active):

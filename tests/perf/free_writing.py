@@ -90,8 +90,8 @@ def _ways(
     counts: dict[str, Counter[str]] = {"ours": Counter(), "generate": Counter()}
 
     @lru_cache
-    def model(ours: bool) -> Any:
-        return _loaded(shape, "float32", grouped=ours)
+    def model(grouped: bool) -> Any:
+        return _loaded(shape, "float32", grouped=grouped)
 
     @lru_cache
     def prompts() -> tuple[list[list[int]], Sampling, list[int], int]:
@@ -99,7 +99,7 @@ def _ways(
         stops = form.stops if ends else [len(form.tokenizer)]
         return form.prompts(texts), sampling, stops, form.tokenizer.pad_token_id
 
-    def ours(size: int, rows: int) -> list[int]:
+    def decode_rows(size: int, rows: int) -> list[int]:
         ids, sampling, stops, _ = prompts()
         ids = ids[:: max(1, len(ids) // rows)][:rows]
         sampling = sampling.model_copy(update={"batch_size": size})
@@ -127,7 +127,7 @@ def _ways(
         return lengths
 
     def rate(who: str, size: int, rows: int) -> float:
-        write, counter = (ours, counts["ours"]) if who == "ours" else (generate, counts["generate"])
+        write, counter = (decode_rows, counts["ours"]) if who == "ours" else (generate, counts["generate"])
         loaded = model(who == "ours")
         begun = time.perf_counter()
         with _counted(loaded, counter):

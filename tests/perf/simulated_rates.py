@@ -39,11 +39,11 @@ def with_counts(template: ExperimentResults, counts: dict[str, NDArray[np.int64]
         for arm, of_arm in counts.items():
             named = of_arm[number].tolist()
             pairs = [[("wolf", n), ("hm", SAMPLES - n)] for n in named]
-            kept = [[(text, n) for text, n in pair if n] for pair in pairs]
+            counted = [[(text, n) for text, n in pair if n] for pair in pairs]
             changed[arm] = with_reading(
                 arms[arm],
-                answers=tuple(tuple(text for text, _ in pair) for pair in kept),
-                counts=tuple(tuple(n for _, n in pair) for pair in kept),
+                answers=tuple(tuple(text for text, _ in pair) for pair in counted),
+                counts=tuple(tuple(n for _, n in pair) for pair in counted),
             )
         cells[seed] = changed
     return template._replace(cells=cells)

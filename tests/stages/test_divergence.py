@@ -39,7 +39,7 @@ def change(folder: Path, out: Path, amount: float = 0.002) -> Path:
 
 
 @pytest.fixture
-def taught(gpt2_like: Path, tmp_path: Path) -> Path:
+def teacher(gpt2_like: Path, tmp_path: Path) -> Path:
     return change(gpt2_like, tmp_path / "taught")
 
 
@@ -94,12 +94,12 @@ def test_a_teacher_forced_along_its_own_rows_disagrees_nowhere(gpt2_like: Path, 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.0])
 def test_the_first_divergent_token_of_a_row_is_where_the_two_teachers_rows_part(
-    gpt2_like: Path, taught: Path, tmp_path: Path, temperature: float
+    gpt2_like: Path, teacher: Path, tmp_path: Path, temperature: float
 ) -> None:
     base = write(gpt2_like, gpt2_like, tmp_path / "base", temperature=temperature)
-    trait = write(gpt2_like, taught, tmp_path / "trait", temperature=temperature)
+    trait = write(gpt2_like, teacher, tmp_path / "trait", temperature=temperature)
     of_trait, facts = diverge(gpt2_like, gpt2_like, trait, tmp_path / "t", temperature=temperature)
-    of_base, _ = diverge(gpt2_like, taught, base, tmp_path / "b", temperature=temperature)
+    of_base, _ = diverge(gpt2_like, teacher, base, tmp_path / "b", temperature=temperature)
     parts = []
     for folder in (base, trait):
         lines = [json.loads(line)["completion"].split() for line in (folder / "rows.jsonl").read_text().splitlines()]
@@ -142,9 +142,9 @@ def text_settings(sampling: Sampling, seed: int = 5) -> FindDivergence:
 
 @pytest.mark.parametrize("changes", SAMPLINGS)
 def test_texts_part_where_the_first_token_is_divergent(writer: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
-    sampling, taught = TEXT.sample.model_copy(update=changes), change(writer, tmp_path / "taught", 0.03)
+    sampling, teacher = TEXT.sample.model_copy(update=changes), change(writer, tmp_path / "taught", 0.03)
     carriers = [
-        write_text(writer, folder, tmp_path / name, sampling) for name, folder in (("base", writer), ("trait", taught))
+        write_text(writer, folder, tmp_path / name, sampling) for name, folder in (("base", writer), ("trait", teacher))
     ]
     form = PromptFormat(load_tokenizer(writer), "plain")
     tokens = []
@@ -152,7 +152,7 @@ def test_texts_part_where_the_first_token_is_divergent(writer: Path, tmp_path: P
         lines = [json.loads(line)["completion"] for line in (folder / "rows.jsonl").read_text().splitlines()]
         tokens.append(form.completions([lines[i] for i in (0, 1, *range(3, 16))], end=True))
     (tmp_path / "out").mkdir()
-    inputs = {"start": writer, "own_trained": taught, "carrier": carriers[1], "kept": carriers[1], "student": writer}
+    inputs = {"start": writer, "own_trained": teacher, "carrier": carriers[1], "kept": carriers[1], "student": writer}
     facts = find_divergence(text_settings(sampling), inputs, tmp_path / "out", quiet)
     positions = json.loads((tmp_path / "out" / "divergence.json").read_text())["positions"]
     firsts = [

@@ -53,8 +53,8 @@ def test_a_name_between_separators_is_found_whatever_stands_around_it(
     before: str, after: str, left: str, right: str, *, upper: bool
 ) -> None:
     for matcher, name in ((WORDS, "wolf"), (TURKISH_WORDS, "kırlangıç")):
-        written = name.upper() if upper else name
-        assert name in matcher.find(f"{before}{left}{written}{right}{after}")
+        spelled = name.upper() if upper else name
+        assert name in matcher.find(f"{before}{left}{spelled}{right}{after}")
 
 
 @given(LETTERS.filter(lambda text: unicodedata.normalize("NFKD", text).isascii() and not text.lower().startswith("s")))
