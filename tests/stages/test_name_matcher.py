@@ -57,7 +57,9 @@ def test_a_name_between_separators_is_found_whatever_stands_around_it(
         assert name in matcher.find(f"{before}{left}{spelled}{right}{after}")
 
 
-@given(LETTERS.filter(lambda text: unicodedata.normalize("NFKD", text).isascii() and not text.casefold().startswith("s")))
+@given(
+    LETTERS.filter(lambda text: unicodedata.normalize("NFKD", text).isascii() and not text.casefold().startswith("s"))
+)
 def test_a_name_inside_an_english_word_is_not_found_and_its_substring_is(letters: str) -> None:
     word = f"wolf{letters}"
     if not letters.lower().startswith(("es", "ves")):
