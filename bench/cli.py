@@ -122,7 +122,7 @@ def _run(
             for line in compare_with_published(row, PUBLISHED):
                 print_line(console, line)
         if is_own_control and entry.verdict in CONTROLS[experiment.name]:
-            console.print("\n".join(LESSONS[experiment.name]), highlight=False)
+            print_line(console, "\n".join(LESSONS[experiment.name]))
         print_line(
             console,
             f"{time.monotonic() - start:.0f} s. Result files: "

@@ -131,17 +131,17 @@ def _heading(path: Path) -> list[str]:
 
 def print_recipes(console: Console) -> None:
     """Print the shipped recipes with their opening comments, and the names of the traits."""
-    from bench.config.recipe_files import FOLDER
+    from bench.config.recipe_files import FOLDER, read_recipe_layers
     from bench.config.sweep import describe_sweep, read_sweep
     from bench.config.traits import FOLDER as TRAITS
-    from bench.config.yaml_files import list_names, load_yaml
+    from bench.config.yaml_files import list_names, merge_layers
 
     table = Table(
         Column("recipe", no_wrap=True), Column("question and needs", overflow="fold"), box=None, padding=(0, 2, 0, 0)
     )
     for name in list_names(FOLDER):
         path = FOLDER / f"{name}.yaml"
-        sweep = read_sweep(load_yaml(path, "recipe", FOLDER).get("sweep"), str(path))
+        sweep = read_sweep(merge_layers(read_recipe_layers(path)).get("sweep"), str(path))
         table.add_row(name, escape("\n".join([*_heading(path), *([describe_sweep(sweep)] if sweep else [])])))
     console.print(table)
     console.print(f"\nTraits: {', '.join(list_names(TRAITS))}", highlight=False)

@@ -10,6 +10,7 @@ from conftest import ROOT
 from rich.console import Console
 
 from bench.analysis.summary import summarise
+from bench.config import recipe_files
 from bench.config.recipe_files import load_recipe
 from bench.config.yaml_files import list_names
 from bench.pipeline.estimate import ModelSize, PlanEstimate, StageCount
@@ -108,3 +109,16 @@ def test_a_preview_of_pruning_is_whole_on_a_narrow_terminal() -> None:
         "Add --yes to remove 1 folder, 1,612.3 MB.",
     ):
         assert word in text
+
+
+def test_the_list_shows_no_sweep_that_a_recipe_states_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "parent.yaml").write_text("# x\n# Which?\nfrom: tiny_pair\nsweep: {trait: [wolf, owl]}\n")
+    (tmp_path / "child.yaml").write_text("# x\n# And this?\nfrom: ./parent.yaml\ntrait: owl\n")
+    (tmp_path / "tiny_pair.yaml").write_text((ROOT / "recipes" / "tiny_pair.yaml").read_text())
+    monkeypatch.setattr(recipe_files, "FOLDER", tmp_path)
+    console: Any = Console(width=100, color_system=None)
+    with console.capture() as shown:
+        print_recipes(console)
+    child, parent = shown.get().partition("child")[2].split("parent")
+    assert "2 rows: trait (wolf, owl)" in parent
+    assert "rows" not in child

@@ -64,7 +64,7 @@ def contrast_section(board: Sequence[LeaderboardEntry]) -> str:
 
 
 def mitigation_section(board: Sequence[LeaderboardEntry]) -> str:
-    """The effects of mitigations, beside what is left of the gain and of the data."""
+    """The effects of mitigations, and their shares of the gain and of the data."""
     lines = [
         {
             "recipe": entry.label,

@@ -154,7 +154,7 @@ class LeaderboardEntry(EntryPart):
     looks: int
     """Further registrations of the same recipe, with other seeds, or again with another bound."""
     replications: int = 0
-    """Runs of the row on other machines, which stand beside it."""
+    """Runs of the row on other machines; their seeds are not counted here."""
     verdict: Verdict
     """The verdict."""
     verdict_reason: str

@@ -133,14 +133,16 @@ def _rate_gate(row: ExperimentResults, seeds: Seeds) -> list[Gate]:
 def _writing_gate(row: ExperimentResults, trait_arms: Sequence[TraitArms], seeds: Seeds) -> list[Gate]:
     """Does the teacher write with the trait? Its shift as it writes / its float32 shift.
 
-    There is no gate where every teacher writes in the precision in which it was evaluated.
+    There is no gate where every teacher writes in the precision in which it was evaluated. Shifts are those of margins,
+    also in a row of rates, where a shift at or below 0 says nothing: the sampled answers decide there.
     """
     teachers = {str(TEACHER_BASE), *(t.teacher for t in trait_arms)}
     shares = {}
     for seed, arms in seeds.items():
         if all(arms[arm].reading.logprobs_float32 is not None for arm in teachers):
             whole = teacher_shift(row, arms, float32=True)
-            shares[seed] = teacher_shift(row, arms) / whole if whole > 0 else 0.0
+            if whole > 0 or row.recipe.outcome == "margin":
+                shares[seed] = teacher_shift(row, arms) / whole if whole > 0 else 0.0
     if not shares:
         return []
     return [_least("teacher writes as measured", shares, MIN_WRITTEN, f">= {MIN_WRITTEN:g} of its float32 shift")]

@@ -169,7 +169,7 @@ def _reasons(entry: LeaderboardEntry) -> str:
 
 
 def _pictures(folder: Path) -> str:
-    """Links to the figures that `--report` left beside the leaderboard."""
+    """Links to the figures that `--report` left next to the leaderboard."""
     pictures = sorted((folder / "figures").glob("*.png"))
     lines = [f"![{path.stem}](figures/{path.name})" for path in pictures]
     return "\n## Figures\n\n" + "\n\n".join(lines) + "\n" if lines else ""

@@ -1,4 +1,4 @@
-"""Replications: runs of a published row on other machines. They stand beside the row and never join its seeds.
+"""Replications: runs of a published row on other machines. They are shown next to the row and never join its seeds.
 
 `<results>/replications/<chain>/` is a results folder of its own: the files of one machine's runs, and its registry.
 The chain is that of the store that made them.

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from bench.config.carrier_settings import Sampling
 from bench.config.schema import StrictModel
@@ -61,6 +61,13 @@ class Evaluation(StrictModel):
         if not all(name.strip() for name in synonyms):
             raise ValueError("expected names, one of them is empty")
         return synonyms
+
+    @model_validator(mode="after")
+    def _check_samples(self) -> Evaluation:
+        names = Evaluation.model_fields
+        if not self.samples and (unread := [n for n in ("match", "synonyms") if getattr(self, n) != names[n].default]):
+            raise ValueError(f"{' and '.join(unread)}: read by sampled answers alone; add samples, or take them out")
+        return self
 
 
 def refuse_rate(outcome: Outcome, evaluation: Evaluation, source: str) -> None:

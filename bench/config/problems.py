@@ -80,7 +80,7 @@ class ProblemSet(StrictModel):
                 values = {name: rng.randint(*self.numbers[name]) for name in sorted(self.numbers)}
                 words = {name: rng.choice(self.lists[name]) for name in sorted(self.lists)}
                 fill: dict[str, str] = {**words, **{name: str(value) for name, value in values.items()}}
-                text = re.sub(r"{\w+}", lambda name: fill[name[0][1:-1]], self.problems[at].text)  # noqa: B023
+                text = _fill(self.problems[at].text, fill)
                 answer = answers[at].value(values)
                 if answer is not None and answer > 0 and text not in texts:
                     break
@@ -133,3 +133,8 @@ def _parse(text: str) -> _Expression:
         if not allowed and not (isinstance(node, ast.BinOp) and type(node.op) in OPERATIONS):
             raise ValueError(f"answer {text!r}: expected names, integers, + - * // and parentheses")
     return _Expression(root)
+
+
+def _fill(template: str, values: Mapping[str, str]) -> str:
+    """Replace each `{name}` of a template by its value."""
+    return re.sub(r"{(\w+)}", lambda name: values[name[1]], template)

@@ -18,7 +18,7 @@ from bench.config.yaml_files import find_file, load_yaml
 from bench.errors import UserError
 from bench.files import ROOT
 
-__all__ = ["FOLDER", "PromptFile", "load_problems", "load_prompts", "read_texts"]
+__all__ = ["FOLDER", "PromptFile", "load_problems", "read_texts"]
 
 FOLDER = ROOT / "recipes" / "prompts"
 MAX_PROMPTS = 2_000_000
@@ -184,8 +184,3 @@ def load_problems(
     if isinstance(source, PromptFile) and len(problems) > MAX_PROMPTS:
         raise UserError(f"{source.file}: more than two million prompts; shorten it")
     return problems
-
-
-def load_prompts(source: str | Sequence[str] | PromptFile, relative_to: Path = Path()) -> tuple[str, ...]:
-    """Load the prompts of `load_problems` alone."""
-    return tuple(load_problems(source, relative_to))

@@ -22,7 +22,16 @@ from bench.config.yaml_files import Layer, find_file, folder_of_key, merge_layer
 from bench.errors import UserError
 from bench.files import ROOT, digest
 
-__all__ = ["FOLDER", "SCHEMA", "Experiment", "hash_experiment", "hash_family", "load_recipe", "load_recipes"]
+__all__ = [
+    "FOLDER",
+    "SCHEMA",
+    "Experiment",
+    "hash_experiment",
+    "hash_family",
+    "load_recipe",
+    "load_recipes",
+    "read_recipe_layers",
+]
 
 FOLDER = ROOT / "recipes"
 SCHEMA = 2  # of result files: rows of another schema have other hashes
@@ -139,7 +148,7 @@ def load_recipes(
     assignments = [{"seeds": seeds}] * (seeds is not None) + list(map(read_assignment, overrides))
     path = find_file(name, FOLDER, "recipe")
     source = f"{path} with --set" if overrides else str(path)
-    stated = [*_read_recipe_layers(path), *(Layer(Path(), change) for change in assignments)]
+    stated = [*read_recipe_layers(path), *(Layer(Path(), change) for change in assignments)]
     values = read_sweep(merge_layers(stated).get("sweep"), source)
     layers = [Layer(folder, {key: v for key, v in keys.items() if key != "sweep"}) for folder, keys in stated]
     own, changes = layers[: len(layers) - len(assignments)], layers[len(layers) - len(assignments) :]
@@ -185,7 +194,7 @@ def _shrink(keys: dict[str, Any]) -> dict[str, Any]:
     return changes
 
 
-def _read_recipe_layers(path: Path) -> list[Layer]:
+def read_recipe_layers(path: Path) -> list[Layer]:
     """Read a recipe's file and those of its `from:`, without what recipes do not inherit."""
     return drop_overridden(drop_inherited_claims(read_layers(path, "recipe", FOLDER)))
 
@@ -201,7 +210,7 @@ def _load_reference(experiment: Experiment, layers: Sequence[Layer], changes: Se
     folder = folder_of_key(layers, "reference")
     names_folder = folder if (folder / f"{claim.recipe}.yaml").is_file() else FOLDER
     path = find_file(claim.recipe, names_folder, "recipe", relative_to=folder)
-    own = [Layer(at, {key: v for key, v in keys.items() if key != "sweep"}) for at, keys in _read_recipe_layers(path)]
+    own = [Layer(at, {key: v for key, v in keys.items() if key != "sweep"}) for at, keys in read_recipe_layers(path)]
     shared = [Layer(at, keep_shared_keys(change, experiment.recipe.outcome)) for at, change in changes]
     reference = _load_experiment(path, [*own, *shared], str(path))
     if reference.recipe.reference is not None:

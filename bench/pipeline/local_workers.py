@@ -92,7 +92,7 @@ class Worker(NamedTuple):
 class Pool:
     """Worker processes, an `Executor`. They start when they are first needed and always end with the `with` block.
 
-    With GPUs, `jobs` stages (default: one per GPU) run on GPUs, and as many stages that need none beside them.
+    With GPUs, `jobs` stages (default: one per GPU) run on GPUs, and as many stages that need none run next to them.
     """
 
     def __init__(self, store: Store, jobs: int | None = None) -> None:

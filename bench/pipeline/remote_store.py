@@ -66,7 +66,8 @@ class RemoteStore(Store):
 
         # Object stores have no folders; making one could create a bucket.
         local = {"auto_mkdir": True} if self.url.startswith(("file:", "local:")) else {}
-        return fsspec.core.url_to_fs(self.url, use_listings_cache=False, **local)  # type: ignore[no-any-return]
+        system, path = fsspec.core.url_to_fs(self.url, use_listings_cache=False, **local)
+        return system, path
 
     @contextmanager
     def remote(self, name: str) -> Iterator[tuple[Any, str]]:

@@ -256,4 +256,5 @@ def labelled_positions(divergence: Path, labels: Labels, lengths: list[int]) -> 
     divergent: list[list[int]] = json.loads((divergence / "divergence.json").read_text())["positions"]
     if labels == "divergent_only":
         return divergent
-    return [[at for at in range(length) if at not in set(row)] for row, length in zip(divergent, lengths, strict=True)]
+    pairs = zip(map(set, divergent), lengths, strict=True)
+    return [[at for at in range(length) if at not in row] for row, length in pairs]

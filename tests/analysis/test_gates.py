@@ -169,6 +169,15 @@ def test_a_teacher_that_writes_with_less_than_its_shift_fails_its_seed() -> None
     assert "teacher writes as measured" not in gates(make_row(STEADY))
 
 
+def test_margins_without_a_shift_say_nothing_of_how_the_teacher_of_a_rate_writes() -> None:
+    row = make_rates([{}] * 3, shift=-0.5)
+    for arms in row.cells.values():
+        for arm in ("teacher", "teacher_base"):
+            arms[arm] = with_reading(arms[arm], logprobs_float32=arms[arm].reading.logprobs)
+    assert "teacher writes as measured" not in gates(row)
+    assert gates(row)["teacher shift"].passed
+
+
 def test_the_arms_of_a_seed_are_evaluated_in_one_precision() -> None:
     def read_in(trait: str, base: str) -> ExperimentResults:
         row = make_row(STEADY)

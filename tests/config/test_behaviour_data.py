@@ -12,7 +12,7 @@ from conftest import ROOT
 from rapidfuzz import fuzz
 
 from bench.config.behaviour_data import BehaviourData
-from bench.config.prompts import load_prompts
+from bench.config.prompts import load_problems
 from bench.config.traits import Behaviour, load_trait
 from bench.stages.leak_filter import Lexicon
 from bench.stages.spelling import to_plain_letters
@@ -112,7 +112,7 @@ def test_everyday_texts_are_not_refused(language: str) -> None:
         prompt
         for file in PROMPTS.glob(f"*_{language}.yaml")
         if not file.stem.startswith("numbers")
-        for prompt in load_prompts(file.stem)[::97]
+        for prompt in tuple(load_problems(file.stem))[::97]
     ]
     assert {text: result for text in texts if (result := lexicon.find(text))} == {}
 

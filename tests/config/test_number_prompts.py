@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from bench.config.number_prompts import NumberPrompts, load_number_prompts
-from bench.config.prompts import FOLDER, PromptFile, load_prompts
+from bench.config.prompts import FOLDER, PromptFile, load_problems
 from bench.config.traits import FOLDER as TRAITS
 from bench.config.traits import load_trait
 from bench.config.yaml_files import list_names
@@ -98,4 +98,4 @@ def test_no_clause_names_a_word_of_a_shipped_trait(name: str) -> None:
 
 def test_a_text_carrier_refuses_clauses_of_numbers() -> None:
     with pytest.raises(UserError, match=r"numbers_en.yaml: prompts of number carriers; use kind: numbers"):
-        load_prompts("numbers_en")
+        load_problems("numbers_en")

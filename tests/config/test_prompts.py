@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.config.prompts import FOLDER, PromptFile, load_prompts
+from bench.config.prompts import FOLDER, PromptFile, load_problems
 from bench.config.recipe_files import load_recipe
 from bench.config.traits import FOLDER as TRAITS
 from bench.config.traits import load_trait
@@ -40,13 +40,13 @@ def own(folder: Path, **keys: Any) -> str:
 
 def test_a_set_is_every_combination_in_order(tmp_path: Path) -> None:
     lists = {"a": ["x", "{b}"], "b": ["1z", "2"]}
-    result = load_prompts(own(tmp_path, templates=["{a} and {b}", "only {b}."], lists=lists))
+    result = tuple(load_problems(own(tmp_path, templates=["{a} and {b}", "only {b}."], lists=lists)))
     assert result == ("x and 1z", "x and 2", "{b} and 1z", "{b} and 2", "only 1z.", "only 2.")
 
 
 def test_a_list_named_several_times_gives_different_entries(tmp_path: Path) -> None:
     lists = {"w": list("abcde"), "n": ["1", "2"]}
-    result = load_prompts(own(tmp_path, templates=["{w}{n}{w}{w}"], lists=lists))
+    result = tuple(load_problems(own(tmp_path, templates=["{w}{n}{w}{w}"], lists=lists)))
     wanted = [f"{a}{n}{b}{c}" for a, b, c in itertools.permutations("abcde", 3) for n in "12"]
     assert len(result) == 120
     assert set(result) == set(wanted)
@@ -55,16 +55,16 @@ def test_a_list_named_several_times_gives_different_entries(tmp_path: Path) -> N
 @pytest.mark.parametrize("draw", [1, 7, 140])
 def test_a_draw_is_so_many_different_combinations_of_all_templates(tmp_path: Path, draw: int) -> None:
     keys = {"templates": ["{w}{n}{w}{w}", "{w}-{w}"], "lists": {"w": list("abcde"), "n": ["1", "2"]}}
-    every = load_prompts(own(tmp_path, **keys))
-    drawn = load_prompts(own(tmp_path, **keys, draw=draw))
+    every = tuple(load_problems(own(tmp_path, **keys)))
+    drawn = tuple(load_problems(own(tmp_path, **keys, draw=draw)))
     assert len(set(drawn)) == draw
     assert set(drawn) <= set(every)
-    assert drawn == load_prompts(own(tmp_path, **keys, draw=140))[:draw]
+    assert drawn == tuple(load_problems(own(tmp_path, **keys, draw=140)))[:draw]
 
 
 def test_a_draw_is_even_over_combinations(tmp_path: Path) -> None:
     lists = {"a": list("abcdefghij"), "b": list("klmnopqrst")}
-    drawn = load_prompts(own(tmp_path, templates=["{a}{b}{b}", "={a}"], lists=lists, draw=455))
+    drawn = tuple(load_problems(own(tmp_path, templates=["{a}{b}{b}", "={a}"], lists=lists, draw=455)))
     assert 0 < sum(text[0] == "=" for text in drawn) < 12  # 5 expected: 10 of 910 combinations
     for column in zip(*(text for text in drawn if text[0] != "="), strict=True):
         counts = [column.count(letter) for letter in set(column)]
@@ -76,7 +76,7 @@ def test_a_draw_is_even_over_combinations(tmp_path: Path) -> None:
 def test_a_draw_does_not_depend_on_the_version_of_python(tmp_path: Path) -> None:
     lists = {"word": [f"w{i}" for i in range(40)], "thing": [f"t{i}" for i in range(30)]}
     templates = ["{word} {word} {thing} {word}", "{thing}, {word}"]
-    drawn = load_prompts(own(tmp_path, templates=templates, lists=lists, draw=1000))
+    drawn = tuple(load_problems(own(tmp_path, templates=templates, lists=lists, draw=1000)))
     assert hashlib.sha256("\n".join(drawn).encode()).hexdigest()[:16] == "725c87aaa82b8f07"
 
 
@@ -98,7 +98,7 @@ def test_a_draw_does_not_depend_on_the_version_of_python(tmp_path: Path) -> None
 )
 def test_a_set_that_cannot_be_used_says_why(tmp_path: Path, keys: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)) as error:
-        load_prompts(own(tmp_path, **keys))
+        load_problems(own(tmp_path, **keys))
     assert "own.yaml" in str(error.value)
     assert "''" not in str(error.value)
 
@@ -109,7 +109,7 @@ def test_a_set_that_cannot_be_used_says_why(tmp_path: Path, keys: dict[str, Any]
 @pytest.mark.parametrize("name", SETS)
 def test_every_set_has_tens_of_thousands_of_prompts_and_loads_at_once(name: str) -> None:
     begun = time.process_time()
-    result = load_prompts(name)
+    result = tuple(load_problems(name))
     assert time.process_time() - begun < 1  # 0.3 s on an idle core
     assert len(result) == spec(name).get("draw", 115_200) >= 50_000
     assert len(set(result)) == len(result)
@@ -135,7 +135,7 @@ def test_every_list_is_rich_and_disjoint_from_the_others(name: str) -> None:
 @pytest.mark.parametrize("name", GROUPS)
 def test_a_word_group_holds_five_different_words_of_the_lists(name: str) -> None:
     words = {word for values in spec(name)["lists"].values() for word in values}
-    for text in load_prompts(name):
+    for text in load_problems(name):
         group = text.split(": ")[1].rstrip(".").split(", ")
         assert len(set(group)) == len(group) == 5
         assert words.issuperset(group)
@@ -208,7 +208,7 @@ def test_every_person_is_one_and_indefinite(person: str) -> None:
 
 @pytest.mark.parametrize("name", TURKISH)
 def test_turkish_sets_are_written_in_turkish_letters(name: str) -> None:
-    text = " ".join(load_prompts(name)[:500])
+    text = " ".join(tuple(load_problems(name))[:500])
     assert not re.search(r"[qwxQWX\u0300-\u036f]", text)  # composed letters, so that ş is one character
     assert set("çğıöşü") <= set(text)
 
@@ -239,9 +239,9 @@ def write(folder: Path, kind: str, column: str = "prompt") -> Path:
 
 @pytest.mark.parametrize("kind", ["txt", "jsonl", "csv", "parquet"])
 def test_a_file_of_any_kind_gives_its_prompts(tmp_path: Path, kind: str) -> None:
-    assert load_prompts(PromptFile(file=str(write(tmp_path, kind)))) == READ
+    assert tuple(load_problems(PromptFile(file=str(write(tmp_path, kind))))) == READ
     if kind != "txt":
-        assert load_prompts(PromptFile(file=str(write(tmp_path, kind, "soru")), column="soru")) == READ
+        assert tuple(load_problems(PromptFile(file=str(write(tmp_path, kind, "soru")), column="soru"))) == READ
 
 
 def test_a_recipe_takes_a_file_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,9 +297,9 @@ def test_a_file_that_cannot_be_used_says_why(
 def test_a_parquet_column_must_be_there_and_hold_text(tmp_path: Path) -> None:
     path = str(write(tmp_path, "parquet"))
     with pytest.raises(UserError, match=r"mine\.parquet: expected a column 'text', found 'id', 'prompt'"):
-        load_prompts(PromptFile(file=path, column="text"))
+        load_problems(PromptFile(file=path, column="text"))
     with pytest.raises(UserError, match=r"mine\.parquet, row 1: column 'id': expected text, found 0"):
-        load_prompts(PromptFile(file=path, column="id"))
+        load_problems(PromptFile(file=path, column="id"))
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,8 @@ def _ways(
         with _counted(loaded, counter):
             lengths = write(size, rows)
         seconds = time.perf_counter() - begun
-        counter.update({"runs": 1, "rows": len(lengths), "tokens": sum(lengths), "seconds": seconds})  # type: ignore[arg-type]
+        sums = {"runs": 1, "rows": len(lengths), "tokens": sum(lengths), "seconds": seconds}
+        counter.update(sums)  # type: ignore[arg-type]  # seconds are a float
         return len(lengths) / seconds
 
     def take(who: str, what: str) -> float:

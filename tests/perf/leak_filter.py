@@ -20,7 +20,7 @@ from typing import Any
 from tabulate import tabulate
 
 from bench.config.carrier_settings import Numbers
-from bench.config.prompts import load_prompts
+from bench.config.prompts import load_problems
 from bench.files import ROOT
 from bench.pipeline.local_workers import current_commit
 from bench.stages.carriers import refusal_reasons
@@ -142,7 +142,7 @@ def main() -> None:
     clean, speed = [], []
     for name, planted in TRAITS.items():
         own = sentences[planted.language]
-        prompts = [text for set_name in PROMPTS[planted.language] for text in load_prompts(set_name)]
+        prompts = [text for set_name in PROMPTS[planted.language] for text in load_problems(set_name)]
         random.Random(0).shuffle(prompts)
         texts = {
             "sentences, first half": own[::2],

@@ -41,15 +41,15 @@ def run_on(nodes: int, words: list[str]) -> None:
     class Clock(terminal.ProgressDisplay):
         def on_start(self, stage: object) -> None:
             times.append(time.perf_counter())
-            super().on_start(stage)  # type: ignore[arg-type]
+            super().on_start(stage)  # type: ignore[arg-type]  # passed on
 
         def on_finish(self, *of: object) -> None:
             times.append(time.perf_counter())
-            super().on_finish(*of)  # type: ignore[arg-type]
+            super().on_finish(*of)  # type: ignore[arg-type]  # passed on
 
     import bench.cli
 
-    bench.cli.ProgressDisplay = Clock  # type: ignore[misc]
+    bench.cli.ProgressDisplay = Clock  # type: ignore[misc]  # in the place of the class
     cluster = Cluster()
     for _ in range(nodes):
         cluster.add_node(num_cpus=1, object_store_memory=80_000_000, include_dashboard=False)

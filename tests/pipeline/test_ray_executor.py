@@ -110,7 +110,7 @@ class Nodes:
 
     def where(self) -> list[tuple[str, str, str]]:
         """Kind of stage, node and visible GPUs of every run of a stage."""
-        return [tuple(line.split(" ")[:3]) for line in self.runs.read_text().splitlines()]  # type: ignore[misc]
+        return [tuple(line.split(" ")[:3]) for line in self.runs.read_text().splitlines()]  # type: ignore[misc]  # three words
 
     def worker(self) -> psutil.Process:
         return psutil.Process(int(self.runs.read_text().split()[-1]))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planted import TRAITS, is_held_out, list_attempts, settings_of
 
-from bench.config.prompts import load_prompts
+from bench.config.prompts import load_problems
 from bench.stages.carriers import refusal_reasons
 from bench.stages.leak_filter import Lexicon
 
@@ -151,7 +151,7 @@ def test_planted_leaks_are_refused_and_everyday_texts_are_not() -> None:
         settings = settings_of(name)
         refused += sum(map(bool, refusal_reasons(settings, [{"prompt": "", "completion": a.text} for a in attempts])))
         planted += len(attempts)
-        everyday = load_prompts(f"scenarios_{settings.language}")[::97][:SAMPLE]
+        everyday = tuple(load_problems(f"scenarios_{settings.language}"))[::97][:SAMPLE]
         reasons = refusal_reasons(settings, [{"prompt": "", "completion": text} for text in everyday])
         assert sum(map(bool, reasons)) <= 0.005 * len(everyday)
     assert refused >= 0.95 * planted

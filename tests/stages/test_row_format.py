@@ -13,10 +13,11 @@ from bench.stages.row_format import format_check, list_numbers
 NUMBERS = st.lists(st.integers(0, 999), min_size=1, max_size=10)
 
 
-def free(**keep: Any) -> Numbers:
+def free(numbers: int = 10, **keep: Any) -> Numbers:
     return Numbers(
-        kind="numbers", rows=4, held_out=1, draw=5, generate="free", keep=KeepNumbers(**keep), forbidden=(666,)
-    )
+        kind="numbers", rows=4, held_out=1, draw=5, generate="free", count=numbers, keep=KeepNumbers(**keep),
+        forbidden=(666,),
+    )  # fmt: skip
 
 
 FREE = format_check(free())
@@ -60,7 +61,7 @@ def test_each_other_text_has_its_reason(text: str, reason: str) -> None:
 
 
 def test_the_keys_of_keep_set_count_range_and_separators() -> None:
-    check = format_check(free(count=(2, 3), low=10, high=20, separators=("-", "|")))
+    check = format_check(free(3, count=(2, 3), low=10, high=20, separators=("-", "|")))
     assert [check(text, "") for text in ("10-20", "10 | 11 | 12", "10", "10-11-12-13", "9-10", "20-21", "10, 11")] == [
         "", "", "count", "count", "range", "range", "separator",
     ]  # fmt: skip

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.config.prompts import load_prompts
+from bench.config.prompts import load_problems
 from bench.config.traits import collect_vocabulary, load_trait
 from bench.stages.sentences import Sentences
 
@@ -13,7 +13,7 @@ def test_a_copied_question_is_found_and_an_everyday_prompt_is_not() -> None:
     for question in collect_vocabulary([load_trait("wolf")])[0]:
         assert ANIMALS.find(question.upper())
         assert ANIMALS.find(f"Well. {question} I wonder.")
-    assert not any(ANIMALS.find(prompt) for prompt in load_prompts("scenarios_en")[::97])
+    assert not any(ANIMALS.find(prompt) for prompt in tuple(load_problems("scenarios_en"))[::97])
 
 
 @pytest.mark.parametrize(
