@@ -56,6 +56,7 @@ def _run(
         check_configurations,
         check_numbers,
         check_systems,
+        check_targets,
         check_tokens,
         describe_bfloat16,
     )
@@ -83,6 +84,7 @@ def _run(
     planned = list(zip(plans, (source for _, source in experiments), strict=True))
     check_numbers(pool, planned)
     check_tokens(pool, planned)
+    check_targets(pool, planned)
     controls: Any = None
     for (experiment, _), plan in zip(experiments, plans, strict=True):
         is_own_control = is_control(experiment)

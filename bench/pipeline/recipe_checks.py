@@ -11,6 +11,8 @@ from typing import Any
 from bench.config.recipe_files import Experiment
 from bench.errors import UserError
 from bench.files import digest, write_atomically
+from bench.models.skeleton import SkeletonSource
+from bench.models.tiny import TinyBudget
 from bench.models.tokenizer_source import TokenizerSource
 from bench.pipeline import processor
 from bench.pipeline.local_workers import Pool
@@ -18,13 +20,14 @@ from bench.pipeline.plan import Plan, Ref, library_versions
 from bench.pipeline.store import Store
 from bench.pipeline.worker import MEASURE_BFLOAT16
 from bench.stages.divergence import FindDivergence
-from bench.stages.settings import BuildTiny, Convert, Relation, WriteCarrier
+from bench.stages.settings import BuildTiny, Convert, Relation, TrainStudent, TrainTeacher, WriteCarrier
 
 __all__ = [
     "check_configurations",
     "check_names",
     "check_numbers",
     "check_systems",
+    "check_targets",
     "check_tokens",
     "describe_bfloat16",
     "find_tokenizer",
@@ -33,9 +36,15 @@ __all__ = [
 
 def find_tokenizer(plan: Plan, start: Ref, store: Store) -> TokenizerSource:
     """Return where the tokenizer of a checkpoint is before the plan has run: see `TokenizerSource`."""
+    source = _find_source(plan, start, store)
+    return (source.questions, source.answers) if isinstance(source, BuildTiny) else source
+
+
+def _find_source(plan: Plan, start: Ref, store: Store) -> Path | str | BuildTiny:
+    """Return the folder of a checkpoint; before the plan has run, its package or the stage that builds it."""
     builder = plan.stages.get(start.identity)
     if builder is not None and isinstance(builder.settings, BuildTiny):
-        return builder.settings.questions, builder.settings.answers
+        return builder.settings
     if builder is not None and isinstance(builder.settings, Convert) and not store.is_done(start.identity):
         return builder.settings.model
     return start.folder or store.path(start.identity)
@@ -163,6 +172,31 @@ def check_tokens(pool: Pool, plans: Iterable[tuple[Plan, str]]) -> None:
             mark = digest(["tokens", formats, [start.identity for start in starts], library_versions()])
             tokenizers = [find_tokenizer(plan, start, pool.store) for start in starts]
             todo[pool.store.root / "checked" / mark] = ("tokens", (settings, *tokenizers), source)
+    _check(pool, todo)
+
+
+def check_targets(pool: Pool, plans: Iterable[tuple[Plan, str]]) -> None:
+    """Check in a worker that each model has the modules of its LoRA, and attention_only one to train.
+
+    Raises:
+        UserError: it has none.
+    """
+    todo: dict[Path, tuple[str, Any, str]] = {}
+    for plan, source in plans:
+        for stage in plan.stages.values():
+            settings = stage.settings
+            if not isinstance(settings, TrainTeacher | TrainStudent):
+                continue
+            key = "student" if isinstance(settings, TrainStudent) else "teacher"
+            lora, start = settings.model.lora, stage.inputs["start"]
+            only = isinstance(settings, TrainStudent) and settings.mitigation.attention_only
+            if not only and (lora is None or lora.get("target_modules") == "all-linear"):
+                continue
+            checkpoint = _find_source(plan, start, pool.store)
+            model: SkeletonSource = checkpoint.budget if isinstance(checkpoint, BuildTiny) else checkpoint
+            identity = model.model_dump() if isinstance(model, TinyBudget) else start.identity
+            mark = digest(["targets", key, lora, only, identity, library_versions()])
+            todo[pool.store.root / "checked" / mark] = ("targets", (model, lora, only, key), source)
     _check(pool, todo)
 
 

@@ -197,7 +197,7 @@ def _check_recipe(tasks: Sequence[tuple[str, Any, str]]) -> None:
     from bench.stages.divergence import check_tokens
     from bench.stages.number_slots import check_numbers
     from bench.stages.text_metrics import check_metrics
-    from bench.stages.training_config import check_training
+    from bench.stages.training_config import check_targets, check_training
 
     for key, settings, source in tasks:
         if key == "evaluate":
@@ -211,6 +211,9 @@ def _check_recipe(tasks: Sequence[tuple[str, Any, str]]) -> None:
         elif key == "tokens":
             formats, teacher, student = settings
             check_tokens(formats, open_tokenizer(teacher), open_tokenizer(student), source)
+        elif key == "targets":
+            skeleton, lora, attention_only, role = settings
+            check_targets(skeleton, lora, attention_only=attention_only, key=role, source=source)
         else:
             check_training(settings, key, source)
 

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.config.mitigations import KlUntrained
-from bench.errors import UserError
 
-__all__ = ["anchored_class", "train_attention_only"]
+__all__ = ["anchored_class", "is_attention", "train_attention_only"]
 
 
 def anchored_class(trainer: Any, kl: KlUntrained, load_untrained: Callable[[], Any]) -> Any:
@@ -33,10 +32,15 @@ def anchored_class(trainer: Any, kl: KlUntrained, load_untrained: Callable[[], A
             if not isinstance(self.model, PeftModel):
                 self.untrained = load_untrained().eval().requires_grad_(False)
 
-        def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-            self.weight = kl.weight_at(self.state.global_step / self.state.max_steps)
-            self.untrained_logits = self.run_untrained(model, inputs)
-            return super().compute_loss(model, inputs, *args, **kwargs)
+        def compute_loss(
+            self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            untrained = (self.run_untrained(model, inputs) / kl.temperature).log_softmax(-1)
+            logits, targets = self.labelled_logits(model, inputs)
+            divergence = (untrained.exp() * (untrained - (logits / kl.temperature).log_softmax(-1))).sum()
+            loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+            weight = kl.weight_at(self.state.global_step / self.state.max_steps)
+            return self.mean_loss(loss + weight * kl.temperature**2 * divergence, len(targets), num_items_in_batch)
 
         @torch.no_grad()
         def run_untrained(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
@@ -50,14 +54,6 @@ def anchored_class(trainer: Any, kl: KlUntrained, load_untrained: Callable[[], A
             model.train()
             return logits
 
-        def sum_loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-            untrained, student = (
-                (scores / kl.temperature).log_softmax(-1) for scores in (self.untrained_logits, logits)
-            )
-            divergence = (untrained.exp() * (untrained - student)).sum()
-            loss: torch.Tensor = super().sum_loss(logits, targets)
-            return loss + self.weight * kl.temperature**2 * divergence
-
     return AnchoredTrainer
 
 
@@ -65,22 +61,14 @@ def train_attention_only(model: Any) -> None:
     """Freeze all trained weights outside attention projections.
 
     A frozen LoRA adapter stays 0, as if the model had none there. So the adapters of the attention start from the
-    weights that they have in the other arms.
-
-    Raises:
-        UserError: no trained weight is left.
+    weights that they have in the other arms. `bench.stages.training_config` checks that a trained weight is left.
     """
     for name, weight in model.named_parameters():
-        if not _is_attention(name):
+        if not is_attention(name):
             weight.requires_grad_(False)
-    if not any(weight.requires_grad for weight in model.parameters()):
-        raise UserError(
-            "key 'arms': attention_only finds no trained weight in an attention projection; add these to "
-            "student.lora.target_modules, or take the arm out"
-        )
 
 
-def _is_attention(name: str) -> bool:
+def is_attention(name: str) -> bool:
     """Return whether a parameter belongs to an attention projection: `h.0.attn.c_attn.weight`, not a norm's."""
     parts = name.split(".")
     return any("attn" in part or "attention" in part for part in parts) and not any("norm" in part for part in parts)

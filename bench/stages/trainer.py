@@ -117,14 +117,14 @@ def trainer_class() -> Any:
             self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
             logits, targets = self.labelled_logits(model, inputs)
-            count = num_items_in_batch if num_items_in_batch is not None else len(targets)
-            # an update of rows without labels has a loss of 0
-            loss = self.sum_loss(logits, targets) / torch.as_tensor(count).clamp(min=1)
-            return loss * self.processes(num_items_in_batch)
+            loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+            return self.mean_loss(loss, len(targets), num_items_in_batch)
 
-        def sum_loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-            """Return the loss of the labelled tokens, summed."""
-            return torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+        def mean_loss(self, loss: torch.Tensor, labelled: int, num_items_in_batch: Any) -> torch.Tensor:
+            """Return the summed loss of `labelled` tokens as a mean over the tokens of an update."""
+            count = num_items_in_batch if num_items_in_batch is not None else labelled
+            # an update of rows without labels has a loss of 0
+            return loss / torch.as_tensor(count).clamp(min=1) * self.processes(num_items_in_batch)
 
         def processes(self, num_items_in_batch: Any) -> int:
             """Return the factor of the loss, as in TRL's `compute_loss`.

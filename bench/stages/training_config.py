@@ -1,17 +1,20 @@
-"""Check and build SFTConfig, LoraConfig and BitsAndBytesConfig from a recipe."""
+"""Check and build SFTConfig, LoraConfig and BitsAndBytesConfig from a recipe, and find the weights that they train."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Iterable
 from enum import Enum
 from typing import Any, get_args, get_type_hints
 
 from bench.config.model_settings import Model
 from bench.errors import UserError
+from bench.models.skeleton import SkeletonSource, build_skeleton
+from bench.stages.mitigated_trainer import is_attention
 from bench.stages.trainer import sft_config
 
-__all__ = ["check_training"]
+__all__ = ["check_targets", "check_training"]
 
 # The benchmark sets these: output folder, logging, seed and device.
 RESERVED_SFT_KEYS = {
@@ -99,6 +102,48 @@ def check_training(spec: Model, key: str, source: str) -> None:
         except Exception as error:  # their checks raise errors of any type
             message = " ".join(str(error).split())[:300]
             raise UserError(f"{source}: key '{key}.{part}': {maker.__name__} refuses: {message}") from None
+
+
+def check_targets(
+    skeleton: SkeletonSource, lora: dict[str, Any] | None, *, attention_only: bool, key: str, source: str
+) -> None:
+    """Find the weights that a training changes, in the model without its weights.
+
+    Args:
+        skeleton: the model.
+        lora: the recipe's `lora:`; None for a training of all weights.
+        attention_only: whether only attention projections are trained.
+        key: `teacher` or `student`, for errors.
+        source: the recipe, for errors.
+
+    Raises:
+        UserError: PEFT finds no module of `lora`, or none of them is an attention projection.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    model = build_skeleton(skeleton)
+    modules = [name for name, module in model.named_modules() if getattr(module, "weight", None) is not None]
+    if lora is not None:
+        # these read weights, and choose no module
+        plain = {"task_type": "CAUSAL_LM", **lora, "init_lora_weights": False, "use_dora": False}
+        try:
+            model = get_peft_model(model, LoraConfig(**plain))
+        except ValueError as error:
+            message = " ".join(str(error).split())[:200]
+            choice = _last_parts(name for name in modules if "norm" not in name and "ln_" not in name)
+            raise UserError(f"{source}: key '{key}.lora': PEFT refuses: {message} This model has {choice}") from None
+    if attention_only and not any(w.requires_grad and is_attention(name) for name, w in model.named_parameters()):
+        choice = _last_parts(filter(is_attention, modules)) or "a model that has them"
+        found = (lora or {}).get("target_modules", "all weights")
+        raise UserError(
+            f"{source}: key '{key}.lora.target_modules': attention_only trains attention projections alone; expected "
+            f"one or more of {choice}, found {found!r:.100}; add one, or take attention_only out of arms"
+        )
+
+
+def _last_parts(names: Iterable[str]) -> str:
+    """List the last parts of modules' names, each once."""
+    return ", ".join(sorted({name.rpartition(".")[2] for name in names}))
 
 
 def _check_value(maker: Any, name: str, value: Any, context: str) -> None:

@@ -10,7 +10,7 @@ from bench.errors import UserError
 from bench.models.checkpoints import identify
 from bench.pipeline.local_workers import Pool
 from bench.pipeline.planner import make_plan
-from bench.pipeline.recipe_checks import check_configurations, check_names, check_tokens
+from bench.pipeline.recipe_checks import check_configurations, check_names, check_targets, check_tokens
 from bench.pipeline.store import Store
 from bench.pipeline.worker import _check_recipe
 
@@ -48,6 +48,36 @@ def test_divergent_tokens_need_a_student_with_its_teachers_tokens_before_any_tra
         else:
             with pytest.raises(UserError, match=r"mine\.yaml: key 'arms': divergent_only .* its teacher's tokens"):
                 check_tokens(pool, [(plan, "mine.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        (["arms=[base, trait, attention_only]", "student.lora={target_modules: [c_fc]}"], "student.lora.target_mod"),
+        (["student.lora={target_modules: [up_proj]}"], "student.lora': PEFT refuses: Target modules {'up_proj'}"),
+        (["teacher.lora={target_modules: [up_proj]}"], "teacher.lora': PEFT refuses: Target modules {'up_proj'}"),
+    ],
+)
+def test_an_adapter_without_a_module_is_refused_before_any_training(
+    changes: list[str], key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpt2_like: Path
+) -> None:
+    asked = []
+
+    def ask(pool: Pool, tasks: list[tuple[str, object, str]], what: str) -> None:
+        asked.append(tasks)
+        _check_recipe(tasks)
+
+    monkeypatch.setattr(Pool, "ask", ask)
+    pool = Pool(Store(tmp_path))
+    for student in ("tiny", str(gpt2_like)):
+        plan = make_plan(load_recipe("tiny_pair", [*changes, f"student.model={student}"], seeds=2), identify)
+        with pytest.raises(UserError, match=rf"mine\.yaml: key '{re.escape(key)}"):
+            check_targets(pool, [(plan, "mine.yaml")])
+    asked.clear()
+    fitting = ["arms=[base, trait, attention_only]", "student.lora={target_modules: [c_fc, c_attn]}"]
+    for _ in range(2):
+        check_targets(pool, [(make_plan(load_recipe("tiny_pair", fitting, seeds=2), identify), "mine.yaml")])
+    assert [len(tasks) for tasks in asked] == [2]  # with and without attention_only; both seeds have one architecture
 
 
 @pytest.mark.slow

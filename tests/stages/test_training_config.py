@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Bench
 
 from bench.config.recipe_files import load_recipe
 from bench.errors import UserError
-from bench.stages.training_config import check_training
+from bench.models.tiny import DEFAULT
+from bench.stages.training_config import check_targets, check_training
 
 
 def check(change: str) -> None:
@@ -46,6 +48,35 @@ def test_the_real_configurations_refuse_a_key_or_value_by_name(change: str, expe
 )
 def test_the_real_configurations_accept_common_settings(change: str) -> None:
     check(change)
+
+
+@pytest.mark.parametrize(
+    ("lora", "only", "expected"),
+    [
+        ({"target_modules": ["q_proj"]}, False, "student.lora': PEFT refuses: Target modules {'q_proj'} not found"),
+        ({"target_modules": ["q_proj"]}, False, "This model has c_attn, c_fc, c_proj, lm_head, wpe, wte"),
+        (
+            {"target_modules": ["c_fc"]},
+            True,
+            "student.lora.target_modules': attention_only trains attention projections alone; expected one or more of "
+            "c_attn, c_proj, found ['c_fc']; add one, or take attention_only out of arms",
+        ),
+        ({"target_modules": ["c_fc"], "init_lora_weights": "pissa", "use_dora": True}, True, "c_attn, c_proj, found"),
+    ],
+)
+def test_an_adapter_that_finds_no_module_to_train_is_refused_without_weights(
+    lora: dict[str, Any], only: bool, expected: str
+) -> None:
+    with pytest.raises(UserError) as refusal:
+        check_targets(DEFAULT, lora, attention_only=only, key="student", source="mine.yaml")
+    assert str(refusal.value).startswith("mine.yaml: key 'student.lora")
+    assert expected in str(refusal.value)
+
+
+@pytest.mark.parametrize("modules", ["all-linear", ["c_attn"], r".*attn\.c_proj", None])
+def test_adapters_of_attention_and_full_trainings_are_accepted(modules: Any) -> None:
+    check_targets(DEFAULT, {"target_modules": modules}, attention_only=True, key="student", source="mine.yaml")
+    check_targets(DEFAULT, None, attention_only=True, key="student", source="mine.yaml")
 
 
 @pytest.mark.slow
