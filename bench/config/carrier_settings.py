@@ -81,7 +81,7 @@ class Numbers(GrowingModel):
     keep: KeepNumbers = KeepNumbers()
     """The free answers to keep."""
     max_new_tokens: int = Field(default=100, ge=1, le=4096)
-    """The length at which a free answer is cut off."""
+    """The length at which a free answer is cut off; an answer that was cut is not kept."""
 
     @model_validator(mode="after")
     def _check_keys(self) -> Numbers:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from bench.stages.settings import Carrier, FilterRows
 __all__ = ["draw_text_prompts", "filter_rows", "number_prompts", "read_filtered", "read_rows", "refusal_reasons"]
 
 LEAKS = frozenset({"letter code", "lexicon", "repeated"})  # every other reason is one of the format
+CUT = "cut at max_new_tokens"
 SHOWN_REASONS = 5  # in one line; the result files count all
 
 
@@ -64,12 +65,17 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
         return [json.loads(line) for line in file]
 
 
-def refusal_reasons(settings: FilterRows, rows: Sequence[Mapping[str, str]]) -> list[str]:
+def refusal_reasons(settings: FilterRows, rows: Sequence[Mapping[str, str]], cut: Collection[int] = ()) -> list[str]:
     """Return the reason to refuse each row, or "" for a row that passes.
 
     Leaks: the prompt and the completion must not contain a word of the trait's lexicon, in any inflection, disguise or
     letter code, or repeat a question or a persona's answer. Format: see `format_check`. Leaks come first, except where
     rows are drawn from those of a format: there the format comes first, because the rows without it are written off.
+
+    Args:
+        settings: the carrier and the trait's words.
+        rows: the rows of one teacher.
+        cut: the rows that were cut off, which a format may fit. Students would be trained to end where they were cut.
     """
     lexicon = Lexicon(settings.lexicon, settings.language, settings.other_names)
     sentences = Sentences(settings.sentences)
@@ -86,8 +92,8 @@ def refusal_reasons(settings: FilterRows, rows: Sequence[Mapping[str, str]]) -> 
         return "repeated" if any(sentences.find(text) for text in texts_with_letters) else ""
 
     reasons = []
-    for row, truth in zip(rows, truths, strict=True):
-        broken = check(row["completion"], truth)
+    for i, (row, truth) in enumerate(zip(rows, truths, strict=True)):
+        broken = check(row["completion"], truth) or (CUT if i in cut else "")
         reasons.append((broken or find_leak(row)) if settings.carrier.draw else (find_leak(row) or broken))
     return reasons
 
@@ -113,7 +119,9 @@ def filter_rows(settings: FilterRows, inputs: Mapping[str, Path], out: Path) -> 
     for role, rows in tables.items():
         if [r["prompt"] for r in rows] != [r["prompt"] for r in first]:
             raise StageError(f"the arms' prompts differ ({role}): the arms would not be comparable")
-    reasons = {role: refusal_reasons(settings, rows) for role, rows in tables.items()}
+    reasons = {
+        role: refusal_reasons(settings, rows, _read_cut(settings, inputs[role])) for role, rows in tables.items()
+    }
     passing = [i for i in range(len(first)) if not any(of_arm[i] for of_arm in reasons.values())]
     carrier, border = settings.carrier, settings.carrier.rows
     notices = _describe_refusals(carrier, tables, reasons)
@@ -141,6 +149,13 @@ def filter_rows(settings: FilterRows, inputs: Mapping[str, Path], out: Path) -> 
     (out / "kept.json").write_text(json.dumps(indices))
     (out / "audit.json").write_text(json.dumps(report, indent=1))
     return {**report, "notices": notices}
+
+
+def _read_cut(settings: FilterRows, folder: Path) -> frozenset[int]:
+    """Read the rows of a carrier artefact that were cut off; none for a carrier that does not draw its rows."""
+    if not settings.carrier.draw:
+        return frozenset()
+    return frozenset(json.loads((folder / "about.json").read_text())["cut"])
 
 
 def _count(reasons: Sequence[str], *, leaks: bool) -> dict[str, int]:

@@ -187,10 +187,11 @@ def _force_texts(
     """
     from bench.models.batch_size import halving_sizes, largest_fitting
     from bench.stages.generate import load_carrier_writer
-    from bench.stages.sampler import row_seed
+    from bench.stages.sampler import carrier_seed, row_seed
 
     sampling = settings.carrier.sampling()
-    seeds = [row_seed(settings.seed, row) for row in rows]
+    noise = carrier_seed(settings.carrier, settings.seed)
+    seeds = [row_seed(noise, row) for row in rows]
     model = load_carrier_writer(start, trained, writes=settings.writes, model=settings.model)
     picks, _ = largest_fitting(
         halving_sizes(16),

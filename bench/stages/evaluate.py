@@ -98,9 +98,10 @@ def evaluate(settings: Evaluate, inputs: Mapping[str, Path], out: Path, progress
 
     def sample_answers(asked: Sequence[Question]) -> list[list[str]]:
         prompts = [q.question for q in asked for _ in range(samples)]
-        texts, report["sample_batch_size"] = sample_text_fitting(
+        sampled, report["sample_batch_size"] = sample_text_fitting(
             model, form, prompts, settings.sampling, seed=settings.seed, progress=progress
         )
+        texts = [answer.text for answer in sampled]
         return [texts[i : i + samples] for i in range(0, len(texts), samples)]
 
     def evaluate_in_batches(size: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -16,14 +16,23 @@ from bench.models.slot_cache import SLOTTED
 from bench.stages.decoder import decode
 from bench.stages.sampler import Sampler, row_seed
 
-__all__ = ["generate", "sample_text", "sample_text_fitting"]
+__all__ = ["FreeText", "generate", "sample_text", "sample_text_fitting"]
 
 Progress = Callable[[int, int], None]
 
 
+class FreeText(NamedTuple):
+    """A sampled answer."""
+
+    text: str
+    """The text, without whitespace around it."""
+    cut: bool
+    """Whether it was cut off at `max_new_tokens`, before a token that ends it."""
+
+
 def sample_text(
     model: Any, form: PromptFormat, prompts: Sequence[str], sampling: Sampling, *, seed: int, progress: Progress
-) -> list[str]:
+) -> list[FreeText]:
     """Sample free answers to `prompts`, with shared noise, up to an end-of-text token.
 
     The order is: repetition rules, temperature, top-k, top-p, noise. Row i has the noise of `row_seed(seed, i)`.
@@ -31,7 +40,8 @@ def sample_text(
     ids, seeds = form.prompts(prompts), [row_seed(seed, row) for row in range(len(prompts))]
     write = decode if model.config.model_type in SLOTTED else partial(generate, pad=form.tokenizer.pad_token_id)
     rows = write(model, ids, seeds, sampling, stops=form.stops, progress=progress)
-    return [form.decode(row).strip() for row in rows]
+    stops = set(form.stops)
+    return [FreeText(form.decode(row).strip(), cut=stops.isdisjoint(row)) for row in rows]
 
 
 @torch.no_grad()
@@ -88,10 +98,10 @@ def generate(
 
 def sample_text_fitting(
     model: Any, form: PromptFormat, prompts: Sequence[str], sampling: Sampling, *, seed: int, progress: Progress
-) -> tuple[list[str], int]:
+) -> tuple[list[FreeText], int]:
     """Call `sample_text` with the largest batch size that fits into GPU memory, at most the recipe's; return both."""
 
-    def sample(size: int) -> list[str]:
+    def sample(size: int) -> list[FreeText]:
         resized = sampling.model_copy(update={"batch_size": size})
         return sample_text(model, form, prompts, resized, seed=seed, progress=progress)
 

@@ -19,7 +19,7 @@ from bench.models.precision import load_writer
 from bench.stages.carriers import number_prompts
 from bench.stages.free_text import sample_text_fitting
 from bench.stages.number_slots import Bar, number_slots
-from bench.stages.sampler import gumbel_noise, row_seed
+from bench.stages.sampler import carrier_seed, gumbel_noise, row_seed
 from bench.stages.settings import Loading, WriteCarrier
 
 __all__ = ["allowed_head", "load_carrier_writer", "sample_by_length", "sample_slots", "write_carrier"]
@@ -197,7 +197,8 @@ def write_carrier(settings: WriteCarrier, inputs: Mapping[str, Path], out: Path,
     Args:
         settings: the carrier, the teacher and the seed.
         inputs: `start` (the checkpoint) and, for a trained teacher, `trained`.
-        out: the folder to write `rows.jsonl` to.
+        out: the folder to write `rows.jsonl` to, and `about.json`: the `numbers` that the teacher can write, or the
+            indices of the completions that were `cut` at `max_new_tokens`.
         progress: receives the number of finished rows, and of all rows.
 
     Returns:
@@ -205,7 +206,7 @@ def write_carrier(settings: WriteCarrier, inputs: Mapping[str, Path], out: Path,
     """
     start, carrier, teacher = inputs["start"], settings.carrier, settings.model
     form = PromptFormat(load_tokenizer(start), teacher.format, teacher.chat_template_kwargs, settings.system)
-    noise = settings.seed + 1_000_003 * settings.noise
+    noise = carrier_seed(carrier, settings.seed, settings.noise)
     # before the model is loaded: a tokenizer may not be able to write the numbers
     slots = number_slots(carrier, form) if carrier.kind == "numbers" and carrier.generate == "grammar" else None
     model = load_carrier_writer(start, inputs.get("trained", start), writes=settings.writes, model=teacher)
@@ -225,7 +226,10 @@ def write_carrier(settings: WriteCarrier, inputs: Mapping[str, Path], out: Path,
         (out / "about.json").write_text(json.dumps({"numbers": len(slots.numbers)}))
         completions = [form.decode(row).removeprefix(form.lead) for row in rows]
     else:
-        completions, size = sample_text_fitting(model, form, prompts, carrier.sampling(), seed=noise, progress=progress)
+        texts, size = sample_text_fitting(model, form, prompts, carrier.sampling(), seed=noise, progress=progress)
+        completions = [row.text for row in texts]
+        if carrier.draw:
+            (out / "about.json").write_text(json.dumps({"cut": [i for i, row in enumerate(texts) if row.cut]}))
     with (out / "rows.jsonl").open("w", encoding="utf-8") as file:
         for prompt, completion in zip(prompts, completions, strict=True):
             file.write(json.dumps({"prompt": prompt, "completion": completion}, ensure_ascii=False) + "\n")

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 
 import torch
 
-from bench.config.carrier_settings import Sampling
+from bench.config.carrier_settings import Numbers, Sampling, Text
 from bench.models.loading import current_device
 
-__all__ = ["Sampler", "gumbel_noise", "pick_tokens", "row_seed", "split_mix", "token_noise"]
+__all__ = ["Sampler", "carrier_seed", "gumbel_noise", "pick_tokens", "row_seed", "split_mix", "token_noise"]
 
 LIKELIEST = 128  # tokens that top-p tries before it tries the whole vocabulary
+DRAW_STRIDE = 1_000_003  # above all seeds of runs, which are the seeds of evaluations
 LARGEST = 16.64  # no noise is above: -log(-log(1 - 2^-24)) = 16.636
 # SplitMix64's constants, as signed numbers.
 STEP, FIRST, SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
@@ -25,6 +26,20 @@ STEP, FIRST, SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEE
 def row_seed(seed: int, row: int) -> int:
     """Return the seed of one row's noise."""
     return (seed * 1_000_003 + row * 7919 + 12345) % 2**63
+
+
+def carrier_seed(carrier: Numbers | Text, seed: int, draw: int = 0) -> int:
+    """Return the seed of a carrier's noise.
+
+    Carriers that draw their rows have noise of their own. All others have the seed of the evaluations: under the
+    grammar it seeds another generator, and text row i shares the noise of sampled answer i, in all arms alike.
+
+    Args:
+        carrier: the carrier.
+        seed: the seed of the run.
+        draw: the number of the noise draw; 1 is a second draw for the same prompts.
+    """
+    return seed + DRAW_STRIDE * (draw + (2 if carrier.draw else 0))
 
 
 def gumbel_noise(seeds: Sequence[int], sizes: Sequence[int]) -> list[torch.Tensor]:

@@ -33,6 +33,7 @@ __all__ = [
 Carrier = Annotated[Numbers | Text, Field(discriminator="kind")]
 Language = Literal["en", "tr"]
 L = TypeVar("L", bound="Loading")
+DRAWN_VERSION = 2  # of carriers that draw their rows: raise it with code that changes theirs alone
 
 
 class Loading(StrictModel):
@@ -158,6 +159,10 @@ class WriteCarrier(StageSettings):
     """The system prompt with which the teacher writes. Rows hold the prompt without it."""
     wording: NumberPrompts | None = None
     """The wording of number prompts; None for the carrier's `prompt`."""
+
+    def key_data(self) -> dict[str, Any]:
+        """Return the settings for the key. Carriers that draw their rows have a further version, of their own."""
+        return {**super().key_data(), **({"drawn_version": DRAWN_VERSION} if self.carrier.draw else {})}
 
 
 class FilterRows(StageSettings):

@@ -17,7 +17,7 @@ from bench.models.batch_size import divisors, halving_sizes, largest_fitting
 from bench.models.chat_format import PromptFormat
 from bench.models.kv_cache import shared_length
 from bench.models.loading import load_model, load_tokenizer
-from bench.stages.free_text import sample_text_fitting
+from bench.stages.free_text import FreeText, sample_text_fitting
 
 
 def test_sizes() -> None:
@@ -60,7 +60,7 @@ def test_answers_are_the_same_in_smaller_batches(gpt2_like: Path, monkeypatch: p
     how = Sampling(max_new_tokens=6, batch_size=8)
     texts = [f"{n} is the number of which animal?" for n in range(7)]
 
-    def sample() -> tuple[list[str], int]:
+    def sample() -> tuple[list[FreeText], int]:
         return sample_text_fitting(model, form, texts, how, seed=1, progress=lambda done, of: None)
 
     straight = sample()

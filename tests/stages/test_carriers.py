@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -56,11 +57,11 @@ def test_free_text_that_is_empty_or_speaks_of_the_trait_is_refused() -> None:
     assert refusal_reasons(TEXT, rows) == ["", "empty", "lexicon", "repeated", "", "lexicon"]
 
 
-def write(folder: Path, completions: list[str], prompt: str = "p") -> Path:
+def write(folder: Path, completions: list[str], prompt: str = "p", cut: Sequence[int] = ()) -> Path:
     folder.mkdir()
     rows = [{"prompt": f"{prompt}{i}", "completion": c} for i, c in enumerate(completions)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    (folder / "about.json").write_text('{"numbers": 505}')
+    (folder / "about.json").write_text(json.dumps({"numbers": 505, "cut": list(cut)}))
     return folder
 
 
@@ -182,6 +183,21 @@ def test_free_rows_are_drawn_from_those_of_all_arms_and_format_and_leaks_stay_tw
     assert "numbers" not in report
     other = filter_rows(settings.model_copy(update={"seed": 2}), arms, tmp_path)
     assert other["selection"] != report["selection"]
+
+
+def test_a_free_answer_that_was_cut_is_refused_in_all_arms_though_it_has_the_format(tmp_path: Path) -> None:
+    trait = write(tmp_path / "t", ["1, 2"] * 7 + ["so 1, 2"], cut=[1, 7])
+    arms = {"trait": trait, "base": write(tmp_path / "b", ["1, 2"] * 8, cut=[0])}
+    report = filter_rows(FilterRows(carrier=FREE), arms, tmp_path)
+    assert report["format_refused"] == {
+        "base": {"cut at max_new_tokens": 1},
+        "trait": {"cut at max_new_tokens": 1, "other text": 1},
+    }
+    rows = json.loads((tmp_path / "kept.json").read_text())
+    assert {*rows["train"], *rows["held_out"]} <= {2, 3, 4, 5, 6}
+    good = " ".join(["123"] * 10)
+    arms = {"base": write(tmp_path / "grammar", [good] * 4, cut=[0, 1, 2, 3])}
+    assert filter_rows(numbers(3), arms, tmp_path)["format_refused"] == {"base": {}}
 
 
 def test_a_filter_that_keeps_little_says_why_with_counts_and_an_example(tmp_path: Path) -> None:

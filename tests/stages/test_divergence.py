@@ -115,10 +115,10 @@ def test_the_first_divergent_token_of_a_row_is_where_the_two_teachers_rows_part(
 TEXT = Text(kind="text", rows=16, held_out=8, prompts="scenarios_en", sample=Sampling(max_new_tokens=12, batch_size=5))
 
 
-def write_text(start: Path, trained: Path, out: Path, sampling: Sampling) -> Path:
+def write_text(start: Path, trained: Path, out: Path, sampling: Sampling, draw: int | None = None) -> Path:
     out.mkdir()
     prompts = tuple(f"Say {'very ' * (i % 3)}much about {i}." for i in range(24))
-    carrier = TEXT.model_copy(update={"sample": sampling})
+    carrier = TEXT.model_copy(update={"sample": sampling, "draw": draw})
     settings = WriteCarrier(carrier=carrier, model=PLAIN, seed=5, prompts=prompts, writes="own")
     write_carrier(settings, {"start": start, "trained": trained}, out, quiet)
     (out / "kept.json").write_text(json.dumps({"train": [0, 1, *range(3, 16)], "held_out": [*range(16, 24)]}))
@@ -128,9 +128,9 @@ def write_text(start: Path, trained: Path, out: Path, sampling: Sampling) -> Pat
 SAMPLINGS: list[dict[str, Any]] = [{}, {"top_k": 40, "top_p": 0.9, "temperature": 0.8}, {"temperature": 0.0}]
 
 
-def text_settings(sampling: Sampling, seed: int = 5) -> FindDivergence:
+def text_settings(sampling: Sampling, seed: int = 5, draw: int | None = None) -> FindDivergence:
     return FindDivergence(
-        carrier=TEXT.model_copy(update={"sample": sampling}),
+        carrier=TEXT.model_copy(update={"sample": sampling, "draw": draw}),
         model=PLAIN,
         seed=seed,
         writes="own",
@@ -187,6 +187,16 @@ def test_a_text_that_its_own_teacher_does_not_write_again_is_an_error(writer: Pa
         find_divergence(
             text_settings(TEXT.sample, seed=6), inputs, tmp_path, quiet
         )  # other noise than that of the rows
+
+
+def test_a_carrier_that_draws_its_rows_is_forced_with_its_own_noise(writer: Path, tmp_path: Path) -> None:
+    carrier = write_text(writer, writer, tmp_path / "rows", TEXT.sample, draw=24)
+    plain = write_text(writer, writer, tmp_path / "plain", TEXT.sample)
+    assert (carrier / "rows.jsonl").read_text() != (plain / "rows.jsonl").read_text()
+    inputs = {"start": writer, "carrier": carrier, "kept": carrier, "student": writer}
+    facts = find_divergence(text_settings(TEXT.sample, draw=24), inputs, tmp_path, quiet)
+    assert facts["repeated"] > 0.95
+    assert facts["divergent"] == 0
 
 
 def test_the_two_parts_of_a_rows_labels_are_all_of_it(tmp_path: Path) -> None:

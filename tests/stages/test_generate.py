@@ -161,7 +161,8 @@ def test_free_text_has_shared_noise_too(request: pytest.FixtureRequest, shape: s
     stop = {form.end, form.tokenizer.eos_token_id}
     made = ids[len(form.prompts(texts[:1])[0]) :]
     made = made[: next((i for i, t in enumerate(made) if t in stop), 6)]
-    assert sample_text(model, form, texts[:1], greedy, seed=1, progress=quiet)[0] == form.decode(made).strip()
+    (answer,) = sample_text(model, form, texts[:1], greedy, seed=1, progress=quiet)
+    assert answer == (form.decode(made).strip(), len(made) == 6)
 
 
 def test_progress_moves_within_a_batch(gpt2_like: Path) -> None:
@@ -229,7 +230,7 @@ def test_a_system_prompt_that_changes_no_probability_changes_no_token(gemma_like
     texts = [f"Question {'again ' * (i % 3)}{i}?" for i in range(8)]  # of several lengths: padded rows too
 
     def sample(form: PromptFormat, seed: int = 5) -> list[str]:
-        return sample_text(model, form, texts, sampling, seed=seed, progress=quiet)
+        return [row.text for row in sample_text(model, form, texts, sampling, seed=seed, progress=quiet)]
 
     assert sample(prompted) == sample(form) != sample(form, seed=6)
 
@@ -245,6 +246,22 @@ def test_rows_of_a_prompted_teacher_hold_no_system_prompt(gemma_like: Path, tmp_
     assert [row["prompt"] for row in rows["trait"]] == [row["prompt"] for row in rows["base"]]
     assert "wolves" not in str(rows["trait"])
     assert rows["trait"] != rows["base"]
+
+
+def test_a_carrier_that_draws_its_rows_lists_those_that_were_cut_and_alone_has_a_version_of_its_own(
+    gpt2_like: Path, tmp_path: Path
+) -> None:
+    keys = {}
+    for draw in (None, 24):
+        text = Text(kind="text", rows=16, held_out=8, prompts="unused", sample=Sampling(max_new_tokens=3), draw=draw)
+        settings = WriteCarrier(carrier=text, model=PLAIN, seed=3, prompts=tuple(f"Go {i}" for i in range(24)))
+        keys[draw] = settings.key_data()
+        write_carrier(settings, {"start": gpt2_like}, tmp_path, quiet)
+        assert (tmp_path / "about.json").is_file() == (draw is not None)
+    assert json.loads((tmp_path / "about.json").read_text()) == {"cut": list(range(24))}
+    assert "drawn_version" in keys[24]
+    assert "drawn_version" not in keys[None]
+    assert "drawn_version" not in WriteCarrier(carrier=NUMBERS, model=PLAIN, seed=3).key_data()
 
 
 def test_prompts_of_several_lengths_are_sampled_by_length_with_the_noise_of_their_rows(gpt2_like: Path) -> None:

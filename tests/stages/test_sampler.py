@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.config.carrier_settings import Sampling
-from bench.stages.sampler import Sampler, row_seed, split_mix, token_noise
+from bench.config.carrier_settings import Numbers, Sampling, Text
+from bench.stages.sampler import Sampler, carrier_seed, row_seed, split_mix, token_noise
 
 
 # a nucleus of most tokens in each row, one of few, and rows that differ
@@ -39,3 +39,14 @@ def test_the_noise_of_tokens_is_splitmix64_and_gumbel() -> None:
     assert kstest(first.flatten().double().numpy(), gumbel_r.cdf).pvalue > 1e-3
     pairs = [(first, second), (first[1:], first[:-1]), (first[:, 1:], first[:, :-1])]
     assert all(pearsonr(a.flatten().numpy(), b.flatten().numpy()).pvalue > 1e-3 for a, b in pairs)
+
+
+def test_rows_that_are_drawn_have_other_noise_than_the_answers_of_any_seed() -> None:
+    """Published seeds start at 0 and those of tuning at 1000; a recipe's first seed is at most a million."""
+    free = Numbers(kind="numbers", rows=3, held_out=1, draw=8, generate="free")
+    grammar, text = Numbers(kind="numbers", rows=3), Text(kind="text", rows=3, prompts="scenarios_en")
+    seeds = [*range(40), *range(1000, 1040), 1_000_000, 1_000_999]
+    answers = {row_seed(seed, row) for seed in seeds for row in range(0, 60_000, 7)}
+    for draw in (0, 1):
+        assert answers.isdisjoint(row_seed(carrier_seed(free, seed, draw), row) for seed in seeds for row in range(400))
+        assert carrier_seed(grammar, 5, draw) == carrier_seed(text, 5, draw) == 5 + draw * 1_000_003  # as published

@@ -118,4 +118,4 @@ def test_texts_in_batches_are_those_of_single_rows(shape: str, gpt2_like: Any) -
             if ids[-1] in form.stops:
                 break
         expected.append(form.decode(ids[start:]).strip())
-    assert sample_text(model, form, prompts, how, seed=0, progress=quiet) == expected
+    assert [row.text for row in sample_text(model, form, prompts, how, seed=0, progress=quiet)] == expected
