@@ -134,7 +134,8 @@ def _writing_gate(row: ExperimentResults, trait_arms: Sequence[TraitArms], seeds
     """Does the teacher write with the trait? Its shift as it writes / its float32 shift.
 
     There is no gate where every teacher writes in the precision in which it was evaluated. Shifts are those of margins,
-    also in a row of rates, where a shift at or below 0 says nothing: the sampled answers decide there.
+    also in a row of rates: its answers are sampled in the precision in which the teacher writes, not in float32, and a
+    ratio of two rates has their sampling noise. A margin's shift at or below 0 says nothing there.
     """
     teachers = {str(TEACHER_BASE), *(t.teacher for t in trait_arms)}
     shares = {}

@@ -44,7 +44,8 @@ class Evaluation(StrictModel):
     sample: Sampling = Sampling(max_new_tokens=16)
     """How free answers are sampled."""
     bf16: bool = False
-    """Whether models write free answers in bfloat16, for speed; see `Model.writing`."""
+    """Whether students write free answers in bfloat16, for speed; see `Model.writing`. Teachers answer as they write
+    their carrier."""
     batch_size: int = Field(default=64, ge=1, le=65_536)
     """Questions evaluated together; halved on a GPU while memory runs out."""
 

@@ -231,8 +231,9 @@ class Planner:
         """Add the evaluation of one arm and the result file that it fills."""
         evaluation, writes, data_seed = self.recipe.evaluate, None, self.recipe.data_seed(seed)
         context = self.recipe.student.system
+        answers = spec.writing(evaluation.bf16)
         if arm.is_teacher:  # the teacher shift is measured in the precision in which it writes
-            precision = spec.writing(self.recipe.carrier.bf16)
+            answers = precision = spec.writing(self.recipe.carrier.bf16)
             if precision != "own" or (spec.dtype != "float32" and not spec.quantization):
                 writes = precision
         settings = Evaluate(
@@ -248,7 +249,7 @@ class Planner:
             end=self.recipe.carrier.writes_texts,
             step=arm.step,
             writes=writes,
-            answers=spec.writing(evaluation.bf16) if evaluation.samples else "own",
+            answers=answers if evaluation.samples else "own",
             system=teacher_system(self.recipe, arm) if arm.is_teacher else context.evaluate,
             held_out_system=context.train if "kept" in inputs else None,
             prefixed=prefix_questions(evaluation.prefix, [q.question for q in self.questions]),

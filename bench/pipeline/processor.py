@@ -77,7 +77,8 @@ def bfloat16_options(recipe: Recipe) -> list[str]:
     options = ["carrier.bf16=false"] if recipe.carrier.bf16 and "teacher" in rounded else []
     options += [f"{role}.dtype=float32" for role, spec in models.items() if spec.dtype == "bfloat16"]
     options += [f"{role}.train.bf16=false" for role, spec in models.items() if (spec.train or {}).get("bf16")]
-    return options + (["evaluate.bf16=false"] if recipe.evaluate.bf16 and recipe.evaluate.samples and rounded else [])
+    answers = recipe.evaluate.bf16 and recipe.evaluate.samples and "student" in rounded
+    return options + (["evaluate.bf16=false"] if answers else [])
 
 
 def describe_bfloat16(recipe: str, options: list[str], slowdown: float) -> list[str]:

@@ -36,7 +36,7 @@ class Evaluate(StageSettings):
     writes: str | None = None
     """The precision in which a teacher writes, if its `logprobs` use that precision; None for float32 if it fits."""
     answers: str = "own"
-    """The precision in which free answers are written: see `bench.models.precision.load_writer`."""
+    """The precision of free answers, for a teacher that of its carrier: see `bench.models.precision.load_writer`."""
     system: str | None = None
     """The system prompt of the questions; None for the template's default."""
     held_out_system: str | None = None

@@ -81,6 +81,25 @@ def test_sampled_arms_of_a_seed_share_their_noise_and_margins_are_read_once() ->
     assert set(seeds().values()) == {0}
 
 
+def test_a_teacher_answers_in_the_precision_in_which_it_writes_its_carrier() -> None:
+    def precisions(*changes: str) -> dict[str, str]:
+        words = ["evaluate.samples=1", "teacher.lora={r: 4}", "student.lora={r: 4}", *changes]
+        plan = make_plan(load_recipe("tiny_pair", words, seeds=1), identify)
+        stages = {stage.label.partition(",")[0]: stage.settings for stage in plan.stages.values()}
+        return {label: one.answers for label, one in stages.items() if isinstance(one, Evaluate)}
+
+    labels = {f"evaluate {arm}" for arm in ("teacher_base", "teacher", "untrained", "base", "trait")}
+    written = precisions("carrier.bf16=true")
+    assert written.keys() == labels
+    assert {label for label, precision in written.items() if precision == "bfloat16"} == {
+        "evaluate teacher_base", "evaluate teacher"
+    }  # fmt: skip
+    sampled = precisions("evaluate.bf16=true")
+    assert {label for label, precision in sampled.items() if precision == "bfloat16"} == {
+        "evaluate untrained", "evaluate base", "evaluate trait"
+    }  # fmt: skip
+
+
 def test_the_prefix_is_a_second_set_of_questions_that_changes_no_key_by_default() -> None:
     def evaluations(*changes: str) -> dict[str, Stage]:
         plan = make_plan(load_recipe("tiny_pair", list(changes), seeds=1), identify)

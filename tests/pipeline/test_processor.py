@@ -49,6 +49,7 @@ def test_a_processor_is_known_by_its_name_and_its_instruction_sets(
         (["teacher.dtype=bfloat16", "teacher.train.bf16=true"], ["teacher.dtype=float32", "teacher.train.bf16=false"]),
         (["evaluate.bf16=true", "student.lora={r: 4}"], []),  # without samples nothing is written
         (["evaluate.bf16=true", "evaluate.samples=2", "student.lora={r: 4}"], ["evaluate.bf16=false"]),
+        (["evaluate.bf16=true", "evaluate.samples=2", "teacher.lora={r: 4}"], []),  # the teacher answers as it writes
     ],
 )
 def test_only_the_options_that_a_recipe_needs_are_named_and_they_take_bfloat16_out(
