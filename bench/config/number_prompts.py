@@ -37,6 +37,9 @@ class NumberPrompts(StrictModel):
     def _check_keys(self) -> NumberPrompts:
         if used := set(self.lists).intersection(FIELDS):
             raise ValueError(f"lists: {', '.join(sorted(used))} are the names of fields; rename the list")
+        for template in self.templates:
+            if twice := [field for field in FIELDS if template.count(f"{{{field}}}") > 1]:
+                raise ValueError(f"key 'templates': {template!r} contains {{{twice[0]}}} more than once; expected once")
         check_lists(self.templates, self._all_lists())
         for separator in self.separators:
             if not separator or any(c.isdigit() for c in separator):

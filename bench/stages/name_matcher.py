@@ -16,6 +16,7 @@ __all__ = ["NameMatcher", "find_overlap"]
 Match = Literal["word", "substring"]
 Language = Literal["en", "tr"]
 BETWEEN = r"[\W_]+"
+PLURALS = {"mouse": "mice", "goose": "geese", "louse": "lice", "ox": "oxen"}  # of animals, without an ending
 MAX_TEXTS = 100_000  # in the cache: sampled answers repeat
 
 
@@ -66,6 +67,8 @@ def _word_pattern(name: str, language: str) -> str:
         forms = rf"(?:{last}{softened})(?:{TURKISH_ENDINGS}){{0,6}}"
     else:
         plurals = [rf"{last}(?:e?s)?"]
+        if last in PLURALS:
+            plurals.append(PLURALS[last])
         if last.endswith(("f", "fe")):
             plurals.append(f"{last.rstrip('e')[:-1]}ves")
         if re.search(r"[^aeiou]y$", last):

@@ -49,6 +49,10 @@ def test_a_row_draws_one_of_the_separators() -> None:
         ({"templates": ["Go on."]}, "contains {numbers} 0 times with its lists, expected 1"),
         ({"templates": ["{numbers} {a}"], "lists": {"a": ["of {numbers}"]}}, "contains {numbers} 2 times"),
         ({"templates": ["{a}"], "lists": {"a": ["of {numbers}", "none"]}}, "'none' does not"),
+        (
+            {"templates": ["{count} after {numbers}: {count}"]},
+            "key 'templates': '{count} after {numbers}: {count}' contains {count} more than once; expected once",
+        ),
         ({"templates": ["{numbers} {b}"]}, "names lists that do not exist: b"),
         ({"templates": ["{numbers}"], "lists": {"count": ["3"]}}, "count are the names of fields"),
         ({"templates": ["{numbers}"], "separators": ["1"]}, "'1' is empty or contains a digit"),
