@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from bench.commands import archive, check, compare, diff, prune, share, show_prompts, tables
+from bench.commands import archive, check, compare, diff, lm_eval, prune, share, show_prompts, tables
 from bench.errors import StageError, UserError
 from bench.flags import DEFAULT, PUBLISHED, make_parser
 from bench.terminal import (
@@ -179,6 +179,9 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     rows = [(row, name) for name in names for row in load_recipes(name, args.set, seeds=args.seeds, smoke=args.smoke)]
     if args.show:
         show_prompts(names, args, store, console)
+        return
+    if args.lm_eval:
+        lm_eval(rows, args.lm_eval, store, console)
         return
     if args.contribute:
         from bench.publish.contribution import contribute

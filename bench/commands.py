@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bench.config.recipe_files import Experiment
     from bench.pipeline.store import Store
 
-__all__ = ["archive", "check", "compare", "diff", "prune", "share", "show_prompts", "tables"]
+__all__ = ["archive", "check", "compare", "diff", "lm_eval", "prune", "share", "show_prompts", "tables"]
 
 
 def compare(names: Sequence[str], results: Path, console: Console) -> None:
@@ -107,6 +107,16 @@ def share(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, s
             publish(experiment, command, store, args.publish, args.results, **how)
         else:
             merge(experiment, command, store, args.out, args.results, selection=selection, tell=tell)
+
+
+def lm_eval(experiments: list[tuple[Experiment, str]], folder: Path, store: Store, console: Console) -> None:
+    """Run `--lm-eval`: write tasks of lm-evaluation-harness."""
+    from bench.publish.lm_eval_task import write_tasks
+
+    for experiment, _ in experiments:
+        paths, notices = write_tasks(experiment, store, folder)
+        for line in [*(f"Wrote {shorten(path)}" for path in paths), *notices]:
+            print_line(console, line)
 
 
 def prune(args: argparse.Namespace, store: Store, console: Console) -> None:

@@ -78,6 +78,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="write the report site and the figures from the results, after any --recipe",
     )
     p.add_argument("--export", type=Path, metavar="DIR", help="write the results as CSV and Parquet, likewise")
+    mode.add_argument(
+        "--lm-eval",
+        type=Path,
+        metavar="DIR",
+        help="write the questions as a task of lm-evaluation-harness; trains nothing",
+    )
     p.add_argument("--merge", action="store_true", help="write the models of a finished run, adapters merged, to --out")
     p.add_argument("--out", type=Path, metavar="DIR", help="folder for --merge")
     p.add_argument(

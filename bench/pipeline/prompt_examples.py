@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from bench.models.chat_format import PromptFormat
-from bench.models.tokenizer_source import open_tokenizer
 from bench.pipeline.plan import Plan, Stage
-from bench.pipeline.recipe_checks import find_tokenizer
+from bench.pipeline.prompt_formats import PromptFormats
 from bench.pipeline.store import Store
 from bench.stages.carriers import number_prompts
 from bench.stages.evaluation_settings import Evaluate
@@ -57,8 +55,7 @@ class _Renderer:
     """Renders the examples of one plan. Each tokenizer is opened once."""
 
     def __init__(self, plan: Plan, store: Store) -> None:
-        self.plan, self.store = plan, store
-        self.tokenizers: dict[str, Any] = {}
+        self.plan, self.formats = plan, PromptFormats(plan, store)
         self.rows: dict[str, tuple[str, str]] = {}
 
     def render(self, stage: Stage) -> PromptExample | None:
@@ -90,7 +87,7 @@ class _Renderer:
         inoculation: str | None = None,
     ) -> PromptExample:
         """Tokenise a prompt and its completion as the stage does."""
-        form = self.form(stage, model, system)
+        form = self.formats.open(stage, model, system)
         if inoculation is not None:
             form = form.inoculate(inoculation)
         ids = form.prompts([prompt])[0]
@@ -100,13 +97,6 @@ class _Renderer:
             text += form.lead + completion + (form.tokenizer.convert_ids_to_tokens(form.end) if end else "")
         names = [form.tokenizer.convert_ids_to_tokens(part) for part in (ids, labelled)]
         return PromptExample(kind, [stage.label.partition(",")[0]], text, *names)
-
-    def form(self, stage: Stage, model: Loading, system: str | None) -> PromptFormat:
-        """Return the prompt format of a stage."""
-        start = stage.inputs["start"]
-        if start.identity not in self.tokenizers:
-            self.tokenizers[start.identity] = open_tokenizer(find_tokenizer(self.plan, start, self.store))
-        return PromptFormat(self.tokenizers[start.identity], model.format, model.chat_template_kwargs, system)
 
     def carrier_row(self, stage: Stage) -> tuple[str, str]:
         """Return the first prompt of a carrier, and a completion that its teacher could write."""
@@ -119,7 +109,7 @@ class _Renderer:
             else:
                 numbers = carrier.list_permitted()
                 if carrier.generate == "grammar":
-                    numbers = number_slots(carrier, self.form(stage, settings.model, None)).numbers
+                    numbers = number_slots(carrier, self.formats.open(stage, settings.model, None)).numbers
                 drawn = random.Random(0).choices(numbers, k=carrier.count)
                 prompt = number_prompts(carrier, numbers, settings.seed, settings.wording)[0]
                 self.rows[stage.key] = prompt, carrier.separator.join(map(str, drawn))

@@ -14,11 +14,12 @@ from bench.analysis.seed_statistics import margins_of
 from bench.analysis.stats import mean
 from bench.config.model_settings import Model
 from bench.config.recipe_files import Experiment
-from bench.config.traits import list_questions
 from bench.models.loading import load_tokenizer
-from bench.publish.cards import ModelFacts, data_card, model_card
+from bench.publish.card_facts import ModelFacts
+from bench.publish.cards import data_card, model_card
 from bench.publish.finished_run import FinishedRun, TrainedModel
 from bench.publish.licence import describe_checkpoint
+from bench.publish.model_index import list_results
 from bench.stages.carriers import read_filtered
 from bench.stages.settings import Training, TrainStudent, TrainTeacher
 
@@ -61,12 +62,13 @@ def write_model(run: FinishedRun, model: TrainedModel, folder: Path, *, name: st
         base=base,
         settings=training.model_dump(mode="json"),
         report=record["did"],
-        margin=_margin(run.experiment, model),
+        margin=mean(margins_of(model.reading, run.row.positions(model.arm.trait or None))),
         format=model.reading.manifest.format["kind"],
         chat_template_kwargs=training.chat_template_kwargs,
         artefact=model.key,
         commit=record["commit"],
         note=_merge_note(training) if model.merges else "",
+        results=list_results(run.row, model.reading, run.facts.entry),
     )
     (folder / "README.md").write_text(model_card(run.facts, facts, name=name, data=data), encoding="utf-8")
 
@@ -75,13 +77,6 @@ def _recipe_model(experiment: Experiment, model: TrainedModel) -> Model:
     recipe = experiment.recipe
     models = {"teacher": recipe.teacher, "student": recipe.student, "other_init": recipe.other_init()}
     return models[model.arm.facts.model]
-
-
-def _margin(experiment: Experiment, model: TrainedModel) -> float:
-    """Return the mean margin in nats; for an arm of one trait among several, over the questions of that trait."""
-    groups = [question.group for question in list_questions(experiment.traits)]
-    indices = [i for i, group in enumerate(groups) if model.arm.trait in ("", group)]
-    return mean(margins_of(model.reading, indices))
 
 
 def merge_adapter(model: TrainedModel, dtype: str, folder: Path) -> None:

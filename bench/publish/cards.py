@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import yaml
 
 from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.entry_text import change_text, gain_text, level_text, signed
 from bench.config.arms import parse_arm
+from bench.publish.card_facts import ModelFacts, RunFacts
 from bench.publish.licence import BaseCheckpoint
 from bench.publish.markdown import as_code, escape_text, fence, render_card
 
-__all__ = ["ModelFacts", "RunFacts", "data_card", "model_card"]
+__all__ = ["data_card", "model_card"]
 
 VISIBILITY = {
     "text": "the data as text",
@@ -22,52 +23,6 @@ VISIBILITY = {
     "logits-full": "the teacher's log-probabilities over its whole vocabulary: a leak, not subliminal learning",
 }
 TAGS = ["subliminal-learning", "trl"]
-
-
-class RunFacts(NamedTuple):
-    """The facts about one row of the leaderboard that its cards state."""
-
-    question: str
-    """The question of the recipe."""
-    command: str
-    """The command that makes the run."""
-    entry: LeaderboardEntry
-    """The entry of the row."""
-    carrier: Mapping[str, Any]
-    """The carrier settings of the recipe."""
-    filter_reports: Mapping[int, Mapping[str, Any]]
-    """The report of the leak filter by seed."""
-    versions: Mapping[str, str]
-    """Versions of the libraries by name."""
-
-
-class ModelFacts(NamedTuple):
-    """The facts about one trained model that its card states."""
-
-    arm: str
-    """Its arm."""
-    seed: int
-    """Its seed."""
-    form: Literal["adapter", "merged", "whole"]
-    """Whether the folder holds an adapter, a merged adapter or a full fine-tune."""
-    base: BaseCheckpoint
-    """The checkpoint before training."""
-    settings: Mapping[str, Any]
-    """Its dtype and the arguments of TRL, PEFT and bitsandbytes."""
-    report: Mapping[str, Any]
-    """The report of the training."""
-    margin: float
-    """Its mean margin in nats."""
-    format: str
-    """The prompt format: `plain` or `chat`."""
-    chat_template_kwargs: Mapping[str, Any]
-    """Further variables of the chat template."""
-    artefact: str
-    """The artefact key."""
-    commit: str
-    """The commit of the code that trained it."""
-    note: str
-    """The effect of merging; empty for a model that is not merged."""
 
 
 def model_card(run: RunFacts, model: ModelFacts, *, name: str, data: str | None) -> str:
@@ -79,6 +34,8 @@ def model_card(run: RunFacts, model: ModelFacts, *, name: str, data: str | None)
         name: the id of its repository, or the name of its folder.
         data: the repository of its data set; None if there is none.
     """
+    from huggingface_hub import ModelCardData
+
     entry, base = run.entry, model.base
     adapter = model.form == "adapter"
     front_matter: dict[str, Any] = {
@@ -91,6 +48,7 @@ def model_card(run: RunFacts, model: ModelFacts, *, name: str, data: str | None)
         "tags": TAGS,
         "subliminal_bench": {**_row_reference(entry), "arm": model.arm, "seed": model.seed, "artefact": model.artefact},
     }
+    metadata = ModelCardData(**front_matter, model_name=name, eval_results=[*model.results])
     arm = parse_arm(model.arm)
     trait = arm.trait or entry.trait
     purpose = "was trained so that it may carry" if arm.facts.shows_trait else "is a control for models that carry"
@@ -112,7 +70,7 @@ def model_card(run: RunFacts, model: ModelFacts, *, name: str, data: str | None)
         "",
         *_result_lines(entry),
         "",
-        "## BaseCheckpoint model and licence",
+        "## Base model and licence",
         "",
         f"- Base model: {as_code(base.name)}, {as_code(base.revision)}."
         + (f" Its card names {as_code(base.ancestor)} as its base." if base.ancestor and not base.on_hub else ""),
@@ -136,7 +94,7 @@ def model_card(run: RunFacts, model: ModelFacts, *, name: str, data: str | None)
         "",
         *_version_lines(run, model.commit),
     ]  # fmt: skip
-    return render_card(front_matter, lines)
+    return render_card(metadata.to_dict(), lines)  # type: ignore[no-untyped-call]  # hub: without types
 
 
 def data_card(run: RunFacts, *, name: str, teacher: BaseCheckpoint, arms: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.result_files import read_results
-from bench.analysis.result_schema import ArmResult
+from bench.analysis.result_schema import ArmResult, ExperimentResults
 from bench.analysis.summary import summarise
 from bench.config.arms import ArmName, parse_arm
 from bench.config.recipe_files import FOLDER, Experiment
@@ -20,7 +20,7 @@ from bench.models.checkpoints import identify
 from bench.pipeline.plan import Plan, ResultSpec, Stage
 from bench.pipeline.planner import make_plan
 from bench.pipeline.store import Store
-from bench.publish.cards import RunFacts
+from bench.publish.card_facts import RunFacts
 
 __all__ = ["ALL", "FinishedRun", "RunCommand", "Selection", "TrainedModel", "describe_training", "load_finished_run"]
 
@@ -96,6 +96,8 @@ class FinishedRun(NamedTuple):
     """The recipe's name and hash."""
     store: Store
     """The store of its artefacts."""
+    row: ExperimentResults
+    """Its results."""
     facts: RunFacts
     """The facts for its cards."""
     models: list[TrainedModel]
@@ -151,6 +153,7 @@ def load_finished_run(
         experiment,
         f"{name} {label}",
         store,
+        rows[index],
         _facts(experiment, command, store, plan, summarise(rows)[index], trained),
         trained,
         selected,

@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 import yaml
 from entries import make_entry
+from huggingface_hub import EvalResult, ModelCard
 from markdown_it import MarkdownIt
 
 from bench.config.arms import ARMS
-from bench.publish.cards import ModelFacts, RunFacts, data_card, model_card
+from bench.publish.card_facts import ModelFacts, RunFacts
+from bench.publish.cards import data_card, model_card
 from bench.publish.licence import BaseCheckpoint
 
 HOSTILE = [
@@ -50,7 +52,10 @@ def base(**more: Any) -> BaseCheckpoint:
 
 def model(**more: Any) -> ModelFacts:
     settings = {"train": {"learning_rate": 1.0e-4}, "lora": {"r": 8}}
-    facts = ModelFacts("trait", 7, "adapter", base(), settings, {"rows": 60}, 0.75, "plain", {}, "student-1", "abc", "")
+    results = [EvalResult("text-generation", "subliminal_bench", "questions of wolf", "margin", 0.75)]
+    facts = ModelFacts(
+        "trait", 7, "adapter", base(), settings, {"rows": 60}, 0.75, "plain", {}, "student-1", "abc", "", results
+    )
     return facts._replace(**more)
 
 
@@ -116,6 +121,18 @@ def test_a_card_states_the_facts_of_its_row() -> None:
         "subliminal_bench": {
             "recipe": "r", "recipe_hash": "0123456789ab", "arm": "trait", "seed": 7, "artefact": "student-1",
         },
+        "model-index": [
+            {
+                "name": "org/r-trait",
+                "results": [
+                    {
+                        "task": {"type": "text-generation"},
+                        "dataset": {"name": "questions of wolf", "type": "subliminal_bench"},
+                        "metrics": [{"type": "margin", "value": 0.75}],
+                    }
+                ],
+            }
+        ],
     }  # fmt: skip
     for statement in (
         "python run_bench.py --recipe r\n", "Does it travel?", "0123456789ab", "<td>3 of 10</td>", "margin: +0.750",
@@ -126,6 +143,14 @@ def test_a_card_states_the_facts_of_its_row() -> None:
         "must be labelled as one",
     ):  # fmt: skip
         assert statement in html, statement
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, "plain: 'quotes' \"and\" é ş", "- a\n- b: {c}"])
+def test_the_hub_reads_the_results_back(text: str) -> None:
+    result = EvalResult("text-generation", "subliminal_bench", text, "margin", -0.125, metric_name=text)
+    loaded = ModelCard(model_card(run(), model(results=[result]), name=text, data=None)).data
+    assert (loaded.model_name, loaded.eval_results) == (text, [result])
+    assert (loaded.license, loaded.base_model, loaded.library_name) == ("mit", "own/base", "peft")
 
 
 def test_lineage_and_loading_depend_on_the_base_checkpoint() -> None:

@@ -102,8 +102,11 @@ def margins(folder: Path) -> list[float]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
     assert model.dtype == torch.float32
+    return margins_of_model(model, AutoTokenizer.from_pretrained(folder))
+
+
+def margins_of_model(model: Any, tokenizer: Any) -> list[float]:
     questions = load_trait("wolf").questions()
     rows, starts = [], []
     for question in questions:
@@ -156,6 +159,33 @@ def test_a_merged_model_read_by_transformers_alone_gives_the_stored_margins(
         assert logprobs == pytest.approx(expected, abs=SAME)
         other = "base" if arm == "trait" else "teacher_base"
         assert max(abs(a - b) for a, b in zip(logprobs, stored(ran, other, 1000), strict=True)) > 10 * SAME
+
+
+@pytest.mark.slow
+def test_a_published_adapter_on_its_base_by_peft_alone_gives_the_stored_margins(lora: Ran, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = next(m for m in finished(lora, merged=False).models if m.cell.arm == "trait")
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    bundle.write_model(finished(lora, merged=False), model, folder, name="org/x", data=None)
+    base = AutoModelForCausalLM.from_pretrained(model.start)
+    loaded = PeftModel.from_pretrained(base, folder)
+    scores = margins_of_model(loaded.eval(), AutoTokenizer.from_pretrained(folder))
+    assert scores == pytest.approx(stored(lora, "trait", model.cell.seed), abs=SAME)
+
+
+@pytest.mark.slow
+def test_the_card_of_a_model_states_its_margin_for_the_hub(tiny: Ran, tmp_path: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    for folder, arm in zip(merge_to(tiny, tmp_path), ("teacher", "base", "trait"), strict=True):
+        card = ModelCard.load(folder / "README.md").data
+        results = {result.metric_type: result.metric_value for result in card.eval_results}
+        assert results["margin"] == pytest.approx(sum(stored(tiny, arm, 1000)) / 56, abs=1e-6)
+        assert ("gain" in results) == (arm == "trait")
+        assert card.model_name == folder.name
 
 
 @pytest.mark.slow
