@@ -10,16 +10,18 @@ from bench.analysis.entry_text import (
     gain_text,
     interval_text,
     markdown_table,
+    matrix_texts,
     p_text,
     percent_text,
     ratio_text,
-    signed,
     unit_suffix,
 )
 from bench.analysis.estimates import Difference
+from bench.analysis.number_text import signed, unsigned
 from bench.analysis.registry_lines import RegistryLine
 from bench.analysis.replications import Replication
 from bench.config.arms import CONTRASTS, MAIN_ARMS
+from bench.config.outcome import name_metric
 
 __all__ = [
     "contrast_section",
@@ -98,9 +100,9 @@ def metric_section(board: Sequence[LeaderboardEntry]) -> str:
     lines = []
     for entry in board:
         for metric, scores in entry.metrics.items():
-            means = dict.fromkeys(MAIN_ARMS, "-") | {arm: f"{score.mean:.3f}" for arm, score in scores.arms().items()}
-            gain = gain_text(scores.gain)
-            lines.append({"recipe": entry.label, "metric": metric, **means, "gain [95 % CI]": gain})
+            means = {arm: unsigned(score.mean) for arm, score in scores.arms().items()}
+            cells = {"recipe": entry.label, "metric": name_metric(metric), **dict.fromkeys(MAIN_ARMS, "-"), **means}
+            lines.append({**cells, "gain [95 % CI]": gain_text(scores.gain)})
     return section("Free answers against the ground truth (0 to 1)", lines)
 
 
@@ -111,11 +113,8 @@ def matrix_section(board: Sequence[LeaderboardEntry]) -> str:
         if (matrix := entry.matrix) is None:
             continue
         lines = [
-            {
-                "trait taught": name,
-                **{f"asked: {probe}": signed(g) for probe, g in zip(matrix.traits, row, strict=True)},
-            }
-            for name, row in zip(matrix.traits, matrix.gains, strict=True)
+            {"trait taught": name, **{f"asked: {probe}": text for probe, text in zip(matrix.traits, row, strict=True)}}
+            for name, row in zip(matrix.traits, matrix_texts(matrix), strict=True)
         ]
         text = section(f"Trait x probe: {entry.label}", lines)
         p = difference_p_text(matrix.excess)

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.analysis.entry_text import difference_p_text, gain_text, markdown_table, signed
+from bench.analysis.entry_text import difference_p_text, gain_text, markdown_table
 from bench.analysis.estimates import difference
+from bench.analysis.number_text import signed
 from bench.analysis.result_schema import ExperimentResults, RegisteredExperiment
 from bench.analysis.row_selection import HASH, describe_row, find_rows
 from bench.analysis.seed_statistics import compute_seed_statistics

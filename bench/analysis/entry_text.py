@@ -5,8 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bench.analysis.entry import LeaderboardEntry, Selection
+from bench.analysis.entry import LeaderboardEntry, Selection, TraitMatrix
 from bench.analysis.estimates import Difference, Estimate, Ratio
+from bench.analysis.number_text import (
+    estimate_text,
+    fit_decimals,
+    fit_interval,
+    format_number,
+    format_together,
+    is_constant,
+    percentage,
+    signed,
+)
 from bench.analysis.p_values import PValue
 from bench.config.outcome import MEASURES, Outcome
 
@@ -17,27 +27,23 @@ __all__ = [
     "interval_text",
     "level_text",
     "markdown_table",
+    "matrix_texts",
     "measure_text",
     "p_text",
     "percent_text",
     "ratio_text",
+    "score_text",
     "selection_text",
     "short_model",
     "short_table",
-    "signed",
     "table_cells",
     "unit_suffix",
 ]
 
 
-def signed(value: float | None, digits: int = 3) -> str:
-    """A margin or a gain for a table: +0.021, or a dash for None."""
-    return "-" if value is None else f"{value:+.{digits}f}"
-
-
 def level_text(value: float | None, outcome: Outcome) -> str:
     """The outcome of an arm: a margin in nats, +1.234, or a rate, 12.3 %."""
-    return signed(value) if outcome == "margin" or value is None else f"{value:.1f} %"
+    return signed(value) if outcome == "margin" or value is None else percentage(value / 100)
 
 
 def change_text(value: float | None, outcome: Outcome) -> str:
@@ -46,30 +52,51 @@ def change_text(value: float | None, outcome: Outcome) -> str:
 
 
 def interval_text(low: float | None, high: float | None, outcome: Outcome = "margin") -> str:
-    """[+0.0102, +0.0318], or with a unit [+1.0, +3.2] points; a dash for None."""
+    """[+0.010, +0.032], or with a unit [+1.0, +3.2] points; a dash for None."""
     if low is None or high is None:
         return "-"
-    return f"[{low:+.4f}, {high:+.4f}]" if outcome == "margin" else f"[{low:+.1f}, {high:+.1f}] points"
+    middle = (low + high) / 2
+    ends = (signed(low), signed(high)) if is_constant(middle, low, high) else format_together(middle, low, high)[1:]
+    return f"[{ends[0]}, {ends[1]}]{unit_suffix(outcome)}"
 
 
 def gain_text(estimate: Estimate | None, outcome: Outcome = "margin") -> str:
-    """A gain with its interval: +0.0210 [+0.0102, +0.0318], or with a unit +2.1 [+1.0, +3.2] points."""
+    """A gain with its interval: +0.021 [+0.010, +0.032], or with a unit +2.1 [+1.0, +3.2] points."""
     if estimate is None:
         return "-"
     if estimate.ci_low is None or estimate.ci_high is None:
-        mean = signed(estimate.mean, 4) if outcome == "margin" else change_text(estimate.mean, outcome)
+        mean = signed(estimate.mean) if outcome == "margin" else change_text(estimate.mean, outcome)
         return mean + (" [one seed: no interval]" if estimate.seeds == 1 else "")
-    digits = 4 if outcome == "margin" else 1
-    return f"{signed(estimate.mean, digits)} {interval_text(estimate.ci_low, estimate.ci_high, outcome)}"
+    return estimate_text(estimate.mean, estimate.ci_low, estimate.ci_high) + unit_suffix(outcome)
+
+
+def score_text(estimate: Estimate | None) -> str:
+    """A score or an area, which has no sign, with its interval: 0.501 [0.497, 0.505]."""
+    return "-" if estimate is None else estimate_text(estimate.mean, estimate.ci_low, estimate.ci_high, sign=False)
 
 
 def ratio_text(ratio: Ratio) -> str:
     """A ratio in percent: 74 % [60, 88], or unbounded."""
     if ratio.mean is None:
         return "-"
+    percent = 100 * ratio.mean
+    alone = f"{format_number(percent, fit_decimals(percent, 1), sign=False)} %"
     if ratio.ci_low is None or ratio.ci_high is None:
-        return f"{100 * ratio.mean:.0f} % " + ("[one seed: no interval]" if ratio.seeds == 1 else "[unbounded]")
-    return f"{100 * ratio.mean:.0f} % [{100 * ratio.ci_low:.0f}, {100 * ratio.ci_high:.0f}]"
+        return f"{alone} " + ("[one seed: no interval]" if ratio.seeds == 1 else "[unbounded]")
+    numbers = (percent, 100 * ratio.ci_low, 100 * ratio.ci_high)
+    if is_constant(*numbers):
+        return f"{alone} in every seed"
+    mean, low, high = format_together(*numbers, sign=False)
+    return f"{mean} % [{low}, {high}]"
+
+
+def matrix_texts(matrix: TraitMatrix) -> list[list[str]]:
+    """The gains of a trait x probe matrix, all with one decimal more than the interval of its excess justifies."""
+    excess = matrix.excess
+    decimals = 3
+    if excess.ci_low is not None and excess.ci_high is not None:
+        decimals = fit_interval((excess.ci_high - excess.ci_low) / 2) + 1
+    return [[format_number(gain, decimals) if gain else "0" for gain in row] for row in matrix.gains]
 
 
 def measure_text(gain: Estimate, measure: str) -> str:
@@ -90,7 +117,7 @@ def difference_p_text(difference: Difference) -> str:
 
 def percent_text(estimate: Estimate | None) -> str:
     """A probability or a share: 84.5 %."""
-    return "-" if estimate is None else f"{100 * estimate.mean:.1f} %"
+    return "-" if estimate is None else percentage(estimate.mean)
 
 
 def selection_text(selection: Selection) -> str:
@@ -133,7 +160,7 @@ def table_cells(entry: LeaderboardEntry) -> dict[str, str]:
         "P(answer)": _pair(entry, "p_answer"),
         "mass": _pair(entry, "mass"),
         "teacher shift": change_text(entry.teacher_shift, outcome),
-        "fraction": "-" if entry.fraction is None else f"{entry.fraction:.1%}",
+        "fraction": "-" if entry.fraction is None else percentage(entry.fraction),
         "level": f"{entry.level:g}",
         "bound": "-" if entry.bound is None else f"{entry.bound:.3g}{unit_suffix(outcome)}",
         "looks": str(entry.looks),

@@ -24,7 +24,7 @@ from bench.analysis.board_sections import (
     sensitivity_section,
 )
 from bench.analysis.entry import LeaderboardEntry
-from bench.analysis.entry_text import gain_text, markdown_table, selection_text, table_cells
+from bench.analysis.entry_text import gain_text, markdown_table, score_text, selection_text, table_cells
 from bench.analysis.gates import list_seeds
 from bench.analysis.rate_sections import answer_section, measure_section
 from bench.analysis.registry import read_registry
@@ -56,9 +56,9 @@ How much more of the teacher's trait does a student show when its data came from
 
 `base` and `trait arm` are margins in nats: the log-probability of the true answer minus the mean over its foils.
 **Gain** = trait - base, paired by seed, with a 95 % t interval over seeds, for these questions. `P(answer)` is the
-probability of the trait's answer among the candidates, `mass` that of all candidates together, each as base -> trait.
-p is a sign-flip test over seeds. A verdict belongs to its row and rests on p; q adjusts p for the number of tests on
-the board (Benjamini-Hochberg).
+probability of the trait's answer among the candidates, as base -> trait. p is a sign-flip test over seeds. A verdict
+belongs to its row and rests on p; q adjusts p for the number of tests on the board (Benjamini-Hochberg). Estimates have
+the digits that their intervals justify; `leaderboard.json` has all.
 
 """
 
@@ -79,7 +79,6 @@ MAIN = (
     "trait arm",
     "gain [95 % CI]",
     "P(answer)",
-    "mass",
     "verdict",
     "p",
     "q",
@@ -90,23 +89,19 @@ DETAILS = (
     "carrier",
     "visibility",
     "untrained",
+    "mass",
     "teacher shift",
     "fraction",
-    "level",
-    "bound",
-    "looks",
-    "replications",
-    "hash",
-    "commit",
 )
+REGISTERED = ("recipe", "level", "bound", "looks", "replications", "hash", "commit")
 
 FOOT = """
-`untrained` is the student as shipped. The control moves too, so never read trait - untrained. `teacher shift` is the
-teacher's margin with the trait minus without. `fraction` is gain / teacher shift. `level` is that of the verdict, as
-registered. `bound` is the gain in nats below which a row counts as no transfer. `looks` counts further registrations of
-the same recipe with other seeds, or again with another bound, and `replications` its runs on other machines. `relation`
-is found from the files of the initial weights. Every row is conditional on the checkpoints that it names; `tiny` builds
-another one for each seed.
+`untrained` is the student as shipped. The control moves too, so never read trait - untrained. `mass` is the
+probability of all candidates together, as base -> trait. `teacher shift` is the teacher's margin with the trait minus
+without. `fraction` is gain / teacher shift. `level` is that of the verdict, as registered. `bound` is the gain in nats
+below which a row counts as no transfer. `looks` counts further registrations of the same recipe with other seeds, or
+again with another bound, and `replications` its runs on other machines. `relation` is found from the files of the
+initial weights. Every row is conditional on the checkpoints that it names; `tiny` builds another one for each seed.
 
 | verdict | when all gates pass and all registered seeds are there |
 | --- | --- |
@@ -163,8 +158,7 @@ def _reasons(entry: LeaderboardEntry) -> str:
         lines.append(f"  - {arm} keeps {selection_text(selection)}")
     for arm, auc in entry.audits.items():
         link = f"[audit]({entry.recipe}/{entry.recipe_hash}.{audit_suffix(arm)}.md)"
-        interval = "" if auc.ci_low is None else f" [{auc.ci_low:.3f}, {auc.ci_high:.3f}]"
-        lines.append(f"  - leak audit of {arm}: AUC {auc.mean:.3f}{interval} ({link})")
+        lines.append(f"  - leak audit of {arm}: AUC {score_text(auc)} ({link})")
     return "\n".join(lines)
 
 
@@ -194,6 +188,7 @@ def _markdown(
                 table = markdown_table([_pick(entry, MAIN) for entry in rows])
                 parts += [table, "\n\n", _describe_false_transfers(rows)]
                 parts.append(section("Details", [_pick(entry, DETAILS) for entry in rows]))
+                parts.append(section("Registration", [_pick(entry, REGISTERED) for entry in rows]))
                 parts += [render(rows) for render in SECTIONS]
             if leaks:
                 parts += [LEAK, markdown_table([_pick(entry, MAIN) for entry in leaks]), "\n"]

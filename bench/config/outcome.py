@@ -12,9 +12,26 @@ from bench.config.carrier_settings import Sampling
 from bench.config.schema import StrictModel
 from bench.errors import UserError
 
-__all__ = ["MEASURES", "METRICS", "UNITS", "Evaluation", "Outcome", "prefix_questions", "refuse_rate"]
+__all__ = [
+    "MEASURES",
+    "METRICS",
+    "METRIC_NAMES",
+    "UNITS",
+    "Evaluation",
+    "Outcome",
+    "name_metric",
+    "prefix_questions",
+    "refuse_rate",
+]
 
 METRICS = ("bleu", "rouge_l", "jaccard", "tfidf", "exact", "contains", "chrf")  # implemented in this repository
+METRIC_NAMES = {
+    "bleu": "BLEU", "rouge_l": "ROUGE-L", "jaccard": "Jaccard", "tfidf": "TF-IDF", "exact": "exact match",
+    "contains": "contains the answer", "chrf": "chrF", "bertscore": "BERTScore", "bleurt": "BLEURT", "cer": "CER",
+    "comet": "COMET", "exact_match": "exact match (evaluate)", "google_bleu": "Google BLEU", "meteor": "METEOR",
+    "nist_mt": "NIST", "sacrebleu": "SacreBLEU", "ter": "TER", "wer": "WER",
+}  # fmt: skip
+"""How people write the names of metrics; a name that is not here is shown as it is."""
 Outcome = Literal["margin", "rate"]
 UNITS: dict[Outcome, str] = {"margin": "nats", "rate": "points"}
 """The unit of an outcome and of its gain. A point is a hundredth of the sampled answers."""
@@ -69,6 +86,11 @@ class Evaluation(StrictModel):
         if not self.samples and (unread := [n for n in ("match", "synonyms") if getattr(self, n) != names[n].default]):
             raise ValueError(f"{' and '.join(unread)}: read by sampled answers alone; add samples, or take them out")
         return self
+
+
+def name_metric(metric: str) -> str:
+    """Return the name of a metric as people write it: ROUGE-L for `rouge_l`."""
+    return METRIC_NAMES.get(metric, metric)
 
 
 def refuse_rate(outcome: Outcome, evaluation: Evaluation, source: str) -> None:

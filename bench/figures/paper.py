@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.estimates import Estimate
 from bench.analysis.result_schema import ExperimentResults
-from bench.figures import charts
-from bench.figures.forest import gains
+from bench.analysis.seed_statistics import SeedStatistics, compute_seed_statistics
+from bench.figures.charts import draw_dose, draw_matrix
+from bench.figures.forest import draw_gains
+from bench.figures.scores import draw_answers, draw_heat, draw_histogram, draw_metrics, is_zero, list_scored
 from bench.figures.style import LOOKS, labels, style
 from bench.files import write_atomically
 
@@ -24,14 +25,16 @@ __all__ = ["CAPTIONS", "MOST", "pool_scores", "save", "write_figures"]
 
 CAPTIONS = {
     "gains": "Gain of the trait arm over the base arm with 95 % t intervals over seeds (left), and as a share of the "
-    "teacher's own shift, with Fieller's intervals (right). Grey: the registered bound, if a row has one. An arrow "
-    "marks an interval beyond the axes.",
-    "heat": "Mean scores of sampled answers. Each column has its own scale of shades.",
-    "metrics": "Scores of sampled answers, with 95 % t intervals over seeds; above each panel, trait minus base.",
-    "answers": "Scores of single answers: quartiles, 5th to 95th percentile, mean (diamond). Answers of one seed are "
-    "not independent, so tests use seeds. Metrics of yes or no have no box.",
+    "teacher's own shift, with Fieller's intervals (right). Rows are grouped by how the initial weights are related. "
+    "Points: seeds. Grey: the registered bound, if a row has one. An arrow marks an interval beyond the axes. The "
+    "effect of a mitigation is its student minus a control that is trained the same way on the base teacher's data.",
+    "heat": "Mean scores of sampled answers. One scale of shades for all metrics from 0 to 1.",
+    "metrics": "Scores of sampled answers, with 95 % t intervals over seeds; points: seeds; above each panel, trait "
+    "minus base.",
+    "answers": "Scores of single answers: quartiles, 5th to 95th percentile, mean (diamond). Points: answers, at most "
+    "150 of each box. Answers of one seed are not independent, so tests use seeds. Metrics of yes or no have no box.",
     "histogram": "Scores of single answers, as shares of each arm's answers.",
-    "dose": "Gain against student updates, with 95 % t intervals over seeds.",
+    "dose": "Gain against student updates, with 95 % t intervals over seeds; points: seeds.",
     "matrix": "Gain of students of each trait (rows) on the questions of each trait (columns). Excess: mean of the "
     "diagonal minus mean of the rest.",
 }
@@ -71,22 +74,31 @@ def write_figures(folder: Path, rows: Sequence[ExperimentResults], board: Sequen
 
 def _plots(rows: Sequence[ExperimentResults], board: Sequence[LeaderboardEntry]) -> Iterator[Plot]:
     """Yield every figure that has data, one at a time."""
+    statistics = {row.hash: compute_seed_statistics(row) for row in rows}
     if any(entry.gain is not None for entry in board):
-        yield Plot("gains", "gains", None, gains(board))
-    if any(entry.metrics for entry in board):
-        yield Plot("heat", "heat", None, charts.heat(board))
+        yield Plot("gains", "gains", None, draw_gains(board, statistics))
+    if any(not is_zero(scores) for entry in board for scores in entry.metrics.values()):
+        yield Plot("heat", "heat", None, draw_heat(board))
     for row, entry, title, stem in zip(rows, board, labels(board), _stems(board), strict=True):
-        if entry.metrics:
-            yield Plot("metrics", f"metrics_{stem}", title, charts.metrics(entry.metrics, title))
+        seeds = statistics[row.hash]
+        if any(not is_zero(scores) for scores in entry.metrics.values()):
+            yield Plot("metrics", f"metrics_{stem}", title, draw_metrics(entry.metrics, title, seeds.scores))
         scores = pool_scores(row)
-        if graded := {metric: arms for metric, arms in scores.items() if len({*chain(*arms.values())}) > 2}:
-            yield Plot("answers", f"answers_{stem}", title, charts.answers(graded, title))
-        if scores:
-            yield Plot("histogram", f"histogram_{stem}", title, charts.histogram(scores, title))
+        shown = list_scored(scores)
+        if graded := {metric: scores[metric] for metric in shown if _is_graded(scores[metric])}:
+            yield Plot("answers", f"answers_{stem}", title, draw_answers(graded, title))
+        if shown:
+            yield Plot("histogram", f"histogram_{stem}", title, draw_histogram(scores, title))
         if entry.dose:
-            yield Plot("dose", f"dose_{stem}", title, charts.dose(_doses(row, entry), title, entry.unit))
+            points, by_seed = _doses(row, entry, seeds)
+            yield Plot("dose", f"dose_{stem}", title, draw_dose(points, title, entry.unit, by_seed))
         if entry.matrix is not None:
-            yield Plot("matrix", f"matrix_{stem}", title, charts.matrix(entry.matrix, title))
+            yield Plot("matrix", f"matrix_{stem}", title, draw_matrix(entry.matrix, title))
+
+
+def _is_graded(scores: Mapping[str, Sequence[float]]) -> bool:
+    """Return whether scores have more than two values: a box of yes and no says nothing."""
+    return len({score for of in scores.values() for score in of}) > 2
 
 
 def _stems(board: Sequence[LeaderboardEntry]) -> list[str]:
@@ -111,17 +123,23 @@ def pool_scores(row: ExperimentResults) -> dict[str, dict[str, list[float]]]:
     return pooled
 
 
-def _doses(row: ExperimentResults, entry: LeaderboardEntry) -> dict[int, Estimate]:
-    """Return updates -> gain with its interval, for the recipe's `dose` and the end of the training."""
+def _doses(
+    row: ExperimentResults, entry: LeaderboardEntry, seeds: SeedStatistics
+) -> tuple[dict[int, Estimate], dict[int, list[float]]]:
+    """Return updates -> gain with its interval, and updates -> gain of every seed.
+
+    For the recipe's `dose`, and the end of the training.
+    """
     updates = [
         training.updates
         for arms in row.cells.values()
         if "trait" in arms and (training := arms["trait"].manifest.training) is not None
     ]
     points: dict[int, Estimate] = dict(entry.dose)
+    by_seed = dict(seeds.dose)
     if (end := entry.gain_estimate()) is not None:
-        points[max(updates)] = end
-    return dict(sorted(points.items()))
+        points[max(updates)], by_seed[max(updates)] = end, seeds.gains
+    return dict(sorted(points.items())), by_seed
 
 
 def save(figure: Figure, path: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The style of figures: sizes, colours, short labels, numbers, panels.
+"""The style of figures: sizes, colours, short labels, numbers.
 
 Every figure is one (3.3 inches) or two (7 inches) columns wide. It can be read in black and white: colours are those of
 Okabe and Ito (2008), and a marker, a hatch or a line style repeats the meaning of every colour.
@@ -6,26 +6,24 @@ Okabe and Ito (2008), and a marker, a hatch or a line style repeats the meaning 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bench.analysis.number_text import estimate_text
 from bench.errors import UserError
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from bench.analysis.entry import LeaderboardEntry
 
 __all__ = [
-    "BLUE", "DOUBLE", "GREEN", "GREY", "LOOKS", "ORANGE", "SINGLE", "SMALL",
-    "arm_legend", "brief", "estimate", "labels", "layout", "number", "panels", "shorten", "style",
+    "BLUE", "CHARACTER_WIDTH", "DOUBLE", "GREEN", "GREY", "LOOKS", "ORANGE", "SINGLE", "SMALL",
+    "estimate", "labels", "layout", "shorten", "style", "typeset",
 ]  # fmt: skip
 
 SINGLE, DOUBLE = 3.3, 7.0  # inches
 SMALL = 6.0  # points
+CHARACTER_WIDTH = 0.056  # inches of a character of a tick label, about
 GREEN, BLUE, ORANGE, SKY, GREY = "#009E73", "#0072B2", "#E69F00", "#56B4E9", "#6E6E6E"
 
 
@@ -104,22 +102,14 @@ def labels(entries: Sequence[LeaderboardEntry]) -> list[str]:
     ]
 
 
-def number(value: float, digits: int = 3) -> str:
-    """Return a signed number with a true minus; 0 has no sign."""
-    rounded = round(value, digits)
-    return f"{rounded:+.{digits}f}".replace("-", "−") if rounded else f"{0:.{digits}f}"
-
-
-def brief(value: float) -> str:
-    """Return a signed number with three decimals, or with one decimal from 10."""
-    return number(value, 3 if abs(value) < 10 else 1)
+def typeset(text: str) -> str:
+    """Return the text of numbers with a true minus."""
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def estimate(mean: float | None, low: float | None, high: float | None) -> str:
     """Return a mean with its interval; a dash for None."""
-    if mean is None:
-        return "–"
-    return brief(mean) if low is None or high is None else f"{brief(mean)} [{brief(low)}, {brief(high)}]"
+    return "–" if mean is None else typeset(estimate_text(mean, low, high))
 
 
 def layout() -> Any:
@@ -127,33 +117,3 @@ def layout() -> Any:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     return ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.04)  # inches
-
-
-def panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
-    """Make a figure of `count` equal panels: one column wide for up to two panels, otherwise two columns wide."""
-    from matplotlib.figure import Figure
-
-    down = math.ceil(count / 4)
-    across = math.ceil(count / down)
-    fig = Figure(figsize=(SINGLE if count < 3 else DOUBLE, 1.55 * down + 0.55), layout=layout())
-    axes = list(fig.subplots(down, across, squeeze=False).flat)
-    for ax in axes[count:]:
-        ax.remove()
-    fig.suptitle(title)
-    return fig, axes[:count]
-
-
-def arm_legend(fig: Figure, arms: Sequence[str], *, lines: bool = False) -> None:
-    """Add a legend of the arms below a figure, as areas or as lines."""
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
-    handles: list[Any] = []
-    for arm in arms:
-        look = LOOKS[arm]
-        handles.append(
-            Line2D([], [], color=look.ink, linestyle=look.line, label=arm)
-            if lines
-            else Patch(facecolor=look.face, hatch=look.hatch, edgecolor="black", linewidth=0.6, label=arm)
-        )
-    fig.legend(handles=handles, loc="outside lower center", ncols=len(handles))

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from bench.analysis.entry import LeaderboardEntry
-from bench.analysis.entry_text import change_text, gain_text, level_text, signed
+from bench.analysis.entry_text import change_text, gain_text, level_text
+from bench.analysis.number_text import signed
 from bench.config.arms import parse_arm
 from bench.publish.card_facts import ModelFacts, RunFacts
 from bench.publish.licence import BaseCheckpoint

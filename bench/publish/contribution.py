@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.entry_text import change_text, markdown_table
+from bench.analysis.number_text import signed
 from bench.analysis.registry import FILE as REGISTRY
 from bench.analysis.registry import merge_registry, read_registry
 from bench.analysis.replications import FOLDER, read_replications
@@ -217,7 +218,7 @@ def _compare(before: Mapping[str, Mapping[str, Any]], board: Sequence[Leaderboar
 
 
 def _board_cells(verdict: str, gain: float | None, outcome: Outcome, seeds: int) -> dict[str, str]:
-    text = "-" if gain is None else f"{gain:+.4f} nats" if outcome == "margin" else change_text(gain, outcome)
+    text = "-" if gain is None else f"{signed(gain)} nats" if outcome == "margin" else change_text(gain, outcome)
     return {"verdict": verdict, "gain": text, "seeds": str(seeds)}
 
 

@@ -20,10 +20,10 @@ from bench.analysis.entry_text import (
     p_text,
     percent_text,
     ratio_text,
-    signed,
     table_cells,
 )
 from bench.analysis.estimates import Difference, Estimate, known
+from bench.analysis.number_text import signed
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.seed_statistics import SeedStatistics, compute_seed_statistics
 from bench.analysis.stats import mean_interval

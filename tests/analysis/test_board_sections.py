@@ -17,9 +17,9 @@ def test_doses_end_with_the_gain_of_the_whole_training_and_the_gain_per_doubling
     entry = make_entry(dose={16: GAIN}, dose_slope=GAIN, gain=0.5, ci_low=0.4, ci_high=0.6)
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in dose_section([entry]).splitlines()[5:]]
     assert cells == [
-        ["r", "16", "+0.3000 [+0.2000, +0.4000]"],
-        ["r", "end", "+0.5000 [+0.4000, +0.6000]"],
-        ["r", "per doubling", "+0.3000 [+0.2000, +0.4000]"],
+        ["r", "16", "+0.30 [+0.20, +0.40]"],
+        ["r", "end", "+0.50 [+0.40, +0.60]"],
+        ["r", "per doubling", "+0.30 [+0.20, +0.40]"],
     ]
 
 

@@ -56,7 +56,7 @@ def test_gains_are_paired_over_common_seeds(results: Path) -> None:
     table = compare_gains(a, b)
     differences = [x - y for x, y in zip(STEADY[5:], ZERO[:5], strict=True)]
     low, high = stats.t.interval(0.95, 4, sum(differences) / 5, stats.sem(differences))
-    assert cells(table)["gain"][2] == f"{sum(differences) / 5:+.4f} [{low:+.4f}, {high:+.4f}]"
+    assert cells(table)["gain"][2] == f"{sum(differences) / 5:+.3f} [{low:+.3f}, {high:+.3f}]"
     assert table.endswith("Paired over 5 common seeds (seeds 5 to 9).")
 
 

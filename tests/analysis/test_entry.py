@@ -25,7 +25,7 @@ def test_a_difference_has_the_exact_p_of_all_signs() -> None:
 def test_one_seed_has_no_interval_and_no_p() -> None:
     one = difference([0.25])
     assert (one.seeds, one.mean, one.ci_low, one.ci_high, one.p) == (1, 0.25, None, None, None)
-    assert gain_text(one) == "+0.2500 [one seed: no interval]"
+    assert gain_text(one) == "+0.250 [one seed: no interval]"
     assert gain_text(None) == "-"
 
 

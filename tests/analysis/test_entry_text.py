@@ -3,17 +3,17 @@ from __future__ import annotations
 import pytest
 from entries import make_entry
 
-from bench.analysis.entry_text import gain_text, p_text, short_model, signed, table_cells
+from bench.analysis.entry_text import gain_text, p_text, short_model, table_cells
 from bench.analysis.estimates import Estimate
 
 
 @pytest.mark.parametrize(
     ("seeds", "low", "high", "text"),
-    [(10, 0.01, 0.03, "+0.0200 [+0.0100, +0.0300]"), (1, None, None, "+0.0200 [one seed: no interval]")],
+    [(10, 0.01, 0.03, "+0.020 [+0.010, +0.030]"), (1, None, None, "+0.020 [one seed: no interval]")],
 )
 def test_a_gain_shows_its_interval(seeds: int, low: float | None, high: float | None, text: str) -> None:
     assert gain_text(Estimate(seeds=seeds, mean=0.02, ci_low=low, ci_high=high)) == text
-    assert gain_text(None) == signed(None) == "-"
+    assert gain_text(None) == "-"
 
 
 def test_a_drawn_p_shows_its_error_and_its_floor() -> None:

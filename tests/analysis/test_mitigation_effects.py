@@ -77,7 +77,7 @@ def test_the_page_of_a_row_shows_its_mitigations(tmp_path: Path) -> None:
     row = mitigated_row(GAINS, "mixed", 0.5)
     (line,) = describe_row(row, summarise_row(row), Store(tmp_path))["mitigations"]
     assert line["arm"] == "mixed"
-    assert line["share"] == "50 % [50, 50]"
+    assert line["share"] == "50 % in every seed"
 
 
 def test_labels_on_a_part_of_the_tokens_are_no_difference_between_arms_but_another_training_is() -> None:

@@ -1,27 +1,27 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from entries import make_entry
 
-import numpy as np
-import pytest
-
-from bench.figures.charts import histogram
+from bench.analysis.entry import TraitMatrix
+from bench.analysis.estimates import Difference, Estimate
+from bench.figures.charts import draw_dose, draw_matrix
 from bench.figures.style import style
 
+GAIN = Estimate(seeds=3, mean=0.2, ci_low=0.1, ci_high=0.3)
 
-@pytest.fixture
-def drawing() -> Iterator[None]:
+
+def test_every_dose_has_the_points_of_its_seeds() -> None:
+    seeds = {16: [0.1, 0.2, 0.3], 64: [0.2, 0.3, 0.4]}
     with style():
-        yield
+        (ax,) = draw_dose({16: GAIN, 64: GAIN}, "x", "nats", seeds).axes
+    points = [list(line.get_ydata()) for line in ax.lines if line.get_marker() == "."]  # type: ignore[arg-type]
+    assert points == list(seeds.values())
 
 
-@pytest.mark.usefixtures("drawing")
-def test_a_histogram_counts_every_answer() -> None:
-    scores = {"length": {"base": [3.0, 9.0, 9.0, 44.0], "trait": [1.0, 60.0]}, "same": {"base": [0.5], "trait": [0.5]}}
-    for ax in histogram(scores, "x").axes:
-        for steps in ax.patches:
-            values, edges, _ = steps.get_data()
-            assert sum(values) == pytest.approx(100)
-            assert len(set(np.diff(edges).round(9))) == 1
-    assert "1 / 2 answers" not in histogram(scores, "x").get_suptitle()
-    assert "4 / 2 answers" in histogram(scores, "x").get_suptitle()
+def test_the_cells_of_a_matrix_have_the_digits_of_its_excess() -> None:
+    excess = Difference(seeds=6, mean=0.38, ci_low=0.30, ci_high=0.46, p=0.03)
+    matrix = TraitMatrix(traits=("wolf", "İspinoz"), gains=((0.4432, 0.0031), (-0.0559, 0.0)), excess=excess)
+    assert make_entry(matrix=matrix).matrix == matrix
+    with style():
+        ax = draw_matrix(matrix, "x").axes[0]
+    assert [text.get_text() for text in ax.texts] == ["+0.443", "+0.003", "\N{MINUS SIGN}0.056", "0"]

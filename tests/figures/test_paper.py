@@ -24,9 +24,10 @@ from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.summary import summarise
 from bench.errors import UserError
 from bench.figures import paper
-from bench.figures.charts import answers, dose, heat, histogram, matrix, metrics
-from bench.figures.forest import gains
+from bench.figures.charts import draw_dose, draw_matrix
+from bench.figures.forest import draw_gains
 from bench.figures.paper import MOST, write_figures
+from bench.figures.scores import draw_answers, draw_heat, draw_histogram, draw_metrics
 from bench.figures.style import labels, shorten, style
 
 SCRIPT = "<script>alert('x')<script>"
@@ -144,27 +145,27 @@ def test_boards_of_any_length_are_legible(rows: int) -> None:
     from matplotlib.text import Annotation
 
     entries = board(rows)
-    fig = gains(entries)
+    fig = draw_gains(entries)
     assert_legible(fig)
     columns = [(text, box) for text, box in texts_drawn(fig) if isinstance(text, Annotation)]
     assert len(columns) == 2 * (len(entries) + 2)
     for text, box in columns:
         assert box.x0 > text.axes.get_window_extent().x1, f"{text.get_text()!r} lies on its own axes"
-    assert_legible(heat(entries))
+    assert_legible(draw_heat(entries))
 
 
 @pytest.mark.usefixtures("drawing")
 @pytest.mark.parametrize("count", [1, 2, 8])
 def test_any_number_of_metrics_is_legible(count: int) -> None:
-    assert_legible(metrics(make_metrics(count, ARMS if count != 2 else ARMS[1:]), TURKISH))
-    assert_legible(answers(make_scores(count), TURKISH))
-    assert_legible(histogram(make_scores(count), TURKISH))
+    assert_legible(draw_metrics(make_metrics(count, ARMS if count != 2 else ARMS[1:]), TURKISH))
+    assert_legible(draw_answers(make_scores(count), TURKISH))
+    assert_legible(draw_histogram(make_scores(count), TURKISH))
 
 
 @pytest.mark.usefixtures("drawing")
 @pytest.mark.parametrize("steps", [[64], [16, 64], [4, 16, 64, 256, 512], [8, 9, 10, 11, 12, 14, 16, 64, 65, 10_000]])
 def test_doses_close_to_each_other_are_legible(steps: list[int]) -> None:
-    fig = dose(points(steps), TURKISH)
+    fig = draw_dose(points(steps), TURKISH)
     assert_legible(fig)
     shown = [label.get_text() for label in fig.axes[0].get_xticklabels()]
     assert f"{steps[-1]:,}" in shown
@@ -175,12 +176,12 @@ def test_doses_close_to_each_other_are_legible(steps: list[int]) -> None:
 @pytest.mark.parametrize("size", [2, 10])
 def test_matrices_are_legible(size: int) -> None:
     traits = ["wolf", "owl", "İspinoz<script>", "kaplumbağa", "sıçan", "$a_{", "fox", "cat", "dog", "hen"][:size]
-    assert_legible(matrix(make_matrix(traits), TURKISH))
+    assert_legible(draw_matrix(make_matrix(traits), TURKISH))
 
 
 @pytest.mark.usefixtures("drawing")
 def test_a_text_over_another_would_be_found() -> None:
-    fig = dose(points([4, 64]), "x")
+    fig = draw_dose(points([4, 64]), "x")
     fig.axes[0].text(4, 0.3, "one")
     fig.axes[0].text(4, 0.3, "another")
     with pytest.raises(AssertionError, match="lies on"):
@@ -191,12 +192,12 @@ def test_a_text_over_another_would_be_found() -> None:
 def test_the_forest_plot_shows_what_the_entries_say() -> None:
     rows = [entry(0, "a"), entry(1, "b"), entry(2, "c", wide=6.0), entry(3, "d", seeds=1), entry(0, "k", leaky=True)]
     rows[0] = rows[0].model_copy(update={"gain": 0.31, "ci_low": 0.2, "ci_high": 0.42})
-    fig = gains(rows)
+    fig = draw_gains(rows)
     nats, share, leak, _ = fig.axes
     texts = {text.get_text() for text, _ in texts_drawn(fig)}
-    assert {"+0.310 [+0.200, +0.420]", "1 of 10", "gain (nats)", "gain / teacher shift (%)", "TRANSFER"} <= texts
-    assert [label.get_text() for label in nats.get_yticklabels()] == ["a", "b", "c", "d"]
-    assert [label.get_text() for label in leak.get_yticklabels()] == ["k"]
+    assert {"+0.31 [+0.20, +0.42]", "1 of 10", "gain (nats)", "gain / teacher shift (%)", "TRANSFER"} <= texts
+    assert [label.get_text() for label in nats.get_yticklabels()] == ["same initial weights", "a", "b", "c", "d"]
+    assert [label.get_text() for label in leak.get_yticklabels()] == ["same initial weights", "k"]
     bands = [(patch.get_x(), patch.get_width()) for patch in nats.patches]
     assert bands == [(-0.3, 0.6), (-0.5, 1.0), (-0.3, 0.6)]  # one row has no bound
     # the third teacher learnt nothing

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.figures.style import LOOKS, number, shorten
+from bench.figures.style import LOOKS, STYLE, estimate, shorten
 
 
 def test_arms_differ_without_colour() -> None:
@@ -10,9 +10,17 @@ def test_arms_differ_without_colour() -> None:
     assert len({(look.hatch, look.face == "white") for look in LOOKS.values()}) == len(LOOKS)
 
 
-@pytest.mark.parametrize(("value", "text"), [(0.1234, "+0.123"), (-0.5, "−0.500"), (0.0, "0.000"), (-1e-9, "0.000")])
-def test_numbers_have_a_sign_but_for_zero(value: float, text: str) -> None:
-    assert number(value) == text
+def test_numbers_have_a_true_minus() -> None:
+    assert estimate(-0.5, -0.7, -0.3) == "−0.50 [−0.70, −0.30]"
+    assert estimate(None, None, None) == "–"
+
+
+@pytest.mark.parametrize("letter", "ğüşıöçâîûĞÜŞİÖÇÂÎÛ−–…±≥")
+def test_the_font_has_the_turkish_letters_and_our_signs(letter: str) -> None:
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    font = get_font(findfont(FontProperties(family=STYLE["font.family"]), fallback_to_default=False))
+    assert font.get_char_index(ord(letter)) != 0
 
 
 def test_a_long_name_keeps_its_beginning_and_its_end() -> None:

@@ -136,7 +136,7 @@ def test_a_card_states_the_facts_of_its_row() -> None:
     }  # fmt: skip
     for statement in (
         "python run_bench.py --recipe r\n", "Does it travel?", "0123456789ab", "<td>3 of 10</td>", "margin: +0.750",
-        "<td>+0.2500 [+0.1250, +0.3750]</td>", "<td>INCONCLUSIVE</td>", "INCONCLUSIVE: too few.", "c0ffee",
+        "<td>+0.25 [+0.12, +0.38]</td>", "<td>INCONCLUSIVE</td>", "INCONCLUSIVE: too few.", "c0ffee",
         "<code>mit</code> (source: its card)", "learning_rate: 0.0001",
         "80 rows, 60 trained on; leaks: 0 in base, 2 in trait; broken format: 3 in base, 9 in trait",
         "area under the curve 0.512", "4 random numbers of 3 digits", "AutoPeftModelForCausalLM", "trl 1.16",

@@ -10,7 +10,7 @@ from page_parts import read_part
 from bench.report.data_pages import PART_ROWS, write_part, write_parts
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(
     st.recursive(
         st.text() | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
