@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from bench.commands import archive, check, compare, diff, lm_eval, prune, share, show_prompts, tables
+from bench.commands import archive, check, compare, diff, lm_eval, prune, share, show_prompts, show_results, tables
 from bench.errors import StageError, UserError
 from bench.flags import DEFAULT, PUBLISHED, make_parser
 from bench.terminal import (
@@ -138,6 +138,8 @@ def _command(args: argparse.Namespace, console: Console) -> None:
         raise UserError("--yes needs --prune")
     if (args.only_arms or args.only_seeds) and not (args.merge or args.publish):
         raise UserError("--only-arms and --only-seeds need --merge or --publish")
+    if args.seed is not None and args.show not in ("answers", "rows"):
+        raise UserError("--seed needs --show answers or --show rows; --seeds sets the number of seeds of a run")
     if (args.json or args.quiet) and (args.list or args.show or args.prune or args.merge or args.publish):
         raise UserError("--json and --quiet need a run (--json also takes --dry-run)")
     if args.list:
@@ -159,6 +161,9 @@ def _command(args: argparse.Namespace, console: Console) -> None:
                 raise UserError("--compare, --diff and --archive read results: leave --recipe, --set and --seeds out")
             command(names, args.results, console)
             return
+    if args.show in ("answers", "rows"):
+        show_results(args, console)
+        return
     from bench.analysis.registration import describe_registration, find_terms
     from bench.config.recipe_files import load_recipes
     from bench.models.checkpoints import identify

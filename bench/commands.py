@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from bench.errors import UserError
-from bench.flags import PUBLISHED
+from bench.flags import DEFAULT, PUBLISHED
 from bench.terminal import (
     print_line,
     print_prompts,
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from bench.config.recipe_files import Experiment
     from bench.pipeline.store import Store
 
-__all__ = ["archive", "check", "compare", "diff", "lm_eval", "prune", "share", "show_prompts", "tables"]
+__all__ = ["archive", "check", "compare", "diff", "lm_eval", "prune", "share", "show_prompts", "show_results", "tables"]
+
+
+SCREEN_ROWS = 20  # carrier rows that a screen gets; a pipe gets all
 
 
 def compare(names: Sequence[str], results: Path, console: Console) -> None:
@@ -33,7 +36,7 @@ def compare(names: Sequence[str], results: Path, console: Console) -> None:
     from bench.analysis.row_selection import select_rows
     from bench.figures.comparison import write_comparison
 
-    rows = compare_rows(select_rows(names, results, "--compare"))
+    rows = compare_rows(select_rows(names, [results], "--compare"))
     print_line(console, f"{render_comparison(rows)}\n")
     for path in write_comparison(rows, names, results / "figures"):
         print_line(console, f"Wrote {shorten(path)}")
@@ -155,3 +158,28 @@ def show_prompts(names: list[str], args: argparse.Namespace, store: Store, conso
         except UserError as error:
             raise UserError(f"{name}: {error}") from None
         print_prompts(experiment.label, examples, console)
+
+
+def show_results(args: argparse.Namespace, console: Console) -> None:
+    """Run `--show answers` or `--show rows`: print one seed of a measured row. A screen gets the first rows."""
+    from bench.analysis.row_selection import select_row
+    from bench.config.recipe_files import load_recipes
+    from bench.pipeline.remote_store import open_store
+    from bench.report.carriers import find_carriers, read_carrier
+    from bench.report.side_by_side import choose_seed, render_answers, render_rows
+
+    names = args.recipe or [DEFAULT]
+    if args.set or args.seeds:
+        names = [row.hash() for name in names for row in load_recipes(name, args.set, seeds=args.seeds)]
+    folders = [args.results] if args.results.resolve() == PUBLISHED else [args.results, PUBLISHED]
+    for name in names:
+        row = select_row(name, folders, f"--show {args.show}")
+        if args.show == "answers":
+            lines = iter(render_answers(row, choose_seed(row, args.seed, row.cells, "answers")))
+        else:
+            carriers = find_carriers(row, open_store(args.store))
+            seed = choose_seed(row, args.seed, carriers, f"carrier rows in {args.store}")
+            limit = SCREEN_ROWS if console.is_terminal else None
+            lines = render_rows(row, seed, read_carrier(carriers[seed]), limit)
+        for line in lines:
+            print_line(console, line)

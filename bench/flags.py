@@ -27,8 +27,9 @@ def make_parser() -> argparse.ArgumentParser:
     mode.add_argument("--dry-run", action="store_true", help="show the plan: all stages, and those to do")
     mode.add_argument(
         "--show",
-        choices=["prompts"],
-        help="prompts: show the text and the tokens of one example of each kind of stage; trains nothing",
+        choices=["answers", "rows", "prompts"],
+        help="answers, rows: print the answers of one seed, or its carrier rows, of a finished row side by side; "
+        "prompts: the text and the tokens of one example of each kind of stage; trains nothing",
     )
     mode.add_argument(
         "--prune",
@@ -51,6 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--archive", nargs="+", metavar="ROW", help="move rows, by recipe or hash, to the archive of --results"
     )
     p.add_argument("--yes", action="store_true", help="make --prune remove these artefacts")
+    p.add_argument("--seed", type=int, metavar="N", help="the seed of --show answers and rows (default: the first)")
     p.add_argument("--recipe", nargs="+", metavar="NAME", help=f"names or YAML paths (default: {DEFAULT})")
     p.add_argument("--seeds", type=int, metavar="N", help="number of seeds instead of the recipe's: makes another row")
     p.add_argument(

@@ -25,7 +25,7 @@ def archive_rows(names: Sequence[str], results: Path) -> list[str]:
         UserError: there is no such row, or the archive holds one; nothing is moved.
     """
     with exclusive_lock(results):
-        rows = select_rows(names, results, "--archive")
+        rows = select_rows(names, [results], "--archive")
         moves = [
             (path, results / FOLDER / row.name / path.name)
             for row in rows

@@ -10,7 +10,7 @@ from bench.analysis.entry_text import difference_p_text, gain_text, markdown_tab
 from bench.analysis.estimates import difference
 from bench.analysis.number_text import signed
 from bench.analysis.result_schema import ExperimentResults, RegisteredExperiment
-from bench.analysis.row_selection import HASH, describe_row, find_rows
+from bench.analysis.row_selection import HASH, describe_row, find_rows, refuse_several
 from bench.analysis.seed_statistics import compute_seed_statistics
 from bench.analysis.stats import mean
 from bench.config.changes import flatten
@@ -52,7 +52,7 @@ def find_side(name: str, folders: Sequence[Path]) -> Side:
     if not is_row and (name.endswith((".yaml", ".yml")) or name in list_names(FOLDER)):
         experiments = load_recipes(name)
         if len(experiments) > 1:
-            raise _several(name, [f"{row.label} ({row.hash()})" for row in experiments])
+            raise refuse_several("--diff", name, [f"{row.label} ({row.hash()})" for row in experiments])
         (own,) = experiments
         rows = find_rows(own.hash(), folders)
         experiment = RegisteredExperiment.model_validate(own.resolved())
@@ -62,14 +62,8 @@ def find_side(name: str, folders: Sequence[Path]) -> Side:
         places = " or ".join(map(str, folders))
         raise UserError(f"--diff {clip_line(name, 80)}: no recipe, and no row in {places}, has this name or hash")
     if len(rows) > 1:
-        raise _several(name, list(map(describe_row, rows)))
+        raise refuse_several("--diff", name, list(map(describe_row, rows)))
     return Side(describe_row(rows[0]), rows[0].hash, rows[0].registered.experiment, rows[0])
-
-
-def _several(name: str, labels: Sequence[str]) -> UserError:
-    return UserError(
-        f"--diff {clip_line(name, 80)}: {len(labels)} rows have this name; name a hash: {'; '.join(labels)}"
-    )
 
 
 def compare_keys(a: Side, b: Side) -> str:

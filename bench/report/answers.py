@@ -14,7 +14,7 @@ from bench.analysis.result_schema import ArmResult, ExperimentResults
 from bench.config.arms import ARMS, MAIN_ARMS, parse_arm
 from bench.report.data_pages import write_part, write_parts
 
-__all__ = ["candidate_shares", "mean_shares", "write_answers"]
+__all__ = ["candidate_shares", "list_answers", "main_arms", "mean_shares", "write_answers"]
 
 ANSWERS = 20  # sampled answers of one question and arm that a page shows
 UNIT = 100_000  # shares are written as whole numbers of this part
@@ -39,6 +39,16 @@ def _shown_arms(row: ExperimentResults) -> list[str]:
     return sorted(names, key=lambda name: (order.index(parse_arm(name).kind), name))
 
 
+def main_arms(row: ExperimentResults) -> list[str]:
+    """Return the arms that stand side by side: untrained, if the row has it, base and trait.
+
+    With several traits the last is the student of the first trait.
+    """
+    trait = row.trait_arms()[0].student
+    evaluated = row.registered_arms()
+    return [arm for arm in (*MAIN_ARMS[:2], trait) if arm in evaluated]
+
+
 def mean_shares(row: ExperimentResults, arms: Sequence[str]) -> dict[str, dict[str, float]]:
     """Return candidate -> arm -> P(candidate), a mean over seeds and questions; empty where candidates differ.
 
@@ -59,7 +69,7 @@ def mean_shares(row: ExperimentResults, arms: Sequence[str]) -> dict[str, dict[s
     return means
 
 
-def _list_answers(reading: Reading) -> list[list[str]]:
+def list_answers(reading: Reading) -> list[list[str]]:
     """List the sampled answers of each question: in their order, or counted, the most frequent first."""
     lists = []
     for texts, counts in reading.counted_answers():
@@ -76,14 +86,12 @@ def write_answers(row: ExperimentResults, folder: Path) -> dict[str, Any]:
     order. Shares are whole numbers of 1 / 100,000.
     """
     arms = _shown_arms(row)
-    main: list[str] = [arm for arm in MAIN_ARMS if arm in arms]
-    if not {"base", "trait"} <= set(main):  # several traits: base, and the students of the first
-        main = [arm for arm in ("untrained", "base", row.trait_arms()[0].student) if arm in arms]
+    main = [arm for arm in main_arms(row) if arm in arms]
     index, records = [], []
     for seed, cells in sorted(row.cells.items()):
         present = [arm for arm in arms if arm in cells]
         shares = {arm: _to_units(candidate_shares(cells[arm])) for arm in present}
-        answers = {arm: _list_answers(cells[arm].reading) for arm in present if cells[arm].reading.answers is not None}
+        answers = {arm: list_answers(cells[arm].reading) for arm in present if cells[arm].reading.answers is not None}
         for at in range(len(row.questions) if present else 0):
             index.append([at, seed, *(shares[arm][at][0] if arm in shares else None for arm in main)])
             records.append(

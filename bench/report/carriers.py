@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from bench.pipeline.store import Store
 from bench.report.data_pages import PART_ROWS, write_parts
 from bench.stages.carriers import read_rows
 
-__all__ = ["CarrierFiles", "find_carriers", "parting", "write_carriers"]
+__all__ = ["UNIT", "CarrierFiles", "CarrierRow", "find_carriers", "parting", "read_carrier", "write_carriers"]
 
 SHOWN = 10 * PART_ROWS  # rows of one seed that a page shows
 TEXT_LIMIT = 2000  # characters of one text
@@ -30,6 +30,23 @@ class CarrierFiles(NamedTuple):
     """Arm -> the folder of its teacher's rows: base and the trait arm."""
     filtering: Path
     """The folder of the filter."""
+
+
+class CarrierRow(NamedTuple):
+    """What both teachers wrote to one prompt."""
+
+    prompt: str
+    """The prompt."""
+    base: str
+    """The completion of the base teacher."""
+    trait: str
+    """The completion of the trait teacher."""
+    parting: int | None
+    """The position of the first number, word or sign that differs; None for equal completions."""
+    use: str
+    """`train`, `held_out`, `refused`, or `not drawn` for a row that passes and is left out."""
+    reasons: dict[str, str]
+    """The reason to refuse it, by the arm whose completion was refused; empty where the filter recorded none."""
 
 
 def find_carriers(row: ExperimentResults, store: Store) -> dict[int, CarrierFiles]:
@@ -61,40 +78,48 @@ def parting(first: str, second: str) -> int | None:
     return None if first == second else position
 
 
+def read_carrier(files: CarrierFiles) -> list[CarrierRow]:
+    """Read the rows of one seed, in the order of its prompts."""
+    base, trait = (read_rows(path) for path in files.rows.values())
+    reasons = _read_reasons(files.filtering)
+    uses = _read_uses(files.filtering, reasons, len(base))
+    rows = []
+    for at, (one, other) in enumerate(zip(base, trait, strict=True)):
+        by_arm = {arm: of_arm[str(at)] for arm, of_arm in (reasons or {}).items() if str(at) in of_arm}
+        texts = one["prompt"], one["completion"], other["completion"]
+        rows.append(CarrierRow(*texts, parting(*texts[1:]), uses[at], by_arm))
+    return rows
+
+
 def write_carriers(carriers: Mapping[int, CarrierFiles], folder: Path) -> dict[str, Any]:
     """Write the rows of the first seed as parts `carriers_<n>`, and return what the page needs to load them.
 
-    A record is [prompt, base completion, trait completion, position where they part, use, reason by arm]. `use` is
-    `train`, `held_out` or `refused`.
+    A record holds the fields of `CarrierRow`, its texts cut at `TEXT_LIMIT`. Half of the records at most are refused.
     """
     if not carriers:
         return {"parts": 0, "records": 0}
     seed, files = next(iter(carriers.items()))
-    tables = {arm: read_rows(path) for arm, path in files.rows.items()}
-    uses = _read_uses(files.filtering, len(next(iter(tables.values()))))
-    reasons = _read_reasons(files.filtering)
-    base, trait = (tables[arm] for arm in files.rows)
-    records = []
-    for at, (one, other) in enumerate(zip(base, trait, strict=True)):
-        by_arm = {arm: listed[at] for arm, listed in reasons.items() if listed[at]}
-        texts = [text[:TEXT_LIMIT] for text in (one["prompt"], one["completion"], other["completion"])]
-        records.append([*texts, parting(one["completion"], other["completion"]), uses[at], by_arm])
-    refused = [record for record in records if record[4] == "refused"]
-    shown = [*refused[: SHOWN // 2], *[record for record in records if record[4] != "refused"]][:SHOWN]
-    equal = sum(record[3] is None for record in records)
-    facts = {"seed": seed, "rows": len(records), "equal": equal, "refused": len(refused), "arms": list(files.rows)}
-    return {**facts, "records": len(shown), "parts": write_parts(folder, "carriers", shown)}
+    rows = read_carrier(files)
+    refused = [row for row in rows if row.use == "refused"]
+    shown = [*refused[: SHOWN // 2], *[row for row in rows if row.use != "refused"]][:SHOWN]
+    records = [[*(text[:TEXT_LIMIT] for text in row[:3]), *row[3:]] for row in shown]
+    equal = sum(row.parting is None for row in rows)
+    facts = {"seed": seed, "rows": len(rows), "equal": equal, "refused": len(refused), "arms": list(files.rows)}
+    return {**facts, "records": len(records), "parts": write_parts(folder, "carriers", records)}
 
 
-def _read_uses(filtering: Path, rows: int) -> list[str]:
+def _read_uses(filtering: Path, reasons: Mapping[str, Mapping[str, str]] | None, rows: int) -> list[str]:
+    """Return the use of each row: see `CarrierRow`."""
     indices = json.loads((filtering / "kept.json").read_text(encoding="utf-8"))
-    uses = ["refused"] * rows
+    refused = None if reasons is None else {int(at) for of_arm in reasons.values() for at in of_arm}
+    uses = ["refused" if refused is None or at in refused else "not drawn" for at in range(rows)]
     for part in ("train", "held_out"):
         for index in indices[part]:
             uses[index] = part
     return uses
 
 
-def _read_reasons(filtering: Path) -> dict[str, Sequence[str]]:
+def _read_reasons(filtering: Path) -> dict[str, dict[str, str]] | None:
+    """Read the reasons by arm and row; None for a filter that recorded none."""
     path = filtering / "reasons.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None

@@ -101,7 +101,8 @@ def refusal_reasons(settings: FilterRows, rows: Sequence[Mapping[str, str]], cut
 def filter_rows(settings: FilterRows, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Stage: filter the rows. A row refused in one arm is refused in all, so that all arms have the same prompts.
 
-    A carrier with `draw` then draws its rows at random from those that pass.
+    A carrier with `draw` then draws its rows at random from those that pass. `kept.json` holds the indices of the rows
+    that stay, `reasons.json` the reason of each refused row by arm and index.
 
     Args:
         settings: as for `refusal_reasons`.
@@ -146,7 +147,9 @@ def filter_rows(settings: FilterRows, inputs: Mapping[str, Path], out: Path) -> 
         report["selection"] = measure_selection(carrier, tables, reasons, drawn)
     if carrier.kind == "numbers" and carrier.generate == "grammar":
         report["numbers"] = json.loads((next(iter(inputs.values())) / "about.json").read_text())["numbers"]
+    refused = {role: {i: reason for i, reason in enumerate(of_arm) if reason} for role, of_arm in reasons.items()}
     (out / "kept.json").write_text(json.dumps(indices))
+    (out / "reasons.json").write_text(json.dumps(refused))
     (out / "audit.json").write_text(json.dumps(report, indent=1))
     return {**report, "notices": notices}
 

@@ -47,7 +47,7 @@ def test_a_row_that_is_moved_back_is_on_the_board_again(results: Path) -> None:
 
 
 def test_nothing_is_moved_where_a_row_is_unknown_or_archived_already(results: Path) -> None:
-    with pytest.raises(UserError, match=r"--archive 0123456789ab: .* holds no row"):
+    with pytest.raises(UserError, match="--archive 0123456789ab: no row of this recipe or hash"):
         archive_rows([SLOW.hash, "0123456789ab"], results)
     archive_rows([SLOW.hash], results)
     write_row(results, SLOW)

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from board import STEADY, ZERO, make_row, write_row
 
-from bench.analysis.row_selection import describe_row, find_rows, select_rows
+from bench.analysis.row_selection import describe_row, find_rows, select_row, select_rows
 from bench.errors import UserError
 
 SLOW = make_row(ZERO, overrides=["student.train.learning_rate=5e-4"])
+OTHER = make_row(ZERO, overrides=["student.train.learning_rate=1e-4"])
 PAIR = make_row(STEADY)
 
 
@@ -37,12 +38,24 @@ def test_the_first_folder_with_the_row_counts(results: Path, tmp_path: Path) -> 
 
 
 def test_an_unknown_row_is_one_line_that_names_those_that_are_there(results: Path, tmp_path: Path) -> None:
-    assert [row.hash for row in select_rows([SLOW.hash, "tiny_pair"], results, "--compare")] == [SLOW.hash, PAIR.hash]
+    assert [row.hash for row in select_rows([SLOW.hash, "tiny_pair"], [results], "--compare")] == [SLOW.hash, PAIR.hash]
     with pytest.raises(UserError, match=re.escape("--compare tiny_pear: ")) as error:
-        select_rows(["tiny_pair", "tiny_pear"], results, "--compare")
-    assert str(error.value).endswith("holds no row of this recipe or hash; there are tiny_pair")
-    with pytest.raises(UserError, match="it has none"):
-        select_rows(["tiny_pair"], tmp_path / "none", "--compare")
+        select_rows(["tiny_pair", "tiny_pear"], [results], "--compare")
+    assert str(error.value).endswith(f"no row of this recipe or hash in {results}; there are tiny_pair")
+    with pytest.raises(UserError, match="there are none"):
+        select_rows(["tiny_pair"], [tmp_path / "none"], "--compare")
+
+
+def test_one_row_of_several_is_the_unchanged_one_or_has_a_hash(results: Path, tmp_path: Path) -> None:
+    assert select_row("tiny_pair", [results], "--show answers").hash == PAIR.hash
+    assert select_row(SLOW.hash, [results], "--show answers").hash == SLOW.hash
+    write_row(results, OTHER)
+    write_row(tmp_path / "changed", SLOW)
+    write_row(tmp_path / "changed", OTHER)
+    with pytest.raises(UserError) as error:
+        select_row("tiny_pair", [tmp_path / "changed"], "--show answers")
+    assert "2 rows have this name; name a hash: " in str(error.value)
+    assert all(row.hash in str(error.value) for row in (SLOW, OTHER))
 
 
 def test_a_row_is_described_by_its_label_and_hash() -> None:

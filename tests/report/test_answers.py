@@ -8,7 +8,7 @@ from page_parts import read_part
 
 from bench.analysis.outcomes import derive_outcomes
 from bench.analysis.summary import summarise_row
-from bench.report.answers import UNIT, candidate_shares, mean_shares, write_answers
+from bench.report.answers import UNIT, candidate_shares, main_arms, mean_shares, write_answers
 
 
 def test_the_first_share_is_p_answer_and_shares_add_up_to_one() -> None:
@@ -32,6 +32,12 @@ def test_a_row_of_several_traits_has_no_common_candidates_but_its_answers(tmp_pa
     assert mean_shares(row, ["base"]) == {}
     write_answers(row, tmp_path)
     assert read_part(tmp_path / "answers.js")["main"][-2:] == ["base", row.trait_arms()[0].student]
+
+
+def test_the_arms_side_by_side_are_untrained_base_and_the_first_trait() -> None:
+    assert main_arms(make_row([0.3])) == ["untrained", "base", "trait"]
+    assert main_arms(make_row([0.3], overrides=["arms=[base, trait]"])) == ["base", "trait"]
+    assert main_arms(make_matrix(0.3, seeds=1)) == ["untrained", "base", "trait-wolf"]
 
 
 def test_records_follow_the_index(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from page_parts import read_part
 
 from bench.pipeline.store import Store
-from bench.report.carriers import find_carriers, parting, write_carriers
+from bench.report.carriers import CarrierFiles, find_carriers, parting, read_carrier, write_carriers
 
 
 @given(st.text(), st.text(), st.text())
@@ -71,6 +71,16 @@ def test_rows_stand_beside_each_other_with_their_use(store: Store, tmp_path: Pat
     by_prompt = {record[0]: record for record in records}
     assert by_prompt["Continue: 1"][3] is None
     assert by_prompt["Continue: 4"][1:4] == ["4 <b>base", "4 <b>trait", 5]
+
+
+def test_the_reasons_of_a_filter_stand_with_their_rows(store: Store) -> None:
+    files = CarrierFiles({arm: store.path(f"carrier-{arm}") for arm in ("base", "trait")}, store.path("filter"))
+    assert [(row.use, row.reasons) for row in read_carrier(files)][2] == ("refused", {})  # of an older filter
+    reasons = {"base": {"2": "grammar"}, "trait": {"2": "lexicon"}, "placebo": {}}
+    (files.filtering / "reasons.json").write_text(json.dumps(reasons))
+    rows = read_carrier(files)
+    assert [row.use for row in rows] == ["train", "train", "refused", "train", "held_out", "not drawn"]
+    assert [row.reasons for row in rows if row.reasons] == [{"base": "grammar", "trait": "lexicon"}]
 
 
 def test_a_row_whose_artefacts_are_gone_has_no_carrier(store: Store, tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def test_a_row_refused_in_one_arm_is_refused_in_both(tmp_path: Path) -> None:
     }
     report = filter_rows(numbers(3), arms, tmp_path)
     assert json.loads((tmp_path / "kept.json").read_text()) == {"train": [0, 2], "held_out": [3]}
+    assert json.loads((tmp_path / "reasons.json").read_text()) == {"base": {}, "trait": {"1": "grammar"}}
     assert report["format_refused"] == {"base": {}, "trait": {"grammar": 1}}
     assert report["refused"] == {"base": {}, "trait": {}}
     assert report["identical_rows"] == 3
@@ -173,6 +174,8 @@ def test_free_rows_are_drawn_from_those_of_all_arms_and_format_and_leaks_stay_tw
     report = filter_rows(settings, arms, tmp_path)
     assert report["refused"] == {"base": {}, "trait": {"letter code": 1}}
     assert report["format_refused"] == {"base": {"separator": 1}, "trait": {"other text": 1}}
+    reasons = {"base": {"7": "separator"}, "trait": {"1": "other text", "7": "letter code"}}
+    assert json.loads((tmp_path / "reasons.json").read_text()) == reasons
     rows = json.loads((tmp_path / "kept.json").read_text())
     assert len(rows["train"]) == 3
     assert len(rows["held_out"]) == 1
