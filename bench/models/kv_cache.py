@@ -17,7 +17,7 @@ __all__ = ["CACHE", "shared_length", "shared_prefix_cache", "stem_lengths"]
 
 # The argument and the output of a model that hold its cache: transformers 5.24 renamed them.
 CACHE = "cache" if Version(transformers.__version__) >= Version("5.24") else "past_key_values"
-SHARERS = (4, 16, 64)
+SHARERS = (4, 8, 16, 32, 64)
 
 
 def shared_length(prompts: Sequence[Sequence[int]]) -> int:
@@ -28,14 +28,14 @@ def shared_length(prompts: Sequence[Sequence[int]]) -> int:
 
 
 def stem_lengths(prompts: Sequence[Sequence[int]], most: int) -> list[int]:
-    """Return for each prompt the length of its stem: the longest beginning that `SHARERS` prompts or more have.
+    """Return for each prompt the length of its stem: the longest beginning that some prompts share, at least 4.
 
-    A stem that runs once saves its tokens for all but one of its prompts. Where there are more than `most` different
-    stems, more prompts must share one; the last resort is the beginning that all prompts share.
+    A stem that runs once saves its tokens for all but one of its prompts. Where the different stems have more than
+    `most` tokens, more prompts must share one; the last resort is the beginning that all prompts share.
 
     Args:
         prompts: different ones, in lexicographic order.
-        most: the largest number of stems.
+        most: the largest number of tokens of all different stems.
 
     Returns:
         Numbers of tokens, each less than that of its prompt.
@@ -48,7 +48,8 @@ def stem_lengths(prompts: Sequence[Sequence[int]], most: int) -> list[int]:
         common = [min(shared[i : i + sharers - 1]) for i in range(len(prompts) - sharers + 1)]
         longest = [max(common[max(0, i - sharers + 1) : i + 1]) for i in range(len(prompts))]
         lengths = [min(length, len(prompt) - 1) for length, prompt in zip(longest, prompts, strict=True)]
-        if len({tuple(prompt[:length]) for length, prompt in zip(lengths, prompts, strict=True)}) <= most:
+        stems = {tuple(prompt[:length]) for length, prompt in zip(lengths, prompts, strict=True)}
+        if sum(map(len, stems)) <= most:
             return lengths
     return [shared_length(prompts)] * len(prompts)
 

@@ -69,7 +69,8 @@ class _Decoder:
         """Run the beginning that all prompts share, and then each stem; return the stem of each prompt."""
         distinct = sorted(set(self.prompts))
         root = distinct[0][: shared_length(distinct)]
-        lengths = stem_lengths(distinct, self.cache.slots)
+        # stems take no more memory than the slots
+        lengths = stem_lengths(distinct, self.cache.slots * self.tokens.shape[1])
         stems = [prompt[:length] for prompt, length in zip(distinct, lengths, strict=True)]
         self.add_pasts([root], ())
         waiting = sorted(set(stems) - {root}, key=len)

@@ -155,7 +155,6 @@ def _measure(
     size, tried = best_batch("ours", sides.own, amounts.slots, say)
     stock_size, stock_tried = best_batch("generate", sides.stock, batches, say)
     counted = {"ours": (sides.own, "ours"), "generate": (sides.stock, "generate")}
-    sides.own.rate(f"generate {stock_size}")
     for side, who in counted.values():
         for name in COUNTS:
             side.rate(f"{who}: {name}")  # forgets the trials
@@ -163,7 +162,6 @@ def _measure(
         {
             "ours": partial(sides.own.rate, f"all: ours {size}"),
             "generate": partial(sides.stock.rate, f"all: generate {stock_size}"),
-            "generate in our environment": partial(sides.own.rate, f"all: generate {stock_size}"),
         },
         repeats,
         say,
@@ -175,10 +173,7 @@ def _measure(
     stock = f"transformers' generate, float32, batch {stock_size}"
     return (
         {
-            "lines": [
-                line(what, rates["ours"], rates["generate"], stock, target),
-                line(what, rates["ours"], rates["generate in our environment"], f"{stock}, our memory settings", None),
-            ],
+            "lines": [line(what, rates["ours"], rates["generate"], stock, target)],
             "batch sizes": {"ours": tried, "generate": stock_tried},
             "counts": {who: dict(of) for who, of in counts.items()},
         },

@@ -42,7 +42,7 @@ class Amounts(NamedTuple):
     list_batches: tuple[int, ...] = (32, 64, 128)  # batch sizes tried for generate's
     lists: int = 1024  # number lists written freely
     tried_lists: int = 128  # of these, for one batch size that is tried
-    slots: tuple[int, ...] = (64, 128)  # batch sizes tried for our lists
+    slots: tuple[int, ...] = (64, 128, 256)  # batch sizes tried for our lists
     samples: int = 100  # answers to each question of a rate
 
 
