@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,32 +120,29 @@ class ProgressDisplay:
         print_line(self.progress.console, line)
 
 
-def _heading(path: Path) -> list[str]:
-    """Return the opening comment of a recipe, without the line of its command."""
-    lines = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]:
-        if not line.startswith("#"):
-            break
-        lines.append(line.lstrip("# ").rstrip())
-    return lines
+def _read_question(path: Path) -> str:
+    """Return the question of a recipe: the opening comment after the command, up to its first question mark."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
+    comments = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    question, mark, _ = " ".join(line.lstrip("# ").rstrip() for line in comments).partition("?")
+    return question + mark
 
 
 def print_recipes(console: Console) -> None:
-    """Print the shipped recipes with their opening comments, and the names of the traits."""
+    """Print the shipped recipes with their questions and sweeps, and the names of the traits."""
     from bench.config.recipe_files import FOLDER, read_recipe_layers
     from bench.config.sweep import describe_sweep, read_sweep
     from bench.config.traits import FOLDER as TRAITS
     from bench.config.yaml_files import list_names, merge_layers
 
-    table = Table(
-        Column("recipe", no_wrap=True), Column("question and needs", overflow="fold"), box=None, padding=(0, 2, 0, 0)
-    )
+    table = Table(Column("recipe", no_wrap=True), Column("question", overflow="fold"), box=None, padding=(0, 2, 0, 0))
     for name in list_names(FOLDER):
         path = FOLDER / f"{name}.yaml"
         sweep = read_sweep(merge_layers(read_recipe_layers(path)).get("sweep"), str(path))
-        table.add_row(name, escape("\n".join([*_heading(path), *([describe_sweep(sweep)] if sweep else [])])))
+        table.add_row(name, escape("\n".join([_read_question(path), *([describe_sweep(sweep)] if sweep else [])])))
     console.print(table)
-    console.print(f"\nTraits: {', '.join(list_names(TRAITS))}", highlight=False)
+    print_line(console, f"\nTraits: {', '.join(list_names(TRAITS))}")
+    print_line(console, "recipes/<name>.yaml opens with the hardware that a recipe needs and the result to expect.")
 
 
 def print_plan(experiment: Experiment, plan: PlanEstimate, console: Console) -> None:
