@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.config.schema import clip_line
 
-__all__ = ["find_changes", "flatten", "get_key", "label_row", "name_key", "value_text"]
+__all__ = ["find_changes", "flatten", "get_key", "label_row", "name_key", "value_text", "write_command"]
 
 TEXT_WIDTH = 24  # characters of one value in a label
 
@@ -54,6 +55,19 @@ def label_row(recipe: str, changes: Mapping[str, Any]) -> str:
     """Return the label of a row: the recipe's name, and what differs from it, as in `tiny_pair  lr 5e-4`."""
     texts = [f"{name_key(key)} {value_text(value)}" for key, value in sorted(changes.items())]
     return "  ".join([recipe, ", ".join(texts)]) if texts else recipe
+
+
+def write_command(recipe: str, overrides: Sequence[str] = (), seeds: int | None = None) -> str:
+    """Return the command that runs a recipe, quoted for a shell.
+
+    Args:
+        recipe: the name of the recipe, or its path.
+        overrides: the values of `--set`.
+        seeds: the value of `--seeds`; None for the recipe's own.
+    """
+    count = [] if seeds is None else ["--seeds", str(seeds)]
+    changes = [word for change in overrides for word in ("--set", change)]
+    return shlex.join(["python", "run_bench.py", "--recipe", recipe, *count, *changes])
 
 
 def name_key(key: str) -> str:

@@ -102,9 +102,9 @@ def nest(combination: Combination) -> dict[str, Any]:
     return keys
 
 
-def write_assignments(combination: Combination) -> list[str]:
-    """Return the values of `--set` that choose one row of a sweep."""
-    return [f"{key}={json.dumps(value)}" for key, value in combination.items()]
+def write_assignments(values: Mapping[str, Any]) -> list[str]:
+    """Return the values of `--set` that give keys these values, or choose one row of a sweep."""
+    return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
 
 
 def describe_sweep(values: Mapping[str, Sequence[Any]]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ArmResult, ExperimentResults
 from bench.analysis.summary import summarise
 from bench.config.arms import ArmName, parse_arm
+from bench.config.changes import write_command
 from bench.config.recipe_files import FOLDER, Experiment
 from bench.config.yaml_files import find_file
 from bench.errors import UserError
@@ -37,9 +37,7 @@ class RunCommand(NamedTuple):
 
     def line(self) -> str:
         """Return the command as one line, quoted for a shell."""
-        seeds = [] if self.seeds is None else ["--seeds", str(self.seeds)]
-        changes = [word for change in self.overrides for word in ("--set", change)]
-        return shlex.join(["python", "run_bench.py", "--recipe", self.recipe, *seeds, *changes])
+        return write_command(self.recipe, self.overrides, self.seeds)
 
     def question(self) -> str:
         """Return the recipe's question: its opening comment after the command, up to the question mark."""

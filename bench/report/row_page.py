@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +27,10 @@ from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.seed_statistics import SeedStatistics, compute_seed_statistics
 from bench.analysis.stats import mean_interval
 from bench.config.arms import CONTRASTS
+from bench.config.changes import write_command
+from bench.config.recipe_files import FOLDER, read_recipe_layers
+from bench.config.sweep import write_assignments
+from bench.config.yaml_files import merge_layers
 from bench.pipeline.store import Store
 from bench.report.answers import mean_shares
 from bench.report.inline_charts import Line, Mark, draw_candidates, draw_curves, draw_intervals
@@ -81,11 +84,25 @@ def describe_row(row: ExperimentResults, entry: LeaderboardEntry, store: Store) 
             role: ", ".join(f"{key} {value}" for key, value in sorted(facts.items()))
             for role, facts in (cells[0].manifest.checkpoints if cells else {}).items()
         },
-        "command": shlex.join(["python", "run_bench.py", "--recipe", row.name]),
+        "command": _write_command(row),
         "recipe_text": yaml.safe_dump(
             row.recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True, width=100
         ),
     }
+
+
+def _write_command(row: ExperimentResults) -> str:
+    """Return the command that makes a row, with the keys in which it differs from the file of its recipe."""
+    changes = dict(row.registered.changes)
+    seeds = changes.pop("seeds", None)
+    if _has_sweep(row.name):  # the values of the row are among the changes, or those of the file
+        changes["sweep"] = None
+    return write_command(row.name, write_assignments(changes), seeds)
+
+
+def _has_sweep(recipe: str) -> bool:
+    path = FOLDER / f"{recipe}.yaml"
+    return path.is_file() and bool(merge_layers(read_recipe_layers(path)).get("sweep"))
 
 
 def _describe_gate(gate: Any) -> dict[str, str]:

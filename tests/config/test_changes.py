@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.config.changes import find_changes, flatten, get_key, label_row, name_key, value_text
+from bench.config.changes import find_changes, flatten, get_key, label_row, name_key, value_text, write_command
 from bench.config.recipe_files import load_recipe
 
 VALUES = st.recursive(
@@ -78,3 +79,13 @@ def test_keys_are_found_by_their_dotted_names() -> None:
     assert [get_key(keys, name) for name in ("a.b.c", "a.x", "e.y")] == [1, None, None]
     assert name_key("student.model") == "student model"
     assert find_changes({"a": 1}, [{"a": 2, "b": {"c": 3}}], {"a": 2, "b": {"c": 3}}, {"a": 2}) == {"a": 2}
+
+
+@given(st.text(min_size=1), st.lists(st.text(min_size=1)), st.none() | st.integers(1))
+def test_a_shell_reads_a_command_as_it_was_meant(recipe: str, overrides: list[str], seeds: int | None) -> None:
+    words = shlex.split(write_command(recipe, overrides, seeds))
+    assert words[:4] == ["python", "run_bench.py", "--recipe", recipe]
+    assert words[4:] == [
+        *([] if seeds is None else ["--seeds", str(seeds)]),
+        *(word for change in overrides for word in ("--set", change)),
+    ]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -10,6 +11,8 @@ from board import STEADY, make_matrix, make_row, with_manifest
 
 from bench.analysis.summary import summarise_row
 from bench.config.recipe import Recipe
+from bench.config.recipe_files import load_recipes
+from bench.flags import make_parser
 from bench.pipeline.store import Store
 from bench.report.row_page import describe_row
 from bench.stages.training_curve import write_curve
@@ -29,7 +32,29 @@ def test_the_page_holds_the_numbers_of_the_entry() -> None:
     for gain in STEADY:
         assert f"{gain:+.4f}" in page["charts"]["seeds"]
     assert {"seeds", "questions", "candidates"} <= page["charts"].keys()
-    assert page["command"] == "python run_bench.py --recipe tiny_pair"
+    assert page["command"] == "python run_bench.py --recipe tiny_pair"  # its ten seeds are the recipe's
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes"),
+    [
+        ("tiny_pair", ["student.train.learning_rate=5e-4"]),
+        ("tiny_pair", ["seeds=3", "first_seed=1000", "trait=owl"]),
+        ("tiny_pair", ["trait=[wolf, owl]", "arms=[base, trait]"]),
+        ("tiny_pair", ["student.lora={r: 4, target_modules: all-linear}", "student.train.warmup_steps=3"]),
+        ("tiny_pair", ["""evaluate.prefix='Sen "kurtları" seversin; it''s 100 % true: [yes], $HOME'"""]),
+        ("tiny_sweep", ["trait=wolf", "carrier.rows=2048"]),
+        ("tiny_sweep", ["trait=owl", "carrier.rows=2048"]),
+        ("tiny_cross", ["bound=null", "reference=null", "carrier.rows=512"]),
+    ],
+)
+def test_the_command_of_a_changed_row_makes_that_row(recipe: str, changes: list[str]) -> None:
+    row = make_row([0.1], recipe=recipe, overrides=changes)
+    words = shlex.split(describe_row(row, summarise_row(row), NOWHERE)["command"])
+    args = make_parser().parse_args(words[2:])
+    (made,) = load_recipes(*args.recipe, args.set, seeds=args.seeds)
+    assert made.hash() == row.hash
+    assert made.changes == row.registered.changes
 
 
 def test_the_recipe_as_resolved_is_the_recipe() -> None:
