@@ -139,27 +139,33 @@ def _dose_text(entry: LeaderboardEntry, step: object) -> str:
 
 
 def sensitivity_section(board: Sequence[LeaderboardEntry]) -> str:
-    """How much each verdict depends on the choices behind it."""
-    lines = [
+    """How much each verdict depends on the choices behind it, and what its seeds could have shown."""
+    measured = [entry for entry in board if entry.gain is not None]
+    conditions = ("bound x 0.5", "bound x 2", "Johnson's t", "without the gates")
+    verdicts = [
         {
             "recipe": entry.label,
             "verdict": entry.verdict,
-            **{
-                name: entry.sensitivity.get(name, "-")
-                for name in ("bound x 0.5", "bound x 2", "Johnson's t", "without the gates")
-            },
+            **{name: entry.sensitivity.get(name, "-") for name in conditions},
+        }
+        for entry in measured
+    ]
+    numbers = [
+        {
+            "recipe": entry.label,
             "Johnson's p": p_text(entry.johnson_p),
             "skewness": signed(entry.skewness, 2),
             "detectable gain": "-"
             if entry.detectable is None
             else f"{entry.detectable:.3g}{unit_suffix(entry.outcome)}",
         }
-        for entry in board
-        if entry.gain is not None
+        for entry in measured
     ]
-    text = section("Sensitivity of the verdicts", lines)
-    return text and (
-        f"{text}\nJohnson's modified t test allows for skewed gains. These seeds show the detectable gain (in "
+    if not measured:
+        return ""
+    return (
+        f"{section('Sensitivity of the verdicts', verdicts)}\nJohnson's modified t test allows for skewed gains.\n"
+        f"{section('Skewness and detectable gains', numbers)}\nThese seeds show the detectable gain (in "
         f"{board[0].unit}) with a probability of 80 %, at the spread seen.\n"
     )
 

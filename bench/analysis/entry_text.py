@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from bench.analysis.entry import LeaderboardEntry, Selection, TraitMatrix
 from bench.analysis.estimates import Difference, Estimate, Ratio
+from bench.analysis.gates import Gate
 from bench.analysis.number_text import (
     estimate_text,
     fit_decimals,
@@ -18,7 +19,7 @@ from bench.analysis.number_text import (
     signed,
 )
 from bench.analysis.p_values import PValue
-from bench.config.outcome import MEASURES, Outcome
+from bench.config.outcome import MEASURES, UNITS, Outcome
 
 __all__ = [
     "change_text",
@@ -32,6 +33,7 @@ __all__ = [
     "p_text",
     "percent_text",
     "ratio_text",
+    "reading_text",
     "score_text",
     "selection_text",
     "short_model",
@@ -60,14 +62,21 @@ def interval_text(low: float | None, high: float | None, outcome: Outcome = "mar
     return f"[{ends[0]}, {ends[1]}]{unit_suffix(outcome)}"
 
 
-def gain_text(estimate: Estimate | None, outcome: Outcome = "margin") -> str:
-    """A gain with its interval: +0.021 [+0.010, +0.032], or with a unit +2.1 [+1.0, +3.2] points."""
+def gain_text(estimate: Estimate | None, outcome: Outcome = "margin", unit: str | None = None) -> str:
+    """A gain with its interval: +0.021 [+0.010, +0.032], or with a unit +2.1 [+1.0, +3.2] points.
+
+    Args:
+        estimate: the gain.
+        outcome: in which it is measured.
+        unit: after the numbers, with its space; by default that of a rate, since that of a margin stands in headings.
+    """
     if estimate is None:
         return "-"
+    unit = unit_suffix(outcome) if unit is None else unit
     if estimate.ci_low is None or estimate.ci_high is None:
-        mean = signed(estimate.mean) if outcome == "margin" else change_text(estimate.mean, outcome)
-        return mean + (" [one seed: no interval]" if estimate.seeds == 1 else "")
-    return estimate_text(estimate.mean, estimate.ci_low, estimate.ci_high) + unit_suffix(outcome)
+        mean = signed(estimate.mean, 3 if outcome == "margin" else 1)
+        return f"{mean}{unit}" + (" [one seed: no interval]" if estimate.seeds == 1 else "")
+    return estimate_text(estimate.mean, estimate.ci_low, estimate.ci_high, unit=unit)
 
 
 def score_text(estimate: Estimate | None) -> str:
@@ -102,7 +111,7 @@ def matrix_texts(matrix: TraitMatrix) -> list[list[str]]:
 def measure_text(gain: Estimate, measure: str) -> str:
     """A gain by one of `MEASURES`, with its unit also for nats."""
     outcome = MEASURES[measure]
-    return gain_text(gain, outcome) + (" nats" if outcome == "margin" else "")
+    return gain_text(gain, outcome, f" {UNITS[outcome]}")
 
 
 def p_text(p: float | None, *, error: float | None = None, at_floor: bool = False) -> str:
@@ -113,6 +122,13 @@ def p_text(p: float | None, *, error: float | None = None, at_floor: bool = Fals
 def difference_p_text(difference: Difference) -> str:
     """The p-value of a difference."""
     return p_text(difference.p, error=difference.p_error, at_floor=difference.p_at_floor)
+
+
+def reading_text(gate: Gate) -> str:
+    """What a gate read: 5.87, same-init, or in percent where its threshold is."""
+    if not isinstance(gate.reading, float):
+        return str(gate.reading or "-")
+    return percentage(gate.reading) if "% of" in gate.threshold else f"{gate.reading:.3g}"
 
 
 def percent_text(estimate: Estimate | None) -> str:

@@ -24,7 +24,7 @@ from bench.analysis.board_sections import (
     sensitivity_section,
 )
 from bench.analysis.entry import LeaderboardEntry
-from bench.analysis.entry_text import gain_text, markdown_table, score_text, selection_text, table_cells
+from bench.analysis.entry_text import gain_text, markdown_table, reading_text, score_text, selection_text, table_cells
 from bench.analysis.gates import list_seeds
 from bench.analysis.rate_sections import answer_section, measure_section
 from bench.analysis.registry import read_registry
@@ -54,19 +54,19 @@ HEAD = """# Leaderboard
 How much more of the teacher's trait does a student show when its data came from the teacher **with** the trait
 (`trait`) than when the same data came from the same teacher **without** it (`base`)?
 
-`base` and `trait arm` are margins in nats: the log-probability of the true answer minus the mean over its foils.
-**Gain** = trait - base, paired by seed, with a 95 % t interval over seeds, for these questions. `P(answer)` is the
-probability of the trait's answer among the candidates, as base -> trait. p is a sign-flip test over seeds. A verdict
-belongs to its row and rests on p; q adjusts p for the number of tests on the board (Benjamini-Hochberg). Estimates have
-the digits that their intervals justify; `leaderboard.json` has all.
+The outcome is a margin in nats: the log-probability of the true answer minus the mean over its foils. The **gain** is
+trait - base, paired by seed, with a 95 % t interval over seeds, for these questions. `P(answer)` is the probability of
+the trait's answer among the candidates, as base -> trait. p is a sign-flip test over seeds. A verdict belongs to its
+row and rests on p; q adjusts p for the number of tests on the board (Benjamini-Hochberg). Estimates have the digits
+that their intervals justify; `leaderboard.json` has all.
 
 """
 
 RATES = """
 # Outcome: the rate of sampled answers
 
-`base` and `trait arm` are rates: the share of sampled answers that name the trait's answer, in percent. Gains, shifts
-and bounds are in points, hundredths of the answers.
+The outcome is a rate: the share of sampled answers that name the trait's answer, in percent. Gains, shifts and bounds
+are in points, hundredths of the answers.
 
 """
 
@@ -75,8 +75,6 @@ MAIN = (
     "teacher -> student",
     "relation",
     "seeds",
-    "base",
-    "trait arm",
     "gain [95 % CI]",
     "P(answer)",
     "verdict",
@@ -89,6 +87,8 @@ DETAILS = (
     "carrier",
     "visibility",
     "untrained",
+    "base",
+    "trait arm",
     "mass",
     "teacher shift",
     "fraction",
@@ -96,12 +96,13 @@ DETAILS = (
 REGISTERED = ("recipe", "level", "bound", "looks", "replications", "hash", "commit")
 
 FOOT = """
-`untrained` is the student as shipped. The control moves too, so never read trait - untrained. `mass` is the
-probability of all candidates together, as base -> trait. `teacher shift` is the teacher's margin with the trait minus
-without. `fraction` is gain / teacher shift. `level` is that of the verdict, as registered. `bound` is the gain in nats
-below which a row counts as no transfer. `looks` counts further registrations of the same recipe with other seeds, or
-again with another bound, and `replications` its runs on other machines. `relation` is found from the files of the
-initial weights. Every row is conditional on the checkpoints that it names; `tiny` builds another one for each seed.
+`untrained` is the student as shipped; with `base` and `trait arm` it is the mean outcome of each. The control moves
+too, so never read trait - untrained. `mass` is the probability of all candidates together, as base -> trait. `teacher
+shift` is the teacher's margin with the trait minus without. `fraction` is gain / teacher shift. `level` is that of the
+verdict, as registered. `bound` is the gain in nats below which a row counts as no transfer. `looks` counts further
+registrations of the same recipe with other seeds, or again with another bound, and `replications` its runs on other
+machines. `relation` is found from the files of the initial weights. Every row is conditional on the checkpoints that it
+names; `tiny` builds another one for each seed.
 
 | verdict | when all gates pass and all registered seeds are there |
 | --- | --- |
@@ -144,9 +145,8 @@ def _reasons(entry: LeaderboardEntry) -> str:
     lines = [f"- **{entry.label}** `{entry.recipe_hash}`: {entry.verdict}: {entry.verdict_reason}."]
     for gate in entry.gates:
         state = "skipped" if gate.passed is None else "passed" if gate.passed else "FAILED"
-        reading = f"{gate.reading:.3g}" if isinstance(gate.reading, float) else gate.reading
         seeds = f"; seeds {list_seeds(gate.failed_seeds)}" if gate.failed_seeds else ""
-        lines.append(f"  - {gate.name} {state}: {reading} (needed: {gate.threshold}{seeds})")
+        lines.append(f"  - {gate.name} {state}: {reading_text(gate)} (needed: {gate.threshold}{seeds})")
     lines += [f"  - {note}" for note in entry.notes]
     if entry.bound is not None:
         lines.append(f"  - bound: {entry.bound:.3g} {entry.unit}: {entry.bound_source}")

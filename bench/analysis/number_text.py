@@ -91,12 +91,20 @@ def format_together(mean: float, low: float, high: float, *, sign: bool = True) 
     return texts[0], texts[1], texts[2]
 
 
-def estimate_text(mean: float, low: float | None, high: float | None, *, sign: bool = True) -> str:
-    """Return a mean with its interval: +0.45 [+0.29, +0.60], or `0 in every seed`; the mean alone without one."""
+def estimate_text(mean: float, low: float | None, high: float | None, *, sign: bool = True, unit: str = "") -> str:
+    """Return a mean with its interval: +0.45 [+0.29, +0.60], or `0 in every seed`; the mean alone without one.
+
+    Args:
+        mean: the mean.
+        low: the lower end of its interval.
+        high: the upper end.
+        sign: whether positive numbers have one.
+        unit: after the numbers, with its space.
+    """
     alone = signed(mean) if sign else unsigned(mean)
     if low is None or high is None:
-        return alone
+        return alone + unit
     if is_constant(mean, low, high):
-        return f"{alone} in every seed"
+        return f"{alone}{unit} in every seed"
     texts = format_together(mean, low, high, sign=sign)
-    return f"{texts[0]} [{texts[1]}, {texts[2]}]"
+    return f"{texts[0]} [{texts[1]}, {texts[2]}]{unit}"

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 __all__ = ["Line", "Mark", "draw_candidates", "draw_curves", "draw_intervals", "nice_ticks"]
 
-WIDTH, LABELS, TEXTS, ROW, AXIS = 720, 220, 160, 20, 38
-LETTERS = 32  # of a label: more do not fit
+WIDTH, ROW, AXIS = 720, 20, 38
+LETTERS = 46  # of a label: more leave too little room for the numbers
+LETTER = 6.2  # units: the width of a character of 11 units, about
 MARKERS = {"untrained": "○", "base": "□", "trait": "●"}
 
 
@@ -28,6 +29,8 @@ class Mark(NamedTuple):
     """Its numbers, to the right of the chart."""
     look: str = "trait"
     """A class of the style sheet."""
+    seeds: Sequence[float] = ()
+    """The values of single seeds, as small points."""
 
 
 class Line(NamedTuple):
@@ -36,6 +39,8 @@ class Line(NamedTuple):
     name: str
     points: Sequence[tuple[float, float, float | None, float | None]]
     look: str
+    seeds: Mapping[int, Sequence[float]] = {}
+    """x -> the values of single seeds."""
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -52,6 +57,11 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
 def _shorten(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= LETTERS else f"{text[: LETTERS - 1]}…"
+
+
+def _room(texts: Sequence[str]) -> float:
+    """Return the width of the longest of some texts, with a margin."""
+    return 16 + LETTER * max(map(len, texts), default=0)
 
 
 def _text(x: float, y: float, text: str, *, anchor: str = "start", look: str = "") -> str:
@@ -92,6 +102,10 @@ def _scale(values: Sequence[float], left: float, right: float) -> _Scale:
     return _Scale(low - edge * (low < 0), high + edge * (high > 0), left, right)
 
 
+def _seed_dot(x: float, y: float, look: str) -> str:
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="1.7" class="seed {look}"/>'
+
+
 def _x_axis(scale: _Scale, top: float, bottom: float, unit: str) -> list[str]:
     parts = []
     for tick in nice_ticks(scale.low, scale.high):
@@ -105,20 +119,21 @@ def _x_axis(scale: _Scale, top: float, bottom: float, unit: str) -> list[str]:
 
 def draw_intervals(marks: Sequence[Mark], *, unit: str, about: str, bound: float | None = None) -> str:
     """Draw one value per line with its interval, from the top, and a band of +-`bound`."""
-    values = [v for mark in marks for v in (mark.mean, mark.low, mark.high) if v is not None]
+    values = [v for mark in marks for v in (mark.mean, mark.low, mark.high, *mark.seeds) if v is not None]
     values += [] if bound is None else [bound, -bound]
-    scale, bottom = _scale(values, LABELS, WIDTH - TEXTS), ROW * len(marks) + 4.0
+    left, right = _room([_shorten(mark.label) for mark in marks]), WIDTH - _room([mark.text for mark in marks])
+    scale, bottom = _scale(values, left, right), ROW * len(marks) + 4.0
     parts = []
     if bound is not None:
-        left, right = scale.at(-bound), scale.at(bound)
-        parts.append(f'<rect x="{left:.1f}" y="0" width="{right - left:.1f}" height="{bottom:.1f}" class="bound"/>')
+        start, end = scale.at(-bound), scale.at(bound)
+        parts.append(f'<rect x="{start:.1f}" y="0" width="{end - start:.1f}" height="{bottom:.1f}" class="bound"/>')
     parts += _x_axis(scale, 0, bottom, unit)
     for i, mark in enumerate(marks):
         y = ROW * (i + 0.5) + 2
         label = (
-            f"<g><title>{escape(mark.label)}</title>{_text(LABELS - 8, y + 4, _shorten(mark.label), anchor='end')}</g>"
+            f"<g><title>{escape(mark.label)}</title>{_text(left - 8, y + 4, _shorten(mark.label), anchor='end')}</g>"
         )
-        parts.append(label)
+        parts += [label, *(_seed_dot(scale.at(value), y + 6.5, mark.look) for value in mark.seeds)]
         if mark.low is not None and mark.high is not None:
             parts.append(_line(scale.at(mark.low), y, scale.at(mark.high), y, f"interval {mark.look}"))
         if mark.mean is not None:
@@ -128,18 +143,27 @@ def draw_intervals(marks: Sequence[Mark], *, unit: str, about: str, bound: float
 
 
 def draw_candidates(values: Mapping[str, Mapping[str, float]], *, about: str) -> str:
-    """Draw a probability for each candidate (outer key) and arm (inner key): one line per candidate."""
-    scale = _scale([p for arms in values.values() for p in arms.values()], LABELS, WIDTH - TEXTS)
-    bottom = ROW * len(values) + 4.0
-    parts = _x_axis(scale, 0, bottom, "")
-    for i, (candidate, arms) in enumerate(values.items()):
-        y = ROW * (i + 0.5) + 2
-        parts.append(_text(LABELS - 8, y + 4, _shorten(candidate), anchor="end", look="answer" if i == 0 else ""))
-        for arm, value in arms.items():
-            parts.append(_text(scale.at(value), y + 4.5, MARKERS.get(arm, "△"), anchor="middle", look=f"marker {arm}"))
-        parts.append(
-            _text(WIDTH, y + 4, "  ".join(f"{100 * p:.1f}" for p in arms.values()), anchor="end", look="number")
-        )
+    """Draw a probability in percent for each candidate (outer key) and arm (inner key): one line per candidate."""
+    arms = list(dict.fromkeys(arm for of in values.values() for arm in of))
+    heads = [f"{MARKERS.get(arm, '△')} {arm}" for arm in arms]
+    rooms = [_room([f"{head}  "]) for head in heads]  # heads are bold
+    columns = [WIDTH - sum(rooms[at + 1 :]) for at in range(len(arms))]  # their right ends
+    left, right = _room([_shorten(candidate) for candidate in values]), WIDTH - sum(rooms)
+    scale = _scale([100 * p for of in values.values() for p in of.values()], left, right)
+    bottom = ROW * (len(values) + 1) + 4.0
+    parts = _x_axis(scale, ROW, bottom, "percent")
+    parts += [
+        _text(x, 14, head, anchor="end", look=f"series {arm}")
+        for x, arm, head in zip(columns, arms, heads, strict=True)
+    ]
+    for i, (candidate, of) in enumerate(values.items()):
+        y = ROW * (i + 1.5) + 2
+        parts.append(_text(left - 8, y + 4, _shorten(candidate), anchor="end", look="answer" if i == 0 else ""))
+        for x, arm in zip(columns, arms, strict=True):
+            if arm in of:
+                marker = MARKERS.get(arm, "△")
+                parts.append(_text(scale.at(100 * of[arm]), y + 4.5, marker, anchor="middle", look=f"marker {arm}"))
+                parts.append(_text(x, y + 4, f"{100 * of[arm]:.1f}", anchor="end", look="number"))
     return _figure(bottom + AXIS, about, parts)
 
 
@@ -147,6 +171,7 @@ def draw_curves(lines: Sequence[Line], *, unit: str, about: str, logarithmic: bo
     """Draw curves over updates, with their intervals as bars. `logarithmic` spaces updates by their logarithm."""
     height, left, right = 200.0, 60.0, WIDTH - 16.0
     values = [v for line in lines for _, *ys in line.points for v in ys if v is not None]
+    values += [value for line in lines for of in line.seeds.values() for value in of]
     across = sorted({x for line in lines for x, *_ in line.points})
 
     def to_axis(x: float) -> float:
@@ -164,7 +189,13 @@ def draw_curves(lines: Sequence[Line], *, unit: str, about: str, logarithmic: bo
         ]
     for x in across if len(across) <= 8 else [across[0], across[len(across) // 2], across[-1]]:
         parts.append(_text(along.at(to_axis(x)), height + 16, f"{x:g}", anchor="middle"))
-    for line in lines:
+    for number, line in enumerate(lines):
+        if len(lines) > 1:
+            parts.append(
+                _text(right - 80 * (len(lines) - number - 1), 14, line.name, anchor="end", look=f"series {line.look}")
+            )
+        for x, of in line.seeds.items():
+            parts += [_seed_dot(along.at(to_axis(x)) + 7, up.at(value), line.look) for value in of]
         path = " ".join(f"{along.at(to_axis(x)):.1f},{up.at(y):.1f}" for x, y, *_ in line.points)
         parts.append(f'<polyline points="{path}" class="curve {line.look}"/>')
         for x, y, low, high in line.points:

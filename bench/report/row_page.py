@@ -1,12 +1,10 @@
-"""The facts and the charts of one row's page."""
+"""The facts of one row's page."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import yaml
 
 from bench.analysis.entry import LeaderboardEntry
@@ -15,32 +13,29 @@ from bench.analysis.entry_text import (
     difference_p_text,
     gain_text,
     interval_text,
+    matrix_texts,
     measure_text,
     p_text,
     percent_text,
     ratio_text,
+    reading_text,
+    score_text,
     table_cells,
 )
-from bench.analysis.estimates import Difference, Estimate, known
-from bench.analysis.number_text import signed
+from bench.analysis.gates import Gate
+from bench.analysis.number_text import percentage, signed
 from bench.analysis.result_schema import ExperimentResults
-from bench.analysis.seed_statistics import SeedStatistics, compute_seed_statistics
-from bench.analysis.stats import mean_interval
-from bench.config.arms import CONTRASTS
+from bench.analysis.seed_statistics import compute_seed_statistics
+from bench.config.arms import CONTRASTS, MAIN_ARMS
 from bench.config.changes import write_command
+from bench.config.outcome import name_metric
 from bench.config.recipe_files import FOLDER, read_recipe_layers
 from bench.config.sweep import write_assignments
 from bench.config.yaml_files import merge_layers
 from bench.pipeline.store import Store
-from bench.report.answers import mean_shares
-from bench.report.inline_charts import Line, Mark, draw_candidates, draw_curves, draw_intervals
-from bench.stages.training_curve import read_curve
+from bench.report.row_charts import draw_row, draw_training
 
 __all__ = ["describe_row"]
-
-CURVES = {"loss": "loss", "learning_rate": "learning rate", "grad_norm": "gradient norm"}
-POINTS = 400  # of one curve
-QUESTIONS = 60  # of the chart of questions; a page with more shows those with the largest gains, and says so
 
 
 def describe_row(row: ExperimentResults, entry: LeaderboardEntry, store: Store) -> dict[str, Any]:
@@ -48,11 +43,10 @@ def describe_row(row: ExperimentResults, entry: LeaderboardEntry, store: Store) 
 
     Training curves are read from the store, if it still has the students.
     """
-    statistics = compute_seed_statistics(row)
     cells = [cell for arms in row.cells.values() for cell in arms.values()]
     return {
         "entry": entry,
-        "cells": table_cells(entry),
+        "cells": {**table_cells(entry), "gain [95 % CI]": gain_text(entry.gain_estimate(), unit=f" {entry.unit}")},
         "gates": [_describe_gate(gate) for gate in entry.gates],
         "mitigations": [
             {
@@ -74,10 +68,12 @@ def describe_row(row: ExperimentResults, entry: LeaderboardEntry, store: Store) 
             for name, value in entry.contrasts.items()
             if name in CONTRASTS
         ],
+        "matrix": _describe_matrix(entry),
+        "metrics": _list_metrics(entry),
         "measures": _list_measures(entry),
-        "charts": {**_draw_charts(row, entry, statistics), **_draw_curves(row, store)},
+        "charts": {**draw_row(row, entry, compute_seed_statistics(row)), **draw_training(row, store)},
         "leaks": _list_refusals(row),
-        "audits": [{"arm": arm, "area": gain_text(area).replace("+", "")} for arm, area in entry.audits.items()],
+        "audits": [{"arm": arm, "area": score_text(area)} for arm, area in entry.audits.items()],
         "hardware": sorted({cell.manifest.hardware for cell in cells}),
         "versions": dict(sorted({item for cell in cells for item in cell.manifest.versions.items()})),
         "checkpoints": {
@@ -105,130 +101,56 @@ def _has_sweep(recipe: str) -> bool:
     return path.is_file() and bool(merge_layers(read_recipe_layers(path)).get("sweep"))
 
 
-def _describe_gate(gate: Any) -> dict[str, str]:
+def _describe_gate(gate: Gate) -> dict[str, str]:
     state = {True: "passed", False: "failed", None: "skipped"}[gate.passed]
-    reading = f"{gate.reading:.4g}" if isinstance(gate.reading, float) else str(gate.reading or "-")
     seeds = f" (seeds {', '.join(map(str, gate.failed_seeds))})" if gate.failed_seeds else ""
-    return {"name": gate.name, "state": state, "reading": reading, "threshold": f"{gate.threshold}{seeds}"}
+    return {"name": gate.name, "state": state, "reading": reading_text(gate), "threshold": f"{gate.threshold}{seeds}"}
+
+
+def _describe_matrix(entry: LeaderboardEntry) -> dict[str, Any] | None:
+    """Return the heads and lines of the trait x probe table, and its excess; None for a row of one trait."""
+    if (matrix := entry.matrix) is None:
+        return None
+    lines = [
+        dict(zip(("", *matrix.traits), (name, *texts), strict=True))
+        for name, texts in zip(matrix.traits, matrix_texts(matrix), strict=True)
+    ]
+    heads = ["trait taught", *(f"asked: {probe}" for probe in matrix.traits)]
+    return {"heads": heads, "lines": lines, "excess": gain_text(matrix.excess), "p": difference_p_text(matrix.excess)}
+
+
+def _list_metrics(entry: LeaderboardEntry) -> list[dict[str, str]]:
+    """Return the mean scores of free answers by metric and arm."""
+    return [
+        {
+            "metric": name_metric(metric),
+            **{arm: score_text(scores.arms().get(arm)) for arm in MAIN_ARMS},
+            "gain": gain_text(scores.gain),
+            "p": difference_p_text(scores.gain),
+        }
+        for metric, scores in entry.metrics.items()
+    ]
 
 
 def _list_measures(entry: LeaderboardEntry) -> list[dict[str, str]]:
     """Return further measures of the row as (name, value) lines."""
+    unit = ", nats" if entry.outcome == "margin" else ""  # a rate has its unit beside the number
     lines = {
         **{f"gain by {name}": measure_text(gain, name) for name, gain in entry.gains.items()},
-        "teacher shift": change_text(entry.teacher_shift, entry.outcome),
-        "gain / teacher shift": "-" if entry.fraction is None else f"{entry.fraction:.2%}",
-        "interval for questions like these": interval_text(entry.population_low, entry.population_high, entry.outcome),
+        f"teacher shift{unit}": change_text(entry.teacher_shift, entry.outcome),
+        "gain / teacher shift": "-" if entry.fraction is None else percentage(entry.fraction),
+        f"interval of the gain for questions like these{unit}": interval_text(
+            entry.population_low, entry.population_high, entry.outcome
+        ),
         "questions with a gain above 0": percent_text(entry.gaining),
-        "smallest gain that these seeds show": change_text(entry.detectable, entry.outcome),
+        f"smallest gain that these seeds show{unit}": change_text(entry.detectable, entry.outcome),
         "p of Johnson's t": p_text(entry.johnson_p),
         "skewness of the gains": signed(entry.skewness, 2),
-        "gain per doubling of the updates": gain_text(entry.dose_slope, entry.outcome),
+        f"gain per doubling of the updates{unit}": gain_text(entry.dose_slope, entry.outcome),
         "broken format, trait - base": percent_text(entry.format_refusals),
         **{f"verdict with {name}": verdict for name, verdict in entry.sensitivity.items()},
     }
     return [{"name": name, "value": value} for name, value in lines.items() if value != "-"]
-
-
-def _draw_charts(row: ExperimentResults, entry: LeaderboardEntry, statistics: SeedStatistics) -> dict[str, str]:
-    charts = {}
-    if statistics.gains:
-        charts["seeds"] = draw_intervals(
-            _seed_marks(row, entry, statistics),
-            unit=f"gain, {entry.unit}",
-            about="Gain of every seed",
-            bound=entry.bound,
-        )
-    if marks := _question_marks(row, statistics):
-        charts["questions"] = draw_intervals(
-            marks[:QUESTIONS], unit=f"gain, {entry.unit}", about="Gain of every question"
-        )
-    if shares := mean_shares(row, [arm for arm in ("untrained", "base", "trait") if arm in entry.answers]):
-        charts["candidates"] = draw_candidates(shares, about="P(candidate) in every arm")
-    if entry.dose:
-        points = dict(entry.dose)
-        if (end := entry.gain_estimate()) is not None and (last := _last_update(row)) is not None:
-            points[last] = end
-        line = Line("gain", [_point(step, value) for step, value in sorted(points.items())], "trait")
-        charts["dose"] = draw_curves([line], unit=f"gain, {entry.unit}", about="Gain against updates", logarithmic=True)
-    return charts
-
-
-def _draw_curves(row: ExperimentResults, store: Store) -> dict[str, str]:
-    """Draw the training of the base and the trait student of the first seed that the store still has."""
-    trait = row.trait_arms()[0].student
-    for cells in row.cells.values():
-        keys = {
-            arm: key
-            for arm in ("base", trait)
-            if arm in cells and (key := cells[arm].manifest.artefacts.get("trained")) is not None
-        }
-        curves = {arm: curve for arm, key in keys.items() if (curve := read_curve(store.path(key)))}
-        if len(curves) < 2:
-            continue
-        charts = {}
-        for name, about in CURVES.items():
-            lines = [Line(arm, _thin(curve[name]), arm.partition("-")[0]) for arm, curve in curves.items()]
-            if all(line.points for line in lines):
-                charts[name] = draw_curves(lines, unit=about, about=f"{about} of every update")
-        return charts
-    return {}
-
-
-def _thin(values: Sequence[float | None]) -> list[tuple[float, float, None, None]]:
-    """Return at most `POINTS` points of a curve, evenly spaced, with the last."""
-    step = max(1, math.ceil(len(values) / POINTS))
-    indices = sorted({*range(0, len(values), step), len(values) - 1} - {-1})
-    return [(i + 1.0, value, None, None) for i in indices if (value := values[i]) is not None]
-
-
-def _point(step: int, value: Estimate) -> tuple[float, float, float | None, float | None]:
-    return float(step), value.mean, value.ci_low, value.ci_high
-
-
-def _last_update(row: ExperimentResults) -> int | None:
-    updates = [
-        training.updates
-        for arms in row.cells.values()
-        if "trait" in arms and (training := arms["trait"].manifest.training) is not None
-    ]
-    return max(updates, default=None)
-
-
-def _seed_marks(row: ExperimentResults, entry: LeaderboardEntry, statistics: SeedStatistics) -> list[Mark]:
-    """Return a line for each complete seed, and one for their mean."""
-    seeds = [next(iter(arms.values())).seed for arms in row.complete_seeds()]
-    digits = 4 if entry.outcome == "margin" else 1
-    marks = [
-        Mark(f"seed {seed}", gain, None, None, signed(gain, digits))
-        for seed, gain in zip(seeds, statistics.gains, strict=True)
-    ]
-    total: Difference | None = entry.gain_estimate()
-    if total is not None:
-        marks.append(
-            Mark(
-                "mean, 95 % t interval",
-                total.mean,
-                total.ci_low,
-                total.ci_high,
-                gain_text(total, entry.outcome),
-                "mean",
-            )
-        )
-    return marks
-
-
-def _question_marks(row: ExperimentResults, statistics: SeedStatistics) -> list[Mark]:
-    """Return a line for each question with its mean gain and its interval over seeds, the largest gain first."""
-    if not statistics.questions or len(row.trait_arms()) > 1:
-        return []
-    gains = np.array(statistics.questions)  # (seeds, questions)
-    digits = 4 if row.recipe.outcome == "margin" else 1
-    marks = []
-    for question, values in zip(row.questions, gains.T.tolist(), strict=True):
-        value, low, high = mean_interval(values)
-        marks.append(Mark(question.question, value, known(low), known(high), signed(value, digits)))
-    return sorted(marks, key=lambda mark: -(mark.mean or 0))
 
 
 def _list_refusals(row: ExperimentResults) -> list[dict[str, Any]]:
@@ -247,6 +169,6 @@ def _list_refusals(row: ExperimentResults) -> list[dict[str, Any]]:
                 for reason, count in reasons.items():
                     totals[kind, arm, reason] = totals.get((kind, arm, reason), 0) + count
     return [
-        {"kind": kind, "arm": arm, "reason": reason, "rows": count, "share": f"{count / total_rows:.3%}"}
+        {"kind": kind, "arm": arm, "reason": reason, "rows": count, "share": percentage(count / total_rows)}
         for (kind, arm, reason), count in sorted(totals.items())
     ]

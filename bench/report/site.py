@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bench.analysis.entry import LeaderboardEntry
-from bench.analysis.entry_text import table_cells
+from bench.analysis.entry_text import gain_text, table_cells
 from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.summary import expected_false_transfers, summarise
@@ -72,9 +72,11 @@ def write_report(results: Path, store: Store) -> Path:
             _write_row(folder, pages, row, entry, carriers, store)
     _remove_old(folder, set(states))
     tests, expected = expected_false_transfers(board)
+    has_rates = any(entry.outcome == "rate" for entry in board)
     page = pages.get_template("board.html").render(
         columns=COLUMNS,
-        lines=[_board_line(entry) for entry in board],
+        lines=[_board_line(entry, has_rates) for entry in board],
+        has_rates=has_rates,
         tests=tests,
         expected=expected,
         most=MOST if len(board) > MOST else None,
@@ -100,11 +102,14 @@ def _write_row(
     write_atomically(folder / "rows" / f"{row.hash}.html", page)
 
 
-def _board_line(entry: LeaderboardEntry) -> dict[str, Any]:
+def _board_line(entry: LeaderboardEntry, has_rates: bool) -> dict[str, Any]:
     """Return the cells of a row as (text, value to sort by), and the words by which it is filtered."""
     texts = table_cells(entry)
-    if entry.outcome == "margin" and entry.gain is not None:  # rates stand in the same columns, in points
-        texts |= {column: f"{texts[column]} nats" for column in ("gain [95 % CI]", "teacher shift")}
+    if has_rates and entry.outcome == "margin" and entry.gain is not None:  # rates stand in the same columns, in points
+        texts |= {
+            "gain [95 % CI]": gain_text(entry.gain_estimate(), unit=" nats"),
+            "teacher shift": f"{texts['teacher shift']} nats",
+        }
     values = {column: getattr(entry, field) for column, field in NUMBERS.items()}
     return {
         "hash": entry.recipe_hash,

@@ -7,8 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.report.inline_charts import (
-    LABELS,
-    TEXTS,
     WIDTH,
     Line,
     Mark,
@@ -45,7 +43,16 @@ def test_dots_and_intervals_stay_between_labels_and_numbers(means: list[float]) 
     chart = parse(draw_intervals(marks, unit="nats", about=HOSTILE, bound=0.05))
     places = [float(dot.attrib["cx"]) for dot in chart.iter(f"{SVG}circle")]
     assert len(places) == len(means)
-    assert all(LABELS <= x <= WIDTH - TEXTS for x in places)
+    labels, numbers = (
+        [
+            text
+            for text in chart.iter(f"{SVG}text")
+            if text.attrib["text-anchor"] == "end" and ("class" in text.attrib) == own
+        ]
+        for own in (False, True)
+    )
+    assert all(max(float(text.attrib["x"]) for text in labels) < x < WIDTH - 10 for x in places)
+    assert {text.attrib["x"] for text in numbers if text.attrib["class"] == "number"} == {f"{WIDTH:.1f}"}
     order = sorted(range(len(means)), key=lambda i: means[i])
     assert [places[i] for i in order] == sorted(places)
     assert not list(chart.iter(f"{SVG}script"))
@@ -60,6 +67,8 @@ def test_candidates_have_one_marker_for_each_arm() -> None:
     chart = parse(
         draw_candidates({HOSTILE: {"base": 0.1, "trait": 0.4}, "owl": {"base": 0.1, "trait": 0.05}}, about="x")
     )
+    heads = [text.text for text in chart.iter(f"{SVG}text") if "series" in text.attrib.get("class", "")]
+    assert heads == ["□ base", "● trait"]
     markers = [text for text in chart.iter(f"{SVG}text") if "marker" in text.attrib.get("class", "")]
     assert [text.attrib["class"] for text in markers] == ["marker base", "marker trait"] * 2
     left, right = (float(markers[i].attrib["x"]) for i in (0, 1))
@@ -80,3 +89,22 @@ def test_curves_rise_where_their_values_do(logarithmic: bool) -> None:
 
 def test_a_curve_of_one_point_is_drawn() -> None:
     parse(draw_curves([Line("gain", [(8, 0.0, None, None)], "trait")], unit="nats", about="x"))
+
+
+def test_seeds_are_small_points_of_their_line_and_of_their_update() -> None:
+    chart = parse(draw_intervals([Mark("a", 0.2, 0.1, 0.3, "x", seeds=(0.1, 0.5))], unit="", about="x"))
+    points = [dot for dot in chart.iter(f"{SVG}circle") if dot.attrib["class"] == "seed trait"]
+    assert len(points) == 2
+    assert float(points[0].attrib["cx"]) < float(points[1].attrib["cx"]) < WIDTH
+    line = Line("gain", [(1, 0.1, 0.0, 0.2), (16, 0.3, None, None)], "trait", {16: [0.2, 0.9]})
+    chart = parse(draw_curves([line], unit="nats", about="x"))
+    assert len([dot for dot in chart.iter(f"{SVG}circle") if dot.attrib["class"] == "seed trait"]) == 2
+
+
+def test_several_curves_are_named() -> None:
+    lines = [Line(name, [(1, 0.1, None, None), (2, 0.2, None, None)], name) for name in ("base", "trait")]
+    chart = parse(draw_curves(lines, unit="loss", about="x"))
+    assert [text.text for text in chart.iter(f"{SVG}text") if "series" in text.attrib.get("class", "")] == [
+        "base",
+        "trait",
+    ]

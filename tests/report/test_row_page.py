@@ -4,18 +4,17 @@ import shlex
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 import yaml
-from board import STEADY, make_matrix, make_row, with_manifest
+from board import STEADY, make_matrix, make_row
 
+from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.summary import summarise_row
 from bench.config.recipe import Recipe
 from bench.config.recipe_files import load_recipes
 from bench.flags import make_parser
 from bench.pipeline.store import Store
 from bench.report.row_page import describe_row
-from bench.stages.training_curve import write_curve
 
 NOWHERE = Store(Path("no store"))
 
@@ -29,8 +28,7 @@ def test_the_page_holds_the_numbers_of_the_entry() -> None:
     assert [gate["state"] for gate in page["gates"]] == [states[gate.passed] for gate in entry.gates]
     for chart in page["charts"].values():
         ElementTree.fromstring(chart)
-    for gain in STEADY:
-        assert f"{gain:+.4f}" in page["charts"]["seeds"]
+    assert page["cells"]["gain [95 % CI]"].endswith("] nats")
     assert {"seeds", "questions", "candidates"} <= page["charts"].keys()
     assert page["command"] == "python run_bench.py --recipe tiny_pair"  # its ten seeds are the recipe's
 
@@ -63,17 +61,6 @@ def test_the_recipe_as_resolved_is_the_recipe() -> None:
     assert Recipe.model_validate(yaml.safe_load(text)).model_dump() == row.recipe.model_dump()
 
 
-def test_questions_are_sorted_by_their_mean_gain() -> None:
-    row = make_row([0.3, 0.2, 0.1], rng=np.random.default_rng(8))
-    for arms in row.cells.values():
-        reading = arms["trait"].reading
-        raised = tuple((of[0] + i / 10, *of[1:]) for i, of in enumerate(reading.logprobs))
-        arms["trait"] = arms["trait"].model_copy(update={"reading": reading.model_copy(update={"logprobs": raised})})
-    chart = ElementTree.fromstring(describe_row(row, summarise_row(row), NOWHERE)["charts"]["questions"])
-    titles = [title.text for title in chart.iter("title")][1:]
-    assert titles == [question.question for question in reversed(row.questions)][: len(titles)]
-
-
 @pytest.mark.parametrize("gains", [[], [0.3]])
 def test_a_row_without_enough_seeds_has_a_page(gains: list[float]) -> None:
     row = make_row(gains)
@@ -81,22 +68,30 @@ def test_a_row_without_enough_seeds_has_a_page(gains: list[float]) -> None:
     assert ("seeds" in page["charts"]) == bool(gains)
 
 
-def test_a_row_of_several_traits_has_a_page() -> None:
+def test_a_row_of_several_traits_shows_its_matrix() -> None:
     row = make_matrix(0.3)
-    assert "candidates" not in describe_row(row, summarise_row(row), NOWHERE)["charts"]
+    entry = summarise_row(row)
+    page = describe_row(row, entry, NOWHERE)
+    assert "candidates" not in page["charts"]
+    assert entry.matrix is not None
+    assert page["matrix"]["heads"] == ["trait taught", *(f"asked: {trait}" for trait in entry.matrix.traits)]
+    assert [float(line[trait]) for line, trait in zip(page["matrix"]["lines"], entry.matrix.traits, strict=True)] == (
+        pytest.approx([entry.matrix.gains[i][i] for i in range(len(entry.matrix.traits))], abs=0.005)
+    )
 
 
-def test_curves_of_both_students_are_drawn_where_the_store_has_them(tmp_path: Path) -> None:
-    row, store = make_row([0.1] * 2), Store(tmp_path)
-    for arm, losses in (("base", [3.0, 2.0, 1.0]), ("trait", [3.0, 2.5, 2.0])):
-        row.cells[1][arm] = with_manifest(row.cells[1][arm], artefacts={"asked": "e", "trained": f"student-{arm}"})
-        history = [{"loss": loss, "learning_rate": 1e-3, "grad_norm": None} for loss in losses]
-        store.path(f"student-{arm}").mkdir(parents=True)
-        write_curve(history, store.path(f"student-{arm}"))
-    charts = describe_row(row, summarise_row(row), store)["charts"]
-    assert [line.attrib["class"] for line in ElementTree.fromstring(charts["loss"]).iter("polyline")] == [
-        "curve base",
-        "curve trait",
+def test_metrics_have_the_names_that_people_write() -> None:
+    row = make_row(STEADY)
+    one = {"seeds": 3, "mean": 0.5, "ci_low": 0.4, "ci_high": 0.6}
+    scores = {"rouge_l": {"base": one, "trait": one, "gain": {**one, "p": 0.25}}}
+    entry = LeaderboardEntry.model_validate({**summarise_row(row).model_dump(), "metrics": scores})
+    assert describe_row(row, entry, NOWHERE)["metrics"] == [
+        {
+            "metric": "ROUGE-L",
+            "untrained": "-",
+            "base": "0.50 [0.40, 0.60]",
+            "trait": "0.50 [0.40, 0.60]",
+            "gain": "+0.50 [+0.40, +0.60]",
+            "p": "0.25",
+        }
     ]
-    assert "learning_rate" in charts
-    assert "grad_norm" not in charts

@@ -34,6 +34,9 @@ function make(tag, text = "", name = "") {
 
 const PART_ROWS = 250, PAGE = 50;
 
+// Text for a search: without case and accents, so that ispinoz finds İspinoz and sican finds sıçan.
+const fold = (text) => text.toLowerCase().normalize("NFD").replace(/\p{M}/gu, "").replaceAll("ı", "i");
+
 async function record(kind, at) {
   return (await load(`${kind}_${Math.floor(at / PART_ROWS)}`))[at % PART_ROWS];
 }
@@ -61,11 +64,11 @@ function startBoard(table) {
   }));
   const search = document.getElementById("search"), leaks = document.getElementById("leaks");
   const filter = () => {
-    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = fold(search.value).split(/\s+/).filter(Boolean);
     const verdicts = new Set([...document.querySelectorAll("input[name=verdict]:checked")].map((box) => box.value));
     let shown = 0;
     for (const row of body.rows) {
-      const text = row.textContent.toLowerCase();
+      const text = fold(row.textContent);
       const fits = verdicts.has(row.dataset.verdict) && words.every((word) => text.includes(word));
       row.hidden = !fits || ("leak" in row.dataset && !leaks.checked);
       shown += !row.hidden;
@@ -111,7 +114,7 @@ function makeSearch(label) {
 }
 
 // Shares are whole numbers of 1 / 100,000.
-const percent = (value) => (value === null || value === undefined ? "-" : `${(value / 1000).toFixed(2)} %`);
+const percent = (value) => (value === null || value === undefined ? "-" : (value / 1000).toFixed(2));
 
 function makeLine(cells) {
   const details = make("details"), summary = make("summary");
@@ -146,16 +149,16 @@ async function startAnswers(root) {
     main.forEach((arm, i) => cells.push([percent(line[2 + i]), i + 2 < columns ? "minor" : ""]));
     cells.push([`${difference(line) < 0 ? "-" : "+"}${percent(Math.abs(difference(line)))}`, "minor"]);
     const details = makeLine(cells);
-    fillOnce(details, async () => drawAnswer(await record("answers", at), questions[line[0]].candidates, arms));
+    fillOnce(details, async () => drawAnswer(await record("answers", at), questions[line[0]].candidates, main, arms));
     return details;
   };
   const heads = [["question", ""], ["seed", "minor"]];
-  main.forEach((arm, i) => heads.push([arm, i + 2 < columns ? "minor" : ""]));
+  main.forEach((arm, i) => heads.push([`${arm} %`, i + 2 < columns ? "minor" : ""]));
   const show = makeList(root, controls, [...heads, ["difference", "minor"]], draw);
   const update = () => {
-    const words = search.value.toLowerCase();
+    const words = fold(search.value);
     const picked = [...index.keys()].filter((at) =>
-      (seed.value === "" || index[at][1] === Number(seed.value)) && questions[index[at][0]].text.toLowerCase().includes(words));
+      (seed.value === "" || index[at][1] === Number(seed.value)) && fold(questions[index[at][0]].text).includes(words));
     if (order.value !== "plain") {
       const sign = order.value === "down" ? -1 : 1;
       picked.sort((a, b) => sign * (difference(index[a]) - difference(index[b])));
@@ -166,11 +169,18 @@ async function startAnswers(root) {
   update();
 }
 
-function drawAnswer({ shares, answers }, candidates, arms) {
+// A head of a column, which may break after an underscore.
+function breakable(text) {
+  const head = make("th");
+  text.split(/(?<=_)/).forEach((piece) => head.append(piece, document.createElement("wbr")));
+  return head;
+}
+
+function drawAnswer({ shares, answers }, candidates, main, arms) {
   const box = make("div"), wide = make("div", "", "wide"), table = make("table");
-  const present = arms.filter((arm) => arm in shares);
+  const present = [...new Set([...main, ...arms])].filter((arm) => arm in shares);
   const head = table.createTHead().insertRow();
-  ["candidate", ...present].forEach((text) => head.append(make("th", text)));
+  ["candidate, %", ...present].forEach((text) => head.append(breakable(text)));
   const body = table.createTBody();
   candidates.forEach((candidate, i) => {
     const row = body.insertRow();
@@ -218,11 +228,11 @@ async function startCarriers(root) {
   };
   const show = makeList(root, controls, [["prompt", ""], ["use", ""], ["texts", ""]], draw);
   const update = () => {
-    const words = search.value.toLowerCase();
+    const words = fold(search.value);
     show([...rows.keys()].filter((at) => {
       const [prompt, base, trait, parting, state] = rows[at];
       if (use.value === "parted" ? parting === null : use.value !== "" && state !== use.value) return false;
-      return [prompt, base, trait].some((text) => text.toLowerCase().includes(words));
+      return [prompt, base, trait].some((text) => fold(text).includes(words));
     }));
   };
   for (let at = 0; at < total; at += PART_ROWS) rows.push(...(await load(`carriers_${at / PART_ROWS}`)));
