@@ -42,7 +42,7 @@ __all__ = [
 
 WIDE = 100  # columns; a narrower terminal has no room for a bar and the time spent
 
-# What each verdict says about the models, for readers of a first result.
+# The meaning of each verdict, for readers of a first result.
 MEANINGS = {
     "TRANSFER": "The trait passed: trait students show it more than base students, which had the same training.",
     "TRACE": "A trace of the trait passed: less than the bound below which this row counts as no transfer.",

@@ -8,16 +8,21 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import ROOT
 
 from bench.analysis.result_files import read_results
 from bench.models.checkpoints import identify
+from bench.pipeline.environment import CPU_ENVIRONMENT
 from bench.stages.settings import TrainTeacher, WriteCarrier
-from tests.perf.alternate import alternate, line, shown
+from tests.perf import speed
+from tests.perf.alternate import Rate, alternate, line, shown
 from tests.perf.false_positives import load_board, plan_placebos
 from tests.perf.growth import synthetic_results
 from tests.perf.in_process import useful_flops
+from tests.perf.shapes import QUICK, Amounts, load_shape
+from tests.perf.sides import Sides, all_ways, both, run_profiled
 from tests.perf.watch import watch
 
 
@@ -75,28 +80,35 @@ def test_synthetic_results_are_believed(tmp_path: Path) -> None:
     assert [len(row.cells) for row in rows] == [10, 10]
 
 
+class HereSide:
+    """A side that measures in this process: two processes for each section import for a minute and a half."""
+
+    def __init__(self, ways: dict[str, Rate]) -> None:
+        self.ways = ways
+
+    def rate(self, name: str) -> float:
+        return float(self.ways[name]())
+
+    def profile(self, name: str) -> str:
+        return run_profiled(self.ways[name])
+
+    def end(self) -> None:
+        self.ways.clear()
+
+
 @pytest.mark.slow
-def test_the_speed_benchmark_makes_its_table(tmp_path: Path) -> None:
-    words = [
-        "--shape",
-        "tiny",
-        "--quick",
-        "--only",
-        "sampling",
-        "free",
-        "rates",
-        "losses",
-        "training",
-        "--repeats",
-        "1",
-        "--threads",
-        "1",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.perf.speed", *words, "--store", str(tmp_path / "s"), "--out", str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, timeout=500,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.mark.filterwarnings("ignore")  # those of the alternatives are not ours
+def test_the_speed_benchmark_makes_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def both_here(section: str, shape: str, store: Path, amounts: Amounts, threads: int) -> Sides:
+        own, stock = (HereSide(all_ways(section, load_shape(shape, store), amounts, tmp_path)) for _ in range(2))
+        return Sides(own, stock)  # type: ignore[arg-type]  # they measure alike
+
+    monkeypatch.setattr(speed, "both", both_here)
+    monkeypatch.setattr(speed, "ENVIRONMENT", {})
+    sections = ("sampling", "free", "rates", "losses", "training")
+    words = ["--shape", "tiny", "--quick", "--only", *sections, "--repeats", "1", "--threads", "1"]
+    monkeypatch.setattr(sys, "argv", ["speed", *words, "--store", str(tmp_path / "s"), "--out", str(tmp_path)])
+    speed.main()
     page = (tmp_path / "speed.md").read_text(encoding="utf-8")
     tables = [text for text in page.splitlines() if text.startswith("|")]
     assert len(tables) == 3 * (2 + 2) + (2 + 4)
@@ -105,6 +117,18 @@ def test_the_speed_benchmark_makes_its_table(tmp_path: Path) -> None:
     assert result["losses"]["losses"]["float32"]["apart"]["ours"] < 1e-3
     assert len(result["losses"]["losses"]["float32"]["ours"]) == 2
     assert {of["target"] for section in result.values() for of in section["lines"]} == {40, 3, 2, None, 20, 1.8}
+
+
+@pytest.mark.slow
+def test_both_sides_measure_in_processes_of_their_own_and_ours_has_our_memory_settings(tmp_path: Path) -> None:
+    sides = both("training", "tiny", tmp_path, QUICK, 1)
+    try:
+        assert all(side.rate("fp32 product") > 0 for side in sides)
+        environments = [psutil.Process(side.process.pid).environ() for side in sides]
+    finally:
+        for side in sides:
+            side.end()
+    assert [CPU_ENVIRONMENT.items() <= of.items() for of in environments] == [True, False]
 
 
 def test_both_teachers_of_a_board_of_nothing_are_taught_placebos_of_their_own() -> None:

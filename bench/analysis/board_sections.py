@@ -171,7 +171,7 @@ def sensitivity_section(board: Sequence[LeaderboardEntry]) -> str:
 
 
 def question_section(board: Sequence[LeaderboardEntry]) -> str:
-    """What changes from question to question."""
+    """The gains of single questions."""
     lines = [
         {
             "recipe": entry.label,

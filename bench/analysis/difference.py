@@ -31,7 +31,7 @@ class Side(NamedTuple):
     """A recipe or a row of a comparison."""
 
     label: str
-    """What differs from the recipe's file, and the hash."""
+    """The changes to the recipe's file, and the hash."""
     hash: str
     experiment: RegisteredExperiment
     row: ExperimentResults | None
@@ -59,8 +59,8 @@ def find_side(name: str, folders: Sequence[Path]) -> Side:
         return Side(f"{own.label} ({own.hash()})", own.hash(), experiment, rows[0] if rows else None)
     rows = find_rows(name, folders)
     if not rows:
-        places = " or ".join(map(str, folders))
-        raise UserError(f"--diff {clip_line(name, 80)}: no recipe, and no row in {places}, has this name or hash")
+        folder_names = " or ".join(map(str, folders))
+        raise UserError(f"--diff {clip_line(name, 80)}: no recipe, and no row in {folder_names}, has this name or hash")
     if len(rows) > 1:
         raise refuse_several("--diff", name, list(map(describe_row, rows)))
     return Side(describe_row(rows[0]), rows[0].hash, rows[0].registered.experiment, rows[0])

@@ -38,7 +38,7 @@ class SelectionReport(FilePart):
 
 
 class CarrierReport(FilePart):
-    """What became of the rows that the teachers of one seed wrote."""
+    """The counts of the rows that the teachers of one seed wrote."""
 
     rows: PositiveInt
     """Rows that each teacher wrote."""
@@ -55,7 +55,7 @@ class CarrierReport(FilePart):
     format_refused: dict[str, dict[str, NonNegativeInt]]
     """Rows refused because they break the format, by arm and reason."""
     selection: dict[str, SelectionReport] | None = None
-    """What was kept and drawn, by arm; None for a carrier that draws no rows."""
+    """The rows kept and drawn, by arm; None for a carrier that draws no rows."""
 
     def leak_share(self) -> float:
         """Return the share of rows refused for a leak, in the worst arm.

@@ -14,7 +14,7 @@ __all__ = ["MitigationEffect", "compute_effects"]
 
 
 class MitigationEffect(EntryPart):
-    """What is left of a transfer under one mitigation."""
+    """The rest of a transfer under one mitigation."""
 
     effect: Difference
     """The student with the mitigation minus its control, in the unit of the registered outcome."""

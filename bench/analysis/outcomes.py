@@ -1,4 +1,4 @@
-"""What the log-probabilities of a question's candidates say: margins, probabilities, ranks. Pure numpy.
+"""Outcomes from the log-probabilities of a question's candidates: margins, probabilities, ranks. Pure numpy.
 
 The argument `logprobs` holds one row per question: the log-probability of each candidate in nats, summed over its
 tokens, the answer first and then its foils. Questions may have different numbers of candidates, at least two.

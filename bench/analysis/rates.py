@@ -28,7 +28,7 @@ class Rates(NamedTuple):
 
 
 class ArmRates(EntryPart):
-    """What the sampled answers of one arm name, in points of its answers: means over questions of each seed."""
+    """The names in the sampled answers of one arm, in points of its answers: means over questions of each seed."""
 
     answer: Estimate
     """Answers that name the trait's answer."""

@@ -1,4 +1,4 @@
-"""What a result file holds of one model's answers: log-probabilities of candidates, and sampled answers."""
+"""One model's answers in a result file: log-probabilities of candidates, and sampled answers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Answers(FilePart):
 
 
 class Reading(Answers):
-    """What one model answered, and how well it predicts held-out carrier rows."""
+    """The answers of one model, and its scores on held-out carrier rows."""
 
     logprobs_float32: Candidates | None = None
     """`logprobs` in float32, where a teacher writes in another precision."""

@@ -112,14 +112,14 @@ def audit_suffix(arm: str) -> str:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Keep the search for cycles off what is read: it has none, and for 10,000 files the search took .5 of 3.2 s."""
-    was = gc.isenabled()
+    """Pause the garbage collector: files have no reference cycles. For 10,000 files it took .5 of 3.2 s."""
+    enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        if was:
+        if enabled:
             gc.enable()
 
 

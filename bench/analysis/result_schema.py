@@ -147,7 +147,7 @@ class ArmResult(_ResultFile):
     arm: str
     """The arm, as `bench.config.arms.ArmName` writes it."""
     reading: Reading
-    """What the model answered."""
+    """The answers of the model."""
     relation: RelationReport
     """How student and teacher are related in this arm."""
     manifest: Manifest

@@ -88,7 +88,7 @@ def expected_false_transfers(board: Sequence[LeaderboardEntry]) -> tuple[int, fl
 def _measurement(row: ExperimentResults, statistics: SeedStatistics) -> str:
     """The digest of the seeds and of the margins behind the gain.
 
-    Keys of artefacts would not do: a further arm gives the same students other keys.
+    Keys of artefacts cannot show it: a further arm gives the same students other keys.
     """
     return digest([[arms["base"].seed for arms in row.complete_seeds()], statistics.base, statistics.trait])
 

@@ -19,7 +19,7 @@ Verdict = Literal["TRANSFER", "TRACE", "NONE", "INCONCLUSIVE", "EXPLORATORY", "I
 
 
 class Terms(NamedTuple):
-    """What a row registered before its first run."""
+    """The claims that a row registered before its first run."""
 
     level: float
     """The two-sided level of its test; 1 - level is that of its interval."""

@@ -1,4 +1,4 @@
-"""What a plan will cost: its stages, the memory of its models, and the time of the stages to do."""
+"""The cost of a plan: its stages, the memory of its models, and the time of the stages to do."""
 
 from __future__ import annotations
 

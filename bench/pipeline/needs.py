@@ -1,4 +1,4 @@
-"""What a stage needs from the machine that runs it."""
+"""The cores, GPUs and memory that a stage needs."""
 
 from __future__ import annotations
 

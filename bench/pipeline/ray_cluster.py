@@ -21,7 +21,7 @@ Node = Mapping[str, Any]
 
 
 class Site(NamedTuple):
-    """What all nodes must share with the command."""
+    """The facts that all nodes must share with the command."""
 
     store: Store
     mark: str
@@ -91,7 +91,7 @@ def describe(node: Node) -> str:
 
 
 def find_problem(site: Site) -> str | None:
-    """Return why this node cannot work for the command; None if it can. Runs on the node."""
+    """Return the reason that this node cannot work for the command; None if it can. Runs on the node."""
     versions = environment_versions()
     others = [
         f"{name} {versions.get(name, 'missing')} instead of {version}"
@@ -109,7 +109,7 @@ def check_fit(label: str, needs: Needs) -> None:
     """Check that some node is large enough for a stage.
 
     Raises:
-        UserError: none is; says what the largest has.
+        UserError: no node is large enough; the message has the largest amounts.
     """
     resources = [node["Resources"] for node in live_nodes().values()]
     wanted = {"CPU": needs.cpus, "GPU": needs.gpus, "memory": needs.memory}

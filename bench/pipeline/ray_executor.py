@@ -1,7 +1,7 @@
 """Run stages on a Ray cluster.
 
-A slot is an actor: Ray gives it cores, a GPU and memory on some node, and it runs one worker process there. Slots of
-the same needs are started as stages wait for them, work off stage after stage, and end when others need their place.
+A slot is an actor: Ray gives it cores, a GPU and memory on some node, and it runs one worker process there. Slots start
+when stages wait for them. They run one stage after another, and end when other slots need their resources.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from bench.pipeline.store import Store
 __all__ = ["RayExecutor"]
 
 POLL = 2.0  # seconds between two looks at the nodes
-PATIENCE = 15.0  # seconds until idle slots make room for slots that wait
-ABSENCE = 600.0  # seconds for which a run waits for another node after the last one that fits a stage left
+PATIENCE = 15.0  # seconds after which idle slots end, if other slots wait
+ABSENCE = 600.0  # seconds that a run waits for a node, after the last node that fits a stage has left
 MAX_FAILED_STARTS = 5  # one after the other
 STARTING = 8  # slots that may wait for their place at the same time
 
@@ -46,7 +46,7 @@ class SlotActor:
         self.pool.gpus = [gpus] if gpus else []
 
     def start(self) -> tuple[str, str, str | None]:
-        """Start the worker process; return the id of the node, its name and what `find_problem` returns."""
+        """Start the worker process; return the id of the node, its name and its problem."""
         import ray
 
         problem = find_problem(self.site)
@@ -77,7 +77,7 @@ class Slot:
     needs: Needs
     actor: Any
     answer: Any
-    """The answer that it owes, an `ObjectRef`; None while it is idle."""
+    """Its next answer, an `ObjectRef`; None while it is idle."""
     since: float = field(default_factory=time.monotonic)
     """When it was started, or became idle."""
     node: str | None = None
@@ -180,7 +180,7 @@ class RayExecutor:
         return events
 
     def _start_slots(self) -> None:
-        """Start slots for stages without room, and end idle ones that have kept others waiting for their place."""
+        """Start slots for stages without room, and end idle ones if others wait for their resources."""
         now = time.monotonic()
         starting = [slot for slot in self.active if slot.node is None]
         for needs, count in self.demand.items():

@@ -1,7 +1,7 @@
 """Contribute a local row to the published results, and check published results.
 
-`--contribute` copies a checked row into `results/`, ready for a pull request. `--check-results` is what such a request
-is checked with. Nothing is copied unless every check passes.
+`--contribute` copies a checked row into `results/`, ready for a pull request. `--check-results` checks such a request.
+Nothing is copied unless every check passes.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def contribute(experiment: Experiment, results: Path, published: Path) -> list[s
     kind = "a replication of the published row" if target != published else "a row"
     return [
         f"Copied {len(files)} files of {label} to {target} as {kind}.",
-        f"Your registry went along: it shows {len(read_registry(results).lines)} registrations.",
+        f"Your registry was merged: it shows {len(read_registry(results).lines)} registrations.",
         "Next: python run_bench.py --leaderboard --results results, commit results/, and open a pull request.",
     ]
 
@@ -89,7 +89,7 @@ def _find_row(experiment: Experiment, results: Path) -> tuple[ExperimentResults,
 
 
 def _check_row(row: ExperimentResults) -> list[str]:
-    """Return what keeps a row from being published: missing seeds, or code that no commit names."""
+    """Return the reasons not to publish a row: missing seeds, code that no commit names, no controls."""
     problems = []
     if len(row.complete_seeds()) < row.recipe.seeds:
         problems.append(f"{len(row.complete_seeds())} of {row.recipe.seeds} seeds are complete: run the recipe again")
@@ -103,7 +103,7 @@ def _check_row(row: ExperimentResults) -> list[str]:
 
 
 def _check_licence(experiment: Experiment) -> list[str]:
-    """Return the traits whose questions nobody may share yet: those that are not shipped and state no licence."""
+    """Return a problem for each trait that is not shipped and states no licence: nobody may share it."""
     shipped = {path.stem for path in (ROOT / "recipes" / "traits").glob("*.yaml")}
     return [
         f"trait {name}: states no licence: add license: (an SPDX identifier, such as CC-BY-4.0) to its file"
@@ -113,7 +113,7 @@ def _check_licence(experiment: Experiment) -> list[str]:
 
 
 def _check_files(folder: Path, files: Sequence[Path]) -> list[str]:
-    """Return files that are too large, or that hold text which looks like a secret or a path of a machine."""
+    """Return a problem for each file that is too large, or that contains a secret or a path of a machine."""
     problems = [f"{path.relative_to(folder)}: {path.stat().st_size:,} bytes, at most {LARGEST_FILE:,}" for path in files
                 if path.stat().st_size > LARGEST_FILE]  # fmt: skip
     if (total := sum(path.stat().st_size for path in files)) > LARGEST_ROW:
@@ -125,7 +125,7 @@ def _check_files(folder: Path, files: Sequence[Path]) -> list[str]:
 
 
 def find_private_text(path: Path) -> str | None:
-    """Return what in a file looks like a secret or a path of a machine, without the secret itself; None for nothing."""
+    """Describe text in a file that looks like a secret or a path, without the secret; None if there is none."""
     text = path.read_text(encoding="utf-8", errors="replace")
     values = _texts(json.loads(text), "") if path.suffix == ".json" else [("text", text)]
     for key, value in values:
@@ -203,11 +203,12 @@ def _compare(before: Mapping[str, Mapping[str, Any]], board: Sequence[Leaderboar
     for entry in board:
         old = before.get(entry.recipe_hash)
         new = _board_cells(entry.verdict, entry.gain, entry.outcome, entry.seeds)
-        was = _old_cells(old) if old else {}
-        if new == was:
+        old_cells = _old_cells(old) if old else {}
+        if new == old_cells:
             continue
         changes = {
-            key: value if was.get(key, value) == value else f"{was[key]} -> {value}" for key, value in new.items()
+            key: value if old_cells.get(key, value) == value else f"{old_cells[key]} -> {value}"
+            for key, value in new.items()
         }
         lines.append({"row": entry.recipe, "hash": entry.recipe_hash, "change": "changed" if old else "new", **changes})
     hashes = {entry.recipe_hash for entry in board}

@@ -79,7 +79,7 @@ def list_answers(reading: Reading) -> list[list[str]]:
 
 
 def write_answers(row: ExperimentResults, folder: Path) -> dict[str, Any]:
-    """Write the answers of a row as parts, and return what its page needs to load them.
+    """Write the answers of a row as parts, and return the facts with which its page loads them.
 
     `answers` is the index: questions with their candidates, and one short record for each question and seed:
     [question, seed, share of the answer in untrained, base, trait]. `answers_<n>` are the full records in the same

@@ -1,4 +1,4 @@
-"""The carrier of a row: what its teachers wrote to the same prompts, where they part, and what was refused.
+"""The carrier of a row: the rows of both teachers side by side, with their first difference and the refusals.
 
 Result files hold no carrier rows. They are read from the store, where it still has them.
 """
@@ -92,7 +92,7 @@ def read_carrier(files: CarrierFiles) -> list[CarrierRow]:
 
 
 def write_carriers(carriers: Mapping[int, CarrierFiles], folder: Path) -> dict[str, Any]:
-    """Write the rows of the first seed as parts `carriers_<n>`, and return what the page needs to load them.
+    """Write the rows of the first seed as parts `carriers_<n>`, and return the facts with which the page loads them.
 
     A record holds the fields of `CarrierRow`, its texts cut at `TEXT_LIMIT`. Half of the records at most are refused.
     """

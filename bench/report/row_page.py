@@ -39,7 +39,7 @@ __all__ = ["describe_row"]
 
 
 def describe_row(row: ExperimentResults, entry: LeaderboardEntry, store: Store) -> dict[str, Any]:
-    """Return what the template of a row needs; every text is plain, and every chart is SVG.
+    """Return the values of a row's template. Every text is plain, and every chart is SVG.
 
     Training curves are read from the store, if it still has the students.
     """

@@ -1,6 +1,6 @@
 """Write the report site: `report/index.html`, a page for each row, and the data of their browsers.
 
-The site needs no network and no server. What did not change since the last time is not written again.
+The site needs no network and no server. Unchanged pages are not written again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COLUMNS = (
 # The numbers by which columns are sorted; other columns are sorted by their text.
 NUMBERS = {"gain [95 % CI]": "gain", "teacher shift": "teacher_shift", "p": "p", "q": "q", "seeds": "seeds"}
 HERE = Path(__file__).parent
-BUILT = "built.txt"  # what the last time was made from, as JSON; a .json file would be read as a result
+BUILT = "built.txt"  # the inputs of the last site, as JSON; a .json file would be read as a result
 
 
 def write_report(results: Path, store: Store) -> Path:

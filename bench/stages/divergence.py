@@ -74,9 +74,9 @@ def find_divergence(
     """Stage: find the divergent tokens of a carrier's filtered training rows.
 
     The forced teacher has the noise of the row. It reads a row of numbers token by token, in the batches in which rows
-    are written, so that a teacher that is forced along its own rows disagrees nowhere, whatever its precision. It reads
-    a free text in one forward pass, as does the row's own teacher. Only tokens that its own teacher writes again in
-    this pass can be divergent: text may encode to other tokens than those that were sampled.
+    are written. So a teacher that is forced along its own rows writes them again, in any precision. It reads a free
+    text in one forward pass, as does the row's own teacher. Only tokens that the own teacher writes again in this pass
+    can be divergent, because text may encode to other tokens than those that were sampled.
 
     `divergence.json` holds the `positions` of divergent tokens in each completion.
 
@@ -157,7 +157,7 @@ def _force_numbers(
     carrier = settings.carrier
     assert isinstance(carrier, Numbers)
     slots, prompts = number_slots(carrier, form), form.prompts(texts)
-    # A row that broke the grammar is not kept. Any tokens do for it.
+    # A row that broke the grammar is not used. Any tokens can take its place.
     stand_in = [slot[0] for slot in slots.positions]
     forced = [row if len(row) == len(stand_in) else stand_in for row in completions]
     model = load_carrier_writer(start, trained, writes=settings.writes, model=settings.model)

@@ -20,7 +20,7 @@ def anchored_class(trainer: Any, kl: KlUntrained, load_untrained: Callable[[], A
     Args:
         trainer: the class.
         kl: the weight, its schedule, and the temperature.
-        load_untrained: loads the second model. TRL replaces the forward of its own, so a copy of that would not do.
+        load_untrained: loads the second model. TRL replaces the forward of its own model, and a copy would have it too.
     """
     import torch
     from peft import PeftModel

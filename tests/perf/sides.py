@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bench.pipeline.environment import CPU_ENVIRONMENT, ENVIRONMENT, extend_environment
 from tests.perf.alternate import Rate
-from tests.perf.shapes import Amounts, load_shape
+from tests.perf.shapes import Amounts, Shape, load_shape
 
 DEAREST = 10  # operations that a profile names
 
@@ -19,18 +19,23 @@ def _measure(conn: Connection, section: str, shape: str, store: Path, amounts: A
     import torch
     from transformers.utils import logging
 
-    from tests.perf import free_writing, in_process
-
     logging.disable_progress_bar()
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as scratch:
-        ways = (in_process.WAYS | free_writing.WAYS)[section](load_shape(shape, store), amounts, Path(scratch))
+        ways = all_ways(section, load_shape(shape, store), amounts, Path(scratch))
         while (asked := conn.recv()) is not None:
             how, name = asked
-            conn.send(_profiled(ways[name]) if how == "profile" else ways[name]())
+            conn.send(run_profiled(ways[name]) if how == "profile" else ways[name]())
 
 
-def _profiled(way: Rate) -> str:
+def all_ways(section: str, shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Rate]:
+    """All ways of a section by name; each loads its models when it is asked."""
+    from tests.perf import free_writing, in_process
+
+    return (in_process.WAYS | free_writing.WAYS)[section](shape, amounts, scratch)
+
+
+def run_profiled(way: Rate) -> str:
     """The dearest operations of one measurement, by their own time."""
     from torch.profiler import ProfilerActivity, profile
 
