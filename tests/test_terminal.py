@@ -9,6 +9,7 @@ from board import controls_board
 from conftest import ROOT
 from rich.console import Console
 
+from bench.analysis.entry_text import gain_text
 from bench.analysis.summary import summarise
 from bench.config import recipe_files
 from bench.config.recipe_files import load_recipe
@@ -59,7 +60,7 @@ def test_summaries_and_the_list_of_recipes_are_whole_on_a_narrow_terminal(width:
     assert "…" not in text
     for entry in board:
         assert MEANINGS[entry.verdict] in text.replace("\n", " ")
-        assert f"gain [95 % CI]  {entry.gain:+.4f} [{entry.ci_low:+.4f}, {entry.ci_high:+.4f}]" in text
+        assert f"gain [95 % CI]  {gain_text(entry.gain_estimate())}" in text
     lines = text.splitlines()
     assert "4 rows: trait (wolf, owl) x carrier.rows (512, 2048)" in " ".join(text.split())
     for name in list_names(ROOT / "recipes"):
