@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.analysis.replications import FOLDER as REPLICATIONS
 from bench.analysis.row_selection import describe_row, select_rows
 from bench.errors import UserError
 from bench.files import exclusive_lock
@@ -15,7 +16,9 @@ FOLDER = "archive"
 
 
 def archive_rows(names: Sequence[str], results: Path) -> list[str]:
-    """Move the files of rows to the archive. Their registrations stay. Return a line for each row.
+    """Move the files of rows and of their replications to the archive. Return a line for each row.
+
+    Registrations stay. A path in the archive is the path in the results folder.
 
     Args:
         names: recipes (all their rows), hashes, or paths of result files.
@@ -26,10 +29,12 @@ def archive_rows(names: Sequence[str], results: Path) -> list[str]:
     """
     with exclusive_lock(results):
         rows = select_rows(names, [results], "--archive")
+        folders = [results, *sorted((results / REPLICATIONS).glob("*/"))]
         moves = [
-            (path, results / FOLDER / row.name / path.name)
+            (path, results / FOLDER / path.relative_to(results))
             for row in rows
-            for path in sorted((results / row.name).glob(f"{row.hash}*"))
+            for folder in folders
+            for path in sorted((folder / row.name).glob(f"{row.hash}*"))
         ]
         if taken := [target for _, target in moves if target.exists()]:
             raise UserError(f"--archive: {taken[0]} exists; move the archived row away first. Nothing was moved")

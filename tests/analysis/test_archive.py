@@ -46,6 +46,28 @@ def test_a_row_that_is_moved_back_is_on_the_board_again(results: Path) -> None:
     assert (results / "LEADERBOARD.md").read_text() == page
 
 
+def test_replications_go_with_their_row_and_those_of_other_rows_stay(results: Path) -> None:
+    for chain in ("a", "b"):
+        write_row(results / "replications" / chain, SLOW)
+    write_row(results / "replications" / "a", PAIR)
+    before = build_leaderboard(results)
+    assert {entry.recipe_hash: entry.replications for entry in before.entries} == {PAIR.hash: 1, SLOW.hash: 2}
+    page = (results / "LEADERBOARD.md").read_text()
+    archive_rows([SLOW.hash], results)
+    board = build_leaderboard(results)
+    assert not board.problems
+    assert [(entry.recipe_hash, entry.replications) for entry in board.entries] == [(PAIR.hash, 1)]
+    archive = results / "archive"
+    moved = [path.relative_to(archive) for path in archive.rglob("*.json")]
+    assert {str(path.parent) for path in moved} == {
+        "tiny_pair", "replications/a/tiny_pair", "replications/b/tiny_pair"
+    }  # fmt: skip
+    for path in moved:
+        (archive / path).rename(results / path)
+    build_leaderboard(results)
+    assert (results / "LEADERBOARD.md").read_text() == page
+
+
 def test_nothing_is_moved_where_a_row_is_unknown_or_archived_already(results: Path) -> None:
     with pytest.raises(UserError, match="--archive 0123456789ab: no row of this recipe or hash"):
         archive_rows([SLOW.hash, "0123456789ab"], results)
