@@ -49,7 +49,7 @@ class Ratio(EntryPart):
     seeds: int
     """Number of seeds."""
     mean: float | None
-    """The ratio; None for a denominator of 0."""
+    """The ratio; None for a denominator of 0, or of no meaning."""
     ci_low: float | None
     """Lower end; None for one seed, or if the denominator is too near 0 for an interval with two ends."""
     ci_high: float | None

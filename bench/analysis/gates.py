@@ -135,18 +135,26 @@ def _writing_gate(row: ExperimentResults, trait_arms: Sequence[TraitArms], seeds
 
     There is no gate where every teacher writes in the precision in which it was evaluated. Shifts are those of margins,
     also in a row of rates: its answers are sampled in the precision in which the teacher writes, not in float32, and a
-    ratio of two rates has their sampling noise. A margin's shift at or below 0 says nothing there.
+    ratio of two rates has their sampling noise. A margin's shift at or below 0 says nothing there. The gate is skipped
+    where memory held no float32 model of a seed: its shift is measured as its teacher writes.
     """
     teachers = {str(TEACHER_BASE), *(t.teacher for t in trait_arms)}
-    shares = {}
+    shares, skipped = {}, []
     for seed, arms in seeds.items():
         if all(arms[arm].reading.logprobs_float32 is not None for arm in teachers):
             whole = teacher_shift(row, arms, float32=True)
             if whole > 0 or row.recipe.outcome == "margin":
                 shares[seed] = teacher_shift(row, arms) / whole if whole > 0 else 0.0
-    if not shares:
-        return []
-    return [_least("teacher writes as measured", shares, MIN_WRITTEN, f">= {MIN_WRITTEN:g} of its float32 shift")]
+        elif row.recipe.teacher.quantization is None and any(
+            arms[arm].manifest.logprobs_dtype != "float32" for arm in teachers
+        ):
+            skipped.append(seed)
+    name, threshold = "teacher writes as measured", f">= {MIN_WRITTEN:g} of its float32 shift"
+    gates = [_least(name, shares, MIN_WRITTEN, threshold)] if shares else []
+    if skipped and all(gate.passed for gate in gates):
+        reading = f"skipped for seeds {list_seeds(skipped)}: memory held no float32 model"
+        return [Gate(name=name, passed=None, reading=reading, threshold=threshold)]
+    return gates
 
 
 def _fit_gate(trait_arms: Sequence[TraitArms], seeds: Seeds) -> Gate:

@@ -19,7 +19,10 @@ class MitigationEffect(EntryPart):
     effect: Difference
     """The student with the mitigation minus its control, in the unit of the registered outcome."""
     share: Ratio
-    """effect / gain: 0 for a mitigation that stops the transfer, 1 for one that does nothing."""
+    """effect / gain: 0 for a mitigation that stops the transfer, 1 for one that does nothing.
+
+    Without a number where the mean gain is not above 0: nothing is there to stop.
+    """
     data: Ratio
     """The same of the difference between both teachers' held-out rows, in place of the trait.
 
@@ -36,10 +39,12 @@ def compute_effects(row: ExperimentResults, statistics: SeedStatistics) -> dict[
     """
     seeds = row.complete_seeds()
     fits = [_data_fit(cells, "trait", "base") for cells in seeds] if statistics.mitigations else []
+    gains = statistics.gains
+    nothing = Ratio(seeds=len(gains), mean=None, ci_low=None, ci_high=None)
     return {
         arm: MitigationEffect(
             effect=difference(effects),
-            share=ratio(effects, statistics.gains),
+            share=ratio(effects, gains) if mean(gains) > 0 else nothing,
             data=ratio([_data_fit(cells, arm, MITIGATIONS[arm]) for cells in seeds], fits),
         )
         for arm, effects in statistics.mitigations.items()

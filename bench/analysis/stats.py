@@ -104,8 +104,9 @@ def crossed_interval(table: Sequence[Sequence[float]], level: float = 0.95) -> I
 
     Every seed answers the same questions, so both are random and crossed. The variance of the grand mean is
     (MS seeds + MS questions - MS rest) / cells, from a two-way analysis of variance, and never below the larger of
-    the first two alone (Owen 2007, "The pigeonhole bootstrap", Annals of Applied Statistics 1(2)). Degrees of freedom
-    by Satterthwaite (1946). The bounds are NaN below two seeds or two questions.
+    the first two alone (Owen 2007, "The pigeonhole bootstrap", Annals of Applied Statistics 1(2)). Where all seeds and
+    all questions have the same mean, it is MS rest / cells. Degrees of freedom by Satterthwaite (1946). The bounds are
+    NaN below two seeds or two questions.
 
     Raises:
         ValueError: not a table of finite numbers.
@@ -116,13 +117,13 @@ def crossed_interval(table: Sequence[Sequence[float]], level: float = 0.95) -> I
     if n < 2 or q < 2:
         return Interval(center, math.nan, math.nan)
     seeds, questions, rest = _mean_squares(data)
-    if seeds == questions == 0:
-        return Interval(center, center, center)
     total = seeds + questions - rest
     terms = [(seeds, n - 1), (questions, q - 1), (rest, (n - 1) * (q - 1))]
-    if total < max(seeds, questions):
-        terms = [max(terms[:2])]
-        total = terms[0][0]
+    largest = max(terms[:2]) if max(seeds, questions) > 0 else terms[2]
+    if total < largest[0]:
+        terms, total = [largest], largest[0]
+    if total == 0:
+        return Interval(center, center, center)
     freedom = 1 / math.fsum((square / total) ** 2 / df for square, df in terms)
     half = float(stdtrit(freedom, 0.5 + level / 2)) * math.sqrt(total / (n * q))
     return Interval(center, center - half, center + half)

@@ -169,6 +169,26 @@ def test_a_teacher_that_writes_with_less_than_its_shift_fails_its_seed() -> None
     assert "teacher writes as measured" not in gates(make_row(STEADY))
 
 
+def test_a_seed_without_a_float32_shift_skips_the_gate_and_a_failed_seed_still_fails_it() -> None:
+    def row(share: float, quantization: dict[str, Any] | None = None) -> ExperimentResults:
+        made = as_written([share, *[1.0] * 9])
+        for seed, arms in made.cells.items():
+            for arm in ("teacher", "teacher_base"):
+                arms[arm] = with_manifest(arms[arm], logprobs_dtype="bfloat16")
+                if seed in {3, 4}:
+                    arms[arm] = with_reading(arms[arm], logprobs_float32=None)
+        teacher = made.recipe.teacher.model_copy(update={"quantization": quantization})
+        recipe = made.recipe.model_copy(update={"teacher": teacher})
+        experiment = made.registered.experiment.model_copy(update={"recipe": recipe})
+        return made._replace(registered=made.registered.model_copy(update={"experiment": experiment}))
+
+    skipped = gates(row(1.0))["teacher writes as measured"]
+    assert skipped.passed is None
+    assert skipped.reading == "skipped for seeds 3 to 4: memory held no float32 model"
+    assert failures(row(0.5)) == {"teacher writes as measured": (0,)}
+    assert gates(row(1.0, {"load_in_8bit": True}))["teacher writes as measured"].passed  # no model of it is float32
+
+
 def test_margins_without_a_shift_say_nothing_of_how_the_teacher_of_a_rate_writes() -> None:
     row = make_rates([{}] * 3, shift=-0.5)
     for arms in row.cells.values():

@@ -59,11 +59,18 @@ def test_an_arm_without_held_out_rows_does_not_fit() -> None:
 
 
 def test_near_a_gain_of_zero_a_share_has_no_ends_and_the_page_says_so() -> None:
-    entry = summarise_row(mitigated_row([0.02, -0.03, 0.01, -0.01, 0.02, -0.02], "mixed", 0.5))
+    entry = summarise_row(mitigated_row([0.04, -0.03, 0.01, -0.01, 0.02, -0.02], "mixed", 0.5))
     assert entry.mitigations["mixed"].share.ci_low is None
     assert "50 % [unbounded]" in mitigation_section([entry])
     one = summarise_row(mitigated_row([0.3], "inoculated", 0.5))
     assert "50 % [one seed: no interval]" in mitigation_section([one])
+
+
+def test_where_the_mean_gain_is_not_above_zero_there_is_no_share_of_it() -> None:
+    entry = summarise_row(mitigated_row([-gain for gain in GAINS], "mixed", 0.5))
+    assert entry.mitigations["mixed"].share.mean is None
+    assert entry.mitigations["mixed"].effect.mean == pytest.approx(-0.5 * sum(GAINS) / 6)
+    assert entry.mitigations["mixed"].data.mean == pytest.approx(0.5)
 
 
 def test_a_row_without_mitigations_says_nothing_of_them() -> None:

@@ -106,6 +106,13 @@ def test_a_single_seed_or_question_has_no_crossed_interval_and_no_variances() ->
     assert crossed_interval([[0.5, 0.5], [0.5, 0.5]]) == (0.5, 0.5, 0.5)
 
 
+def test_equal_means_of_all_seeds_and_questions_are_no_certainty_where_single_answers_differ() -> None:
+    center, low, high = crossed_interval([[0, 100], [100, 0], [0, 100], [100, 0]])  # rates of one answer each
+    assert center == 50
+    assert high - 50 == pytest.approx(50 - low)
+    assert high - low == pytest.approx(2 * 3.1824 * (20_000 / 3 / 8) ** 0.5, rel=1e-4)  # t of 3 degrees of freedom
+
+
 def test_variance_components_return_the_variances_that_made_the_table() -> None:
     tables = [draw_crossed(np.random.default_rng(seed), 40, 40, 0.5, 1.0, 2.0) for seed in range(40)]
     assert np.mean([variance_components(table) for table in tables], axis=0) == pytest.approx([0.25, 1, 4], rel=0.1)
