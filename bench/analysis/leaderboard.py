@@ -108,7 +108,7 @@ names; `tiny` builds another one for each seed.
 | --- | --- |
 | TRANSFER | gain above 0 at the row's level, not shown to be below its bound; `specific`: also above the placebo |
 | TRACE | gain above 0 at the row's level, and its interval is below the bound |
-| NONE | neither, and its interval holds 0 and is within the bound |
+| NONE | neither, and its interval reaches 0 or below and is within ± the bound |
 | INCONCLUSIVE | none of these |
 | EXPLORATORY | too few seeds for any verdict |
 | INVALID | a gate failed |

@@ -11,9 +11,11 @@ from bench.analysis.registry_lines import PinnedReference, Registration
 from bench.analysis.result_files import read_results
 from bench.analysis.result_writer import find_other_cells, write_recipe_file
 from bench.analysis.summary import summarise
+from bench.analysis.verdict import MIN_STEPS
 from bench.config.arms import parse_arm
 from bench.config.outcome import UNITS
 from bench.config.recipe_files import Experiment
+from bench.config.traits import list_questions
 from bench.errors import UserError
 from bench.files import exclusive_lock
 from bench.pipeline.local_workers import current_commit
@@ -140,6 +142,8 @@ def _pin(
                 continue
             if entry.verdict != "TRANSFER":
                 state = f"was {entry.verdict}"
+            elif entry.relation != "same-init":
+                state = f"has other initial weights than its teacher ({entry.relation})"
             elif entry.ci_low is None or entry.ci_low <= 0:
                 state = "was TRANSFER, but the interval of its gain reaches 0"
             else:
@@ -180,6 +184,13 @@ def describe_registration(experiment: Experiment, registration: Registration) ->
         )
     elif registration.bound is None:
         lines.append(f"NONE is out of reach: {registration.bound_source}.")
+    elif recipe.outcome == "rate":
+        questions, samples = len(list_questions(experiment.traits)), recipe.evaluate.samples
+        if registration.bound < MIN_STEPS * 100 / (questions * samples):
+            lines.append(
+                f"NONE is out of reach: the bound of {registration.bound:.3g} points is fewer than {MIN_STEPS} of the "
+                f"{questions} x {samples} answers of a seed. Raise evaluate.samples."
+            )
     return lines
 
 

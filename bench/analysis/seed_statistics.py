@@ -57,6 +57,8 @@ class SeedStatistics(NamedTuple):
     """Shifts of the teacher, in the same way."""
     matrix: list[list[list[float]]]
     """With several traits, per seed: gain by [trait taught][trait asked about]."""
+    rooms: list[float]
+    """For a rate, the largest gain in points that the answers of base allow if no more answers name a candidate."""
     format_refusals: list[float]
     """Share of carrier rows that broke their format, trait - base; with several traits, of the first."""
 
@@ -124,7 +126,10 @@ class _Levels:
 
 
 def _further_columns(row: ExperimentResults, cells: Sequence[ArmResult]) -> dict[str, NDArray[np.float64]]:
-    """Return the outcomes beyond log-probabilities that all models have, by key of `MEASURES`: (models, questions)."""
+    """Return the outcomes beyond log-probabilities that all models have, by key of `MEASURES`: (models, questions).
+
+    `named` are the answers that name a candidate, in points.
+    """
     columns: dict[str, NDArray[np.float64]] = {}
     shape = len(cells), len(row.questions)
     prefixed = [part for cell in cells if (part := cell.reading.prefixed) is not None]
@@ -136,8 +141,10 @@ def _further_columns(row: ExperimentResults, cells: Sequence[ArmResult]) -> dict
     reader = RateReader(row) if RateReader.has_rates(row) else None
     for name, readings in parts.items():
         if reader is not None and all(reading.answers is not None for reading in readings):
-            shares = [reader.derive(reading).candidates[:, 0] for reading in readings]
-            columns[f"rate{name}"] = 100 * np.array(shares).reshape(shape)
+            rates = [reader.derive(reading) for reading in readings]
+            columns[f"rate{name}"] = 100 * np.array([one.candidates[:, 0] for one in rates]).reshape(shape)
+            if not name:
+                columns["named"] = 100 * np.array([1 - one.none for one in rates]).reshape(shape)
     return columns
 
 
@@ -223,6 +230,10 @@ def compute_seed_statistics(row: ExperimentResults) -> SeedStatistics:
                 for t in trait_arms
             ]
             for arms in (full if len(trait_arms) > 1 else ())
+        ],
+        rooms=[
+            min(level(arms["base"], None, "named"), 100 - level(arms["base"], None, "rate"))
+            for arms in (full if row.recipe.outcome == "rate" else ())
         ],
         format_refusals=[_format_refusals(arms["base"], trait_arms[0].student) for arms in full],
     )

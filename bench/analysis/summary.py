@@ -96,8 +96,9 @@ def _measurement(row: ExperimentResults, statistics: SeedStatistics) -> str:
 def read_terms(row: ExperimentResults) -> Terms:
     """The terms under which a row was registered."""
     own = row.registration
+    step = 100 / (len(row.questions) * row.recipe.evaluate.samples) if own.outcome == "rate" else 0.0
     gain, unit = own.reference.gain_low if own.reference else None, UNITS[own.outcome]
-    return Terms(own.level, own.seeds, own.bound, own.bound_source, gain, row.recipe.repeat == "students", unit)
+    return Terms(own.level, own.seeds, own.bound, own.bound_source, gain, row.recipe.repeat == "students", unit, step)
 
 
 def summarise_row(row: ExperimentResults) -> LeaderboardEntry:

@@ -13,9 +13,12 @@ from bench.analysis.power import seeds_needed, smallest_detectable
 from bench.analysis.seed_statistics import SeedStatistics
 from bench.analysis.stats import Interval, diagonal_excess, fieller, mean_interval, skewness
 
-__all__ = ["Judgement", "Terms", "Verdict", "judge_row"]
+__all__ = ["MIN_STEPS", "Judgement", "Terms", "Verdict", "judge_row"]
 
 Verdict = Literal["TRANSFER", "TRACE", "NONE", "INCONCLUSIVE", "EXPLORATORY", "INVALID"]
+# Answers of a seed that name the trait's answer at a gain of the bound. At such a gain 6 seeds are NONE with a
+# probability of .008 (2 answers), .05 (1) and .30 (a fifth), where base never names it: simulated, 20,000 rows each.
+MIN_STEPS = 2
 
 
 class Terms(NamedTuple):
@@ -35,6 +38,8 @@ class Terms(NamedTuple):
     """Whether its seeds are students of one data set."""
     unit: str = "nats"
     """The unit of the registered outcome."""
+    step: float = 0.0
+    """The gain of a seed in which one more answer names the trait's answer, in points; 0 for a margin."""
 
 
 class Judgement(NamedTuple):
@@ -65,9 +70,9 @@ def judge_row(seeds: SeedStatistics, gates: Sequence[Gate], terms: Terms) -> Jud
     INVALID: a gate failed. EXPLORATORY: the registered seeds cannot reach the level, or all of them are students of one
     data set. INCONCLUSIVE: seeds are missing,
     or none of the following. TRANSFER: the mean gain is above 0 and the sign-flip p is at most the level. TRACE: the
-    same, and the whole interval is below the bound. NONE: neither, and the interval holds 0 and is within the bound.
-    NONE also needs the student trained on the trait itself to gain more than the bound in every seed, where the row has
-    the arm `direct`. A gate that was skipped does not fail.
+    same, and the whole interval is below the bound. NONE: neither, and the interval reaches 0 or below and is within
+    plus and minus the bound. NONE also needs that a larger gain could have been seen: see `_find_blind_spot`. A gate
+    that was skipped does not fail.
 
     Args:
         seeds: of the complete seeds.
@@ -144,16 +149,37 @@ def _decide(seeds: SeedStatistics, gain: Interval, p: PValue | None, terms: Term
     if above:
         return "TRANSFER", f"gain above 0 ({shown})"
     if bound is not None and -bound < gain.low <= 0 and gain.high < bound:
-        direct = seeds.contrasts.get("direct - untrained")
-        if direct is not None and min(direct) <= bound:
-            return "INCONCLUSIVE", (
-                f"{interval} is within ±{bound:.3g} {terms.unit}, but a student that was trained on the trait itself "
-                f"gains {min(direct):.3g}: this student may be unable to show the trait"
-            )
+        if problem := _find_blind_spot(seeds, bound, terms):
+            return "INCONCLUSIVE", f"{interval} is within ±{bound:.3g} {terms.unit}, but {problem}"
         return "NONE", f"{interval} is within the bound of ±{bound:.3g} {terms.unit}{share}"
     if p.p <= terms.level:
         return "INCONCLUSIVE", f"gain below 0 ({shown}): the opposite of a transfer"
     return "INCONCLUSIVE", f"{shown}, level {terms.level:g}; {_explain_missing_none(seeds.gains, gain, terms)}"
+
+
+def _find_blind_spot(seeds: SeedStatistics, bound: float, terms: Terms) -> str | None:
+    """Return why these seeds could not have shown a gain of the bound; None where they could.
+
+    The student trained on the trait itself gains more than the bound in every seed, where the row has the arm `direct`.
+    Answers of every seed leave room for the bound, and a gain of the bound is `MIN_STEPS` answers of a seed.
+    """
+    direct = seeds.contrasts.get("direct - untrained")
+    if direct is not None and min(direct) <= bound:
+        return (
+            f"a student that was trained on the trait itself gains {min(direct):.3g}: this student may be unable to "
+            "show the trait"
+        )
+    if seeds.rooms and min(seeds.rooms) <= bound:
+        return (
+            f"the answers of base leave room for {min(seeds.rooms):.3g} {terms.unit}: too few name a candidate, or "
+            "almost all name the trait's answer"
+        )
+    if bound < MIN_STEPS * terms.step:
+        return (
+            f"one answer of a seed is {terms.step:.3g} {terms.unit}: with so few answers a gain of the bound may show "
+            "in none; raise evaluate.samples"
+        )
+    return None
 
 
 def _explain_missing_none(gains: Sequence[float], gain: Interval, terms: Terms) -> str:
@@ -165,17 +191,19 @@ def _explain_missing_none(gains: Sequence[float], gain: Interval, terms: Terms) 
         text = "the interval excludes 0 and the test does not"
     else:
         text = f"the interval is not within ±{terms.bound:.3g} {terms.unit}"
-    least = f"{smallest_detectable(spread, n, terms.level):.3g} {terms.unit}"
-    text += f"; {n} seeds with this spread show a gain of {least} or more"
+    if spread > 0:
+        least = f"{smallest_detectable(spread, n, terms.level):.3g} {terms.unit}"
+        text += f"; {n} seeds with this spread show a gain of {least} or more"
     wanted = seeds_needed(gain.mean, spread, terms.level) if gain.mean > 0 else None
     return text + (f", and {wanted} seeds one as large as that seen" if wanted else "")
 
 
 def _is_specific(seeds: SeedStatistics, level: float) -> bool | None:
-    """Whether the trait's gain exceeds the placebo's, or that on the other traits; None without such an arm."""
-    if len(seeds.matrix) > 1:
-        return mean_interval(diagonal_excess(seeds.matrix), 1 - level).low > 0
-    excess = seeds.contrasts.get("trait - placebo", [])
+    """Whether the trait's gain exceeds the placebo's, or that on the other traits, by the test of the gain itself.
+
+    None without such an arm.
+    """
+    excess = diagonal_excess(seeds.matrix) if seeds.matrix else seeds.contrasts.get("trait - placebo", [])
     if len(excess) < 2:
         return None
     return sign_flip_p(excess).p <= level and mean_interval(excess).mean > 0

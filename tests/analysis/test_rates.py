@@ -131,3 +131,24 @@ def test_prefixed_readings_have_gains_of_their_own() -> None:
     assert {name: gain.mean for name, gain in entry.gains.items()} == pytest.approx(
         {"margin": 0.3, "rate": 50, "margin, prefixed": 0.3, "rate, prefixed": 0}
     )
+
+
+@pytest.mark.parametrize(("text", "base"), [("I am a language model", 0.0), ("wolf", 100.0)])
+def test_students_that_never_or_always_name_the_answer_earn_no_null(text: str, base: float) -> None:
+    row = make_rates([{}] * 6, overrides=["bound={points: 2, reason: small}"])
+    assert summarise([row])[0].verdict == "NONE"
+    for arms in row.cells.values():
+        for arm in ("untrained", "base", "trait"):
+            arms[arm] = with_reading(arms[arm], answers=((text,),) * NUMBER, counts=((20,),) * NUMBER)
+    (entry,) = summarise([row])
+    assert (entry.gain, entry.base, entry.verdict) == (0.0, base, "INCONCLUSIVE")
+    assert "the answers of base leave room for 0 points" in entry.verdict_reason
+
+
+def test_a_bound_below_two_answers_of_a_seed_gives_no_null() -> None:
+    for points, verdict in ((3.5, "INCONCLUSIVE"), (3.6, "NONE")):
+        row = make_rates([{}] * 6, samples=1, overrides=[f"bound={{points: {points}, reason: small}}"])
+        for arms in row.cells.values():
+            for arm in ("base", "trait"):
+                arms[arm] = with_reading(arms[arm], answers=(("owl",),) * NUMBER, counts=((1,),) * NUMBER)
+        assert summarise([row])[0].verdict == verdict  # one of 56 answers is 1.79 points

@@ -125,6 +125,15 @@ def test_a_reference_that_is_no_finished_transfer_gives_no_bound(
     assert f"{state} when this row was registered" in registration.bound_source
 
 
+def test_a_reference_with_other_initial_weights_gives_no_bound(store: Store, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("from: tiny_pair\n")  # states no relation, so that no gate asks for it
+    write_row(tmp_path / "results", make_row(STEADY, recipe=str(mine), relation="cross-init"))
+    registration = enter(cross(f"reference={mine}"), store, tmp_path / "results", None)
+    assert registration.bound is None
+    assert "has other initial weights than its teacher (cross-init) when this row" in registration.bound_source
+
+
 def test_a_later_run_of_the_reference_changes_nothing_for_a_row_with_results(store: Store, tmp_path: Path) -> None:
     results = tmp_path / "results"
     first = enter(cross(), store, results, None)
@@ -226,6 +235,12 @@ def test_too_few_seeds_for_any_verdict_are_stated_before_the_run(
     boundless = cross("reference=null")
     (line,) = describe_registration(boundless, propose_registration(boundless, [tmp_path], "c"))
     assert line == "NONE is out of reach: the recipe states neither bound nor reference."
+    for samples, lines in ((1, 1), (2, 0)):  # of 56 questions
+        settings = ["outcome=rate", f"evaluate.samples={samples}", "bound={points: 3, reason: r}"]
+        rates = load_recipe("tiny_pair", settings)
+        stated = describe_registration(rates, propose_registration(rates, [tmp_path], "c"))
+        assert len(stated) == lines
+        assert all("the bound of 3 points is fewer than 2 of the 56 x 1 answers" in line for line in stated), stated
 
 
 def test_a_row_whose_students_were_evaluated_keeps_its_terms_in_any_folder(store: Store, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from board import STEADY, ZERO, make_matrix
 
 from bench.analysis.gates import Gate
 from bench.analysis.seed_statistics import SeedStatistics, compute_seed_statistics
+from bench.analysis.stats import mean_interval
 from bench.analysis.verdict import Judgement, Terms, judge_row
 
 PASSED = [Gate(name="carrier fit", passed=True, reading=5.0, threshold="z >= 1.645")]
@@ -78,6 +79,31 @@ def test_a_student_that_cannot_show_the_trait_earns_no_null() -> None:
     assert judge(ZERO, contrasts={"direct - untrained": one}).verdict == "INCONCLUSIVE"
 
 
+@pytest.mark.parametrize(("room", "verdict"), [(0.0, "INCONCLUSIVE"), (0.1, "INCONCLUSIVE"), (0.2, "NONE")])
+def test_answers_without_room_for_the_bound_earn_no_null(room: float, verdict: str) -> None:
+    judgement = judge(ZERO, rooms=[*[5.0] * 9, room])
+    assert judgement.verdict == verdict
+    assert (f"leave room for {room:.3g} nats: too few name a candidate" in judgement.reason) == (verdict != "NONE")
+    assert judge(STEADY, rooms=[room] * 10).verdict == "TRANSFER"
+
+
+def test_a_bound_below_two_answers_of_a_seed_is_out_of_reach_because_a_gain_of_it_would_often_show_in_none() -> None:
+    """Gains at the bound, from a base arm that never names the answer: 6 seeds, expected answers of a seed by row."""
+    rng = np.random.default_rng(3)
+    false_nulls = {}
+    for answers in (0.2, 1.0, 2.0, 4.0):
+        step = 100 / 560
+        own = terms(6, bound=answers * step, unit="points", step=step)
+        gains = step * rng.poisson(answers, (500, 6))
+        verdicts = [judge_row(statistics(row.tolist(), rooms=[50.0] * 6), PASSED, own).verdict for row in gains]
+        false_nulls[answers] = verdicts.count("NONE") / 500
+    assert false_nulls[0.2] == false_nulls[1.0] == 0
+    assert max(false_nulls.values()) <= 0.02
+    reason = judge_row(statistics([0.0] * 6), PASSED, terms(6, bound=0.1, unit="points", step=0.1)).reason
+    assert reason.endswith("raise evaluate.samples")
+    assert judge_row(statistics([0.0] * 6), PASSED, terms(6, bound=0.2, unit="points", step=0.1)).verdict == "NONE"
+
+
 def test_an_interval_above_0_is_no_null() -> None:
     judgement = judge([0.01, 0.0101, 0.0099, 0.01, 0.0102, -0.0001])
     assert judgement.p is not None
@@ -138,7 +164,15 @@ def test_a_transfer_is_specific_only_above_its_placebo(placebo: float, specific:
     assert judge(STEADY).specific is None
 
 
-def test_a_matrix_is_specific_where_the_interval_of_its_excess_is_above_zero() -> None:
+def test_a_matrix_is_specific_by_the_test_of_its_gain_and_not_by_an_interval_alone() -> None:
+    excess = [0.01, 0.0101, 0.0099, 0.01, 0.0102, -0.0001]  # the t interval is above 0, the sign-flip p is .06
+    assert mean_interval(excess).low > 0
+    matrix = [[[value, 0.0], [0.0, value]] for value in excess]
+    assert judge(STEADY[:6], matrix=matrix).specific is False
+    assert judge(STEADY[:6], matrix=[*matrix[:5], matrix[0]]).specific is True
+
+
+def test_a_matrix_is_specific_where_its_excess_is_above_zero() -> None:
     def specific(lift: float) -> bool | None:
         row = make_matrix(lift)
         return judge_row(compute_seed_statistics(row), PASSED, terms(6)).specific
