@@ -17,7 +17,6 @@ from bench.config.arms import PARTLY_LABELLED, TEACHER_BASE, ArmName, parse_arm
 
 __all__ = ["Gate", "check_gates", "list_seeds"]
 
-
 MIN_INDUCTION = 1.0  # the teacher's mean shift must exceed the spread of its own questions' shifts
 MIN_WRITTEN = 0.9  # of the teacher's float32 shift must be left in the precision in which it writes
 # One-sided 5 % normal quantile: a seed of students that learned nothing fails with probability .95. Sound seeds with
@@ -139,15 +138,13 @@ def _writing_gate(row: ExperimentResults, trait_arms: Sequence[TraitArms], seeds
     where memory held no float32 model of a seed: its shift is measured as its teacher writes.
     """
     teachers = {str(TEACHER_BASE), *(t.teacher for t in trait_arms)}
-    shares, skipped = {}, []
+    shares, skipped, quantised = {}, [], row.recipe.teacher.quantization is not None
     for seed, arms in seeds.items():
         if all(arms[arm].reading.logprobs_float32 is not None for arm in teachers):
             whole = teacher_shift(row, arms, float32=True)
             if whole > 0 or row.recipe.outcome == "margin":
                 shares[seed] = teacher_shift(row, arms) / whole if whole > 0 else 0.0
-        elif row.recipe.teacher.quantization is None and any(
-            arms[arm].manifest.logprobs_dtype != "float32" for arm in teachers
-        ):
+        elif not quantised and any(arms[arm].manifest.logprobs_dtype != "float32" for arm in teachers):
             skipped.append(seed)
     name, threshold = "teacher writes as measured", f">= {MIN_WRITTEN:g} of its float32 shift"
     gates = [_least(name, shares, MIN_WRITTEN, threshold)] if shares else []
