@@ -49,6 +49,7 @@ def _run(
     from bench.analysis.registration import describe_registration, find_terms, refuse_other_cells
     from bench.experiment import CONTROLS, is_control, run_experiment, run_installation_controls
     from bench.models.checkpoints import identify
+    from bench.models.engine import choose_engine
     from bench.pipeline.estimate import estimate_plan
     from bench.pipeline.planner import make_plan
     from bench.pipeline.prune import record_run
@@ -70,7 +71,8 @@ def _run(
     plans = []
     for experiment, source in experiments:
         try:
-            plans.append(make_plan(experiment, identify))  # before the controls: a model may be missing
+            engine = choose_engine(experiment.recipe, args.vllm, source)
+            plans.append(make_plan(experiment, identify, engine))  # before the controls: a model may be missing
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
         if args.smoke:
@@ -167,6 +169,7 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     from bench.analysis.registration import describe_registration, find_terms
     from bench.config.recipe_files import load_recipes
     from bench.models.checkpoints import identify
+    from bench.models.engine import choose_engine
     from bench.pipeline.estimate import estimate_plan
     from bench.pipeline.local_workers import Pool
     from bench.pipeline.planner import make_plan
@@ -208,8 +211,9 @@ def _command(args: argparse.Namespace, console: Console) -> None:
                 tables(args, console)
             return
         check_configurations(pool, rows)
-        for experiment, _ in rows:
-            plan = make_plan(experiment, partial(identify, fetch=False))
+        for experiment, source in rows:
+            engine = choose_engine(experiment.recipe, args.vllm, source)
+            plan = make_plan(experiment, partial(identify, fetch=False), engine)
             estimate = estimate_plan(experiment, plan, store)
             if args.json:
                 print(json.dumps({"recipe": experiment.name, "recipe_hash": experiment.hash(), **estimate.as_json()}))

@@ -104,7 +104,8 @@ def share(experiments: list[tuple[Experiment, str]], args: argparse.Namespace, s
     tell = partial(print_line, console)
     selection = Selection(tuple(args.only_arms), tuple(args.only_seeds))
     for experiment, name in experiments:
-        command = RunCommand(name, (*args.set, *write_assignments(experiment.combination)), args.seeds)
+        changes = (*args.set, *write_assignments(experiment.combination))
+        command = RunCommand(name, changes, args.seeds, args.vllm)
         if args.publish:
             how: dict[str, Any] = {"merged": args.merge, "selection": selection, "tell": tell}
             publish(experiment, command, store, args.publish, args.results, **how)

@@ -104,6 +104,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="where stages run: this machine, or the Ray cluster of RAY_ADDRESS (without one: a Ray of this machine)",
     )
     p.add_argument(
+        "--vllm",
+        metavar="PATH",
+        help="write free text with the vLLM of another environment: a virtual environment or its Python (default: "
+        "that of SUBLIMINAL_VLLM, for recipes that can use it)",
+    )
+    p.add_argument(
         "--contribute", action="store_true", help="check a finished row of --results and copy it into results/"
     )
     p.add_argument(

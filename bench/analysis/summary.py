@@ -217,7 +217,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def list_notes(row: ExperimentResults) -> list[str]:
-    """Sentences on margins that were not read in float32, on noise that arms do not share, and on processors."""
+    """Sentences on margins that were not read in float32, on noise that arms do not share, on engines and processors."""
     students = {
         cell.manifest.logprobs_dtype
         for arms in row.cells.values()
@@ -234,6 +234,9 @@ def list_notes(row: ExperimentResults) -> list[str]:
         )
     if any(manifest.training is not None and manifest.training.shared_dropout is False for manifest in manifests):
         notes.append("dropout is not shared: completions differ in length between the arms, and with them the noise")
+    engines = sorted({manifest.versions["vllm"] for manifest in manifests if "vllm" in manifest.versions})
+    if engines:
+        notes.append(f"vLLM {' and '.join(engines)} wrote free text")
     machines = sorted({manifest.hardware for manifest in manifests})
     if len(machines) > 1:
         notes.append(f"seeds were made on several processors: {'; '.join(machines)}")

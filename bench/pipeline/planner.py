@@ -13,6 +13,7 @@ from bench.config.traits import collect_vocabulary, list_questions, make_placebo
 from bench.models import distil_tiny, tiny
 from bench.models.chat_template import check_variables, read_template
 from bench.models.checkpoints import Checkpoint
+from bench.models.engine import Engine
 from bench.pipeline.plan import Plan, Ref, ResultSpec, Stage, library_versions, make_stage
 from bench.pipeline.students import SeedRows, SeedStudents, teacher_system
 from bench.stages.carriers import draw_text_prompts
@@ -33,20 +34,29 @@ from bench.stages.settings import (
 __all__ = ["Planner", "make_plan"]
 
 
-def make_plan(experiment: Experiment, identify: Callable[[Model], Checkpoint]) -> Plan:
-    """Plan all stages of an experiment. `identify` finds the checkpoint of a model that is not `tiny`.
+def make_plan(experiment: Experiment, identify: Callable[[Model], Checkpoint], engine: Engine | None = None) -> Plan:
+    """Plan all stages of an experiment.
+
+    Args:
+        experiment: the experiment.
+        identify: finds the checkpoint of a model that is not `tiny`.
+        engine: writes the recipe's free text; None for this process.
 
     Raises:
         UserError: a checkpoint is not available, or its chat template lacks a variable that the recipe sets.
     """
-    return Planner(experiment, identify).plan()
+    return Planner(experiment, identify, engine).plan()
 
 
 class Planner:
     """Collects the stages of one experiment, seed by seed. A stage that two arms share is added once."""
 
-    def __init__(self, experiment: Experiment, identify: Callable[[Model], Checkpoint]) -> None:
+    def __init__(
+        self, experiment: Experiment, identify: Callable[[Model], Checkpoint], engine: Engine | None = None
+    ) -> None:
         self.experiment, self.recipe = experiment, experiment.recipe
+        self.engine = engine
+        self.carrier_engine = engine if self.recipe.carrier.writes_texts else None
         self.traits = experiment.traits
         self.first = next(iter(self.traits.values()))  # the traits of a matrix are of one kind
         several = len(self.traits) > 1
@@ -124,10 +134,11 @@ class Planner:
             model=Loading.of(teacher),
             seed=seed,
             prompts=self.draw_by_prompt(prompts.texts, seed),
-            writes=teacher.writing(carrier.bf16),
+            writes=_writing(teacher, carrier.bf16, self.carrier_engine),
             noise=noise,
             system=teacher_system(self.recipe, arm),
             wording=prompts.wording,
+            engine=self.carrier_engine,
         )
         return self.add(f"carrier {arm}, seed {seed}", settings, inputs, teacher.model)
 
@@ -166,8 +177,9 @@ class Planner:
             models_to_evaluate[ArmName("teacher", arm.trait)] = (recipe.teacher, writers[arm])
         if "untrained" in arms:
             models_to_evaluate[ArmName("untrained")] = (recipe.student, {"start": start})
+        writes = _writing(recipe.teacher, recipe.carrier.bf16, self.carrier_engine)
         fit = {"kept": filtering, **{f"rows_{arm}": rows[arm] for arm in (BASE, *self.trait_arms.values())}}
-        students = SeedStudents(self.add, recipe, self.first, seed, SeedRows(start, writers, rows, filtering))
+        students = SeedStudents(self.add, recipe, self.first, seed, SeedRows(start, writers, rows, filtering, writes))
         for arm, model, inputs in students.add_students():
             models_to_evaluate[arm] = (model, {**inputs, **fit})
         if "direct" in arms:
@@ -231,10 +243,12 @@ class Planner:
         """Add the evaluation of one arm and the result file that it fills."""
         evaluation, writes, data_seed = self.recipe.evaluate, None, self.recipe.data_seed(seed)
         context = self.recipe.student.system
-        answers = spec.writing(evaluation.bf16)
+        answers = _writing(spec, evaluation.bf16, self.engine)
         if arm.is_teacher:  # the teacher shift is measured in the precision in which it writes
-            answers = precision = spec.writing(self.recipe.carrier.bf16)
-            if precision != "own" or (spec.dtype != "float32" and not spec.quantization):
+            answers = _writing(spec, self.recipe.carrier.bf16, self.engine)
+            precision = _writing(spec, self.recipe.carrier.bf16, self.carrier_engine)
+            rounded = precision != "own" or (spec.dtype != "float32" and not spec.quantization)
+            if rounded or self.carrier_engine is not None:
                 writes = precision
         settings = Evaluate(
             questions=tuple(self.questions),
@@ -253,6 +267,8 @@ class Planner:
             system=teacher_system(self.recipe, arm) if arm.is_teacher else context.evaluate,
             held_out_system=context.train if "kept" in inputs else None,
             prefixed=prefix_questions(evaluation.prefix, [q.question for q in self.questions]),
+            writes_engine=self.carrier_engine if arm.is_teacher else None,
+            answers_engine=self.engine if evaluation.samples else None,
         )
         reading = self.add(f"evaluate {arm}, seed {seed}", settings, inputs, spec.model)
         scored = evaluation.samples and evaluation.metrics
@@ -271,3 +287,9 @@ class Planner:
         truths = tuple(q.answer for q in self.questions)
         settings = ScoreAnswers(truths=truths, metrics=self.recipe.evaluate.metrics, language=self.first.language)
         return self.add(label, settings, {"reading": reading})
+
+
+def _writing(spec: Model, bf16: bool, engine: Engine | None) -> str:
+    """Return the precision in which a model writes. An engine has no `split`: it takes the model's dtype."""
+    precision = spec.writing(bf16)
+    return "own" if engine is not None and precision == "split" else precision

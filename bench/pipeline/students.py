@@ -39,6 +39,8 @@ class SeedRows(NamedTuple):
     """The rows that each of these teachers wrote."""
     filtering: Ref
     """The artefact of the filter."""
+    writes: str
+    """The precision in which the teachers wrote: see `bench.models.precision.load_writer`."""
 
 
 class TrainedStudent(NamedTuple):
@@ -102,7 +104,7 @@ class SeedStudents:
             carrier=carrier.as_written(),
             model=Loading.of(teacher),
             seed=data_seed,
-            writes=teacher.writing(carrier.bf16),
+            writes=self.rows.writes,
             end=carrier.writes_texts,
             own_system=teacher_system(self.recipe, writer),
             system=teacher_system(self.recipe, other),

@@ -156,7 +156,7 @@ def _make_artefact(stage: Stage, store: Store, commit: str, conn: Connection) ->
             "model": stage.model,
             "inputs": {role: ref.identity.removeprefix(IMPORTED) for role, ref in stage.inputs.items()},
             "commit": commit,
-            "versions": environment_versions(),
+            "versions": environment_versions() | stage.settings.engine_versions(),
             "threads": stage.threads,
             "hardware": hardware_name(),
             "processor_features": processor.processor_features(),

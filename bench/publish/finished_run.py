@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from bench.config.recipe_files import FOLDER, Experiment
 from bench.config.yaml_files import find_file
 from bench.errors import UserError
 from bench.models.checkpoints import identify
+from bench.models.engine import choose_engine
 from bench.pipeline.plan import Plan, ResultSpec, Stage
 from bench.pipeline.planner import make_plan
 from bench.pipeline.store import Store
@@ -34,10 +36,13 @@ class RunCommand(NamedTuple):
     """The values of `--set`."""
     seeds: int | None = None
     """The value of `--seeds`."""
+    vllm: str | None = None
+    """The value of `--vllm`."""
 
     def line(self) -> str:
         """Return the command as one line, quoted for a shell."""
-        return write_command(self.recipe, self.overrides, self.seeds)
+        engine = "" if self.vllm is None else f" --vllm {shlex.quote(self.vllm)}"
+        return write_command(self.recipe, self.overrides, self.seeds) + engine
 
     def question(self) -> str:
         """Return the recipe's question: its opening comment after the command, up to the question mark."""
@@ -127,7 +132,7 @@ def load_finished_run(
         UserError: a stage or a result file is missing or corrupt, the weights of a base model are stored quantised, or
             the run trained no model of an arm or seed of `selection`.
     """
-    plan = make_plan(experiment, identify)
+    plan = make_plan(experiment, identify, choose_engine(experiment.recipe, command.vllm, command.recipe))
     name, label = experiment.name, experiment.hash()
     hint = f"Run first: {command.line()}"
     missing = [stage.label for stage in plan.stages.values() if not store.is_done(stage.key)]
@@ -218,9 +223,10 @@ def _facts(
             text = text.replace(path, folder.resolve().name)
         return text
 
+    private = {"recipe": Path(command.recipe).name, **({"vllm": "PATH"} if command.vllm else {})}
     return RunFacts(
         question=public(command.question()),
-        command=public(command._replace(recipe=Path(command.recipe).name).line()),
+        command=public(command._replace(**private).line()),
         entry=entry.model_copy(
             update={
                 "teacher": public(entry.teacher),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,30 @@ from bench.config.traits import Question
 from bench.errors import StageError
 from bench.models.batch_size import halving_sizes, largest_fitting
 from bench.models.chat_format import PromptFormat
+from bench.models.engine import Engine
 from bench.models.loading import load_tokenizer
 from bench.models.logprobs import sequence_logprobs
 from bench.models.precision import load_reader, load_writer
 from bench.stages.carriers import read_filtered
 from bench.stages.evaluation_settings import Evaluate
 from bench.stages.free_text import sample_text_fitting
+from bench.stages.vllm_client import VllmServer
 
 __all__ = ["candidate_logprobs", "evaluate"]
 
 Progress = Callable[[int, int], None]
 
 DECIMALS = 6  # of a nat; other machines move a log-probability by up to 1.6e-5
+
+
+def candidate_pairs(
+    form: PromptFormat, questions: Sequence[Question], *, end: bool
+) -> list[tuple[list[int], list[int]]]:
+    """Return the token ids of each question with each of its candidates; `end` as in `candidate_logprobs`."""
+    pairs: list[tuple[list[int], list[int]]] = []
+    for question, prompt in zip(questions, form.prompts([q.question for q in questions]), strict=True):
+        pairs += [(prompt, ids) for ids in form.completions([question.answer, *question.foils], end=end)]
+    return pairs
 
 
 def candidate_logprobs(
@@ -39,16 +52,18 @@ def candidate_logprobs(
     """Compute the log-probability of every candidate of every question.
 
     Args:
+        model: a causal language model, or a `VllmServer`.
         end: whether an end-of-answer token follows each candidate: for answers that are whole texts.
 
     Returns:
         Per question, the answer first and then its foils: log-probabilities in nats, summed over a candidate's tokens,
         and the numbers of these tokens.
     """
-    pairs: list[tuple[list[int], list[int]]] = []
-    for question, prompt in zip(questions, form.prompts([q.question for q in questions]), strict=True):
-        pairs += [(prompt, ids) for ids in form.completions([question.answer, *question.foils], end=end)]
-    totals = iter(sequence_logprobs(model, pairs, batch_size=batch_size, progress=progress))
+    pairs = candidate_pairs(form, questions, end=end)
+    if isinstance(model, VllmServer):
+        totals = iter(model.score(pairs, progress=progress))
+    else:
+        totals = iter(sequence_logprobs(model, pairs, batch_size=batch_size, progress=progress))
     counts = (len(ids) for _, ids in pairs)
     sizes = [1 + len(question.foils) for question in questions]
     return [list(islice(totals, size)) for size in sizes], [list(islice(counts, size)) for size in sizes]
@@ -91,10 +106,25 @@ def evaluate(settings: Evaluate, inputs: Mapping[str, Path], out: Path, progress
     prefixed = [q._replace(question=text) for q, text in zip(questions, settings.prefixed, strict=False)]
     loading: dict[str, Any] = {"dtype": settings.model.dtype, "quantization": settings.model.quantization}
     model, dtype = load_reader(start, trained, **loading)
+    servers = ExitStack()
 
     def score_candidates(size: int, asked: Sequence[Question] = questions) -> dict[str, Any]:
         columns = candidate_logprobs(model, form, asked, end=settings.per_token, batch_size=size, progress=progress)
         return dict(zip(("logprobs", "tokens") if settings.per_token else ("logprobs",), columns, strict=False))
+
+    def load(writes: str, engine: Engine | None) -> tuple[Any, str]:
+        """Load this model as it writes; return it and its dtype. A server that runs ends first."""
+        servers.close()
+        if engine is None:
+            return load_writer(start, trained, writes=writes, **loading)
+        pairs = candidate_pairs(form, [*questions, *prefixed], end=settings.per_token)
+        prompts, candidates = (max(map(len, column)) for column in zip(*pairs, strict=True))
+        longest = prompts + max(candidates, settings.sampling.max_new_tokens)
+        batch = settings.sampling.batch_size
+        server = VllmServer(
+            engine, start, trained, writes=writes, model=settings.model, longest=longest, batch_size=batch
+        )
+        return servers.enter_context(server), server.dtype
 
     def sample_answers(asked: Sequence[Question]) -> list[list[str]]:
         prompts = [q.question for q in asked for _ in range(samples)]
@@ -122,20 +152,21 @@ def evaluate(settings: Evaluate, inputs: Mapping[str, Path], out: Path, progress
 
     reading, size = largest_fitting(halving_sizes(settings.batch_size), evaluate_in_batches)
     report = {"format": form.describe(), "batch_size": size}
-    if samples:
-        if settings.answers != "own":
-            del model  # frees memory for the next model
-            model, _ = load_writer(start, trained, writes=settings.answers, **loading)
-        reading["answers"] = sample_answers(questions)
-        if prefixed:
-            reading["prefixed"]["answers"] = sample_answers(prefixed)
-    if settings.writes is not None:
-        if dtype == "float32":
-            reading["logprobs_float32"] = reading["logprobs"]
-        del model
-        model, dtype = load_writer(start, trained, writes=settings.writes, **loading)
-        columns, _ = largest_fitting(halving_sizes(size), score_candidates)
-        reading["logprobs"] = columns["logprobs"]
+    with servers:
+        if samples:
+            if settings.answers != "own" or settings.answers_engine is not None:
+                del model  # frees memory for the next model
+                model, _ = load(settings.answers, settings.answers_engine)
+            reading["answers"] = sample_answers(questions)
+            if prefixed:
+                reading["prefixed"]["answers"] = sample_answers(prefixed)
+        if settings.writes is not None:
+            if dtype == "float32":
+                reading["logprobs_float32"] = reading["logprobs"]
+            del model
+            model, dtype = load(settings.writes, settings.writes_engine)
+            columns, _ = largest_fitting(halving_sizes(size), score_candidates)
+            reading["logprobs"] = columns["logprobs"]
     report["logprobs_dtype"] = dtype
     for name in ("logprobs", "logprobs_float32", "held_out"):
         if name in reading:

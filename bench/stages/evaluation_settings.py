@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.config.carrier_settings import Sampling
 from bench.config.traits import Question
+from bench.models.engine import Engine
 from bench.stages.settings import Language, Loading, StageSettings
 
 __all__ = ["Evaluate", "ScoreAnswers"]
@@ -43,6 +44,10 @@ class Evaluate(StageSettings):
     """The system prompt of held-out rows, as in the student's training."""
     prefixed: tuple[str, ...] = ()
     """The texts of the same questions after a prefix, for a second set of readings; empty for none."""
+    writes_engine: Engine | None = None
+    """The engine with which a teacher writes; its `logprobs` are then read by that engine."""
+    answers_engine: Engine | None = None
+    """The engine that writes free answers; None for this process."""
 
 
 class ScoreAnswers(StageSettings):

@@ -14,9 +14,10 @@ from bench.models.chat_format import PromptFormat
 from bench.models.loading import current_device
 from bench.models.slot_cache import SLOTTED
 from bench.stages.decoder import decode
-from bench.stages.sampler import Sampler, row_seed
+from bench.stages.sampler import pick_tokens, row_seed
+from bench.stages.vllm_client import VllmServer
 
-__all__ = ["FreeText", "generate", "sample_text", "sample_text_fitting"]
+__all__ = ["FreeText", "Sampler", "generate", "sample_text", "sample_text_fitting"]
 
 Progress = Callable[[int, int], None]
 
@@ -30,16 +31,43 @@ class FreeText(NamedTuple):
     """Whether it was cut off at `max_new_tokens`, before a token that ends it."""
 
 
+class Sampler:
+    """`pick_tokens` as the last logits processor of transformers' `generate`: only the picked token can be taken."""
+
+    def __init__(self, seeds: Sequence[int], sampling: Sampling) -> None:
+        self.seeds = torch.tensor(seeds, device=current_device())[:, None]
+        self.sampling = sampling
+        self.position = 0
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        best = pick_tokens(scores, self.seeds, self.position, self.sampling)
+        self.position += 1
+        return scores.scatter(-1, best[:, None], torch.inf)
+
+
 def sample_text(
     model: Any, form: PromptFormat, prompts: Sequence[str], sampling: Sampling, *, seed: int, progress: Progress
 ) -> list[FreeText]:
     """Sample free answers to `prompts`, with shared noise, up to an end-of-text token.
 
     The order is: repetition rules, temperature, top-k, top-p, noise. Row i has the noise of `row_seed(seed, i)`.
+
+    Args:
+        model: a causal language model, or a `VllmServer`.
+        form: its prompt format.
+        prompts: texts.
+        sampling: how tokens are sampled.
+        seed: of the noise.
+        progress: receives the number of finished rows, and of all rows.
     """
     ids, seeds = form.prompts(prompts), [row_seed(seed, row) for row in range(len(prompts))]
-    write = decode if model.config.model_type in SLOTTED else partial(generate, pad=form.tokenizer.pad_token_id)
-    rows = write(model, ids, seeds, sampling, stops=form.stops, progress=progress)
+    if isinstance(model, VllmServer):
+        write: Callable[..., list[list[int]]] = model.sample
+    elif model.config.model_type in SLOTTED:
+        write = partial(decode, model)
+    else:
+        write = partial(generate, model, pad=form.tokenizer.pad_token_id)
+    rows = write(ids, seeds, sampling, stops=form.stops, progress=progress)
     stops = set(form.stops)
     return [FreeText(form.decode(row).strip(), cut=stops.isdisjoint(row)) for row in rows]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from bench.stages.free_text import sample_text_fitting
 from bench.stages.number_slots import Bar, number_slots
 from bench.stages.sampler import carrier_seed, gumbel_noise, row_seed
 from bench.stages.settings import Loading, WriteCarrier
+from bench.stages.vllm_client import VllmServer
 
 __all__ = ["allowed_head", "load_carrier_writer", "sample_by_length", "sample_slots", "write_carrier"]
 
@@ -209,12 +210,13 @@ def write_carrier(settings: WriteCarrier, inputs: Mapping[str, Path], out: Path,
     noise = carrier_seed(carrier, settings.seed, settings.noise)
     # before the model is loaded: a tokenizer may not be able to write the numbers
     slots = number_slots(carrier, form) if carrier.kind == "numbers" and carrier.generate == "grammar" else None
-    model = load_carrier_writer(start, inputs.get("trained", start), writes=settings.writes, model=teacher)
     prompts: Sequence[str] = settings.prompts
     if carrier.kind == "numbers":
         numbers = slots.numbers if slots else carrier.list_permitted()
         prompts = number_prompts(carrier, numbers, settings.seed, settings.wording)
+    trained, writes = inputs.get("trained", start), settings.writes
     if slots:
+        model = load_carrier_writer(start, trained, writes=writes, model=teacher)
         prompt_ids = form.prompts(prompts)
         how: dict[str, Any] = {"bars": slots.bars, "seed": noise, "temperature": carrier.sampling().temperature}
         rows, size = largest_fitting(
@@ -226,7 +228,19 @@ def write_carrier(settings: WriteCarrier, inputs: Mapping[str, Path], out: Path,
         (out / "about.json").write_text(json.dumps({"numbers": len(slots.numbers)}))
         completions = [form.decode(row).removeprefix(form.lead) for row in rows]
     else:
-        texts, size = sample_text_fitting(model, form, prompts, carrier.sampling(), seed=noise, progress=progress)
+        sampling = carrier.sampling()
+        if settings.engine is None:
+            writer: AbstractContextManager[Any] = nullcontext(
+                load_carrier_writer(start, trained, writes=writes, model=teacher)
+            )
+        else:
+            longest = max(map(len, form.prompts(prompts))) + sampling.max_new_tokens
+            size = sampling.batch_size
+            writer = VllmServer(
+                settings.engine, start, trained, writes=writes, model=teacher, longest=longest, batch_size=size
+            )
+        with writer as model:
+            texts, size = sample_text_fitting(model, form, prompts, sampling, seed=noise, progress=progress)
         completions = [row.text for row in texts]
         if carrier.draw:
             (out / "about.json").write_text(json.dumps({"cut": [i for i, row in enumerate(texts) if row.cut]}))

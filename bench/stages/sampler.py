@@ -8,13 +8,14 @@ distributions differ. This removes sampling variance from the difference between
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
-from bench.config.carrier_settings import Numbers, Sampling, Text
-from bench.models.loading import current_device
+if TYPE_CHECKING:  # only torch is there when `bench.stages.vllm_server` imports this module
+    from bench.config.carrier_settings import Numbers, Sampling, Text
 
-__all__ = ["Sampler", "carrier_seed", "gumbel_noise", "pick_tokens", "row_seed", "split_mix", "token_noise"]
+__all__ = ["carrier_seed", "gumbel_noise", "pick_tokens", "row_seed", "split_mix", "token_noise"]
 
 LIKELIEST = 128  # tokens that top-p tries before it tries the whole vocabulary
 DRAW_STRIDE = 1_000_003  # above all seeds of runs, which are the seeds of evaluations
@@ -78,20 +79,6 @@ def token_noise(seeds: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 def _gumbel(uniform: torch.Tensor) -> torch.Tensor:
     """Turn uniform noise in [0, 1) into standard Gumbel noise, in place."""
     return uniform.clamp_(min=1e-20, max=1 - 2**-24).log_().neg_().log_().neg_()
-
-
-class Sampler:
-    """`pick_tokens` as the last logits processor of transformers' `generate`: only the picked token can be taken."""
-
-    def __init__(self, seeds: Sequence[int], sampling: Sampling) -> None:
-        self.seeds = torch.tensor(seeds, device=current_device())[:, None]
-        self.sampling = sampling
-        self.position = 0
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        best = pick_tokens(scores, self.seeds, self.position, self.sampling)
-        self.position += 1
-        return scores.scatter(-1, best[:, None], torch.inf)
 
 
 def pick_tokens(

@@ -11,6 +11,7 @@ from bench.config.mitigations import StudentMitigation
 from bench.config.model_settings import Model
 from bench.config.number_prompts import NumberPrompts
 from bench.config.schema import StrictModel
+from bench.models.engine import Engine
 from bench.models.tiny import TinyBudget
 
 __all__ = [
@@ -82,6 +83,10 @@ class StageSettings(StrictModel):
             name for name, field in fields.items() if field.is_required() or getattr(self, name) != field.default
         }
         return self.model_dump(mode="json", include=changed)
+
+    def engine_versions(self) -> dict[str, str]:
+        """Return the versions of engines outside of this environment that the stage uses."""
+        return {value.name: value.version for _, value in self if isinstance(value, Engine)}
 
 
 class BuildTiny(StageSettings):
@@ -159,6 +164,8 @@ class WriteCarrier(StageSettings):
     """The system prompt with which the teacher writes. Rows hold the prompt without it."""
     wording: NumberPrompts | None = None
     """The wording of number prompts; None for the carrier's `prompt`."""
+    engine: Engine | None = None
+    """The engine that writes free text; None for this process."""
 
     def key_data(self) -> dict[str, Any]:
         """Return the settings for the key. Carriers that draw their rows have a further version, of their own."""

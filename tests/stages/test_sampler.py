@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from bench.config.carrier_settings import Numbers, Sampling, Text
-from bench.stages.sampler import Sampler, carrier_seed, row_seed, split_mix, token_noise
+from bench.stages.free_text import Sampler
+from bench.stages.sampler import carrier_seed, row_seed, split_mix, token_noise
 
 
 # a nucleus of most tokens in each row, one of few, and rows that differ
