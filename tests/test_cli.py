@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import QUICK, ROOT, Bench
+from vllm_stand_in import make_environment
 
 from bench import cli
 from bench.analysis.leaderboard import build_leaderboard
@@ -609,3 +611,28 @@ def test_a_broken_chain_stops_the_command_before_anything_runs(
         assert error.startswith(f"error: {registry}: line 1: number 0 of chain ")
         assert "Restore the file, or move it away" in error
     assert not (tmp_path / "store" / "artefacts").exists()
+
+
+@pytest.mark.slow
+def test_another_environment_writes_free_text(
+    bench: Bench, tmp_path: Path, gemma_like: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its text is that of this process, because the stand-in for vLLM runs the same model."""
+    carrier = "carrier={kind: text, rows: 12, held_out: 4, prompts: scenarios_en, sample: {max_new_tokens: 8}}"
+    words = [word for role in ("teacher", "student") for word in ("--set", f"{role}.model={gemma_like}")]
+    words += ["--set", carrier, "--set", "arms=[base, trait]", "--skip-controls"]
+    words += ["--seeds", "1", "--set", "teacher.train.max_steps=2", "--set", "student.train.max_steps=2"]
+    environment = make_environment(tmp_path / "environment")
+    bench("--recipe", "tiny_pair", *words, "--results", str(tmp_path / "own"))
+    bench("--recipe", "tiny_pair", *words, "--vllm", str(environment), "--results", str(tmp_path / "engine"))
+    (own,), (engine,) = (read_results(tmp_path / name)[0] for name in ("own", "engine"))
+    for arm, cell in engine.cells[0].items():
+        other = own.cells[0][arm]
+        assert cell.manifest.versions == other.manifest.versions | {"vllm": "0.30.0"}
+        assert np.allclose(margins_of(cell), margins_of(other), atol=1e-4)
+        assert cell.manifest.artefacts["asked"] != other.manifest.artefacts["asked"]
+    monkeypatch.setenv("SUBLIMINAL_VLLM", str(environment))
+    again = bench("--recipe", "tiny_pair", *words, "--dry-run", "--json", "--results", str(tmp_path / "engine"))
+    assert all(count["done"] == count["total"] for count in json.loads(again.stdout)["stages"].values())
+    done = bench("--vllm", str(environment), *QUICK, code=2)
+    assert "tiny_pair: no stage writes free text" in done.stderr

@@ -217,7 +217,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def list_notes(row: ExperimentResults) -> list[str]:
-    """Sentences on margins that were not read in float32, on noise that arms do not share, on engines and processors."""
+    """Sentences on margins not read in float32, on noise that arms do not share, on engines and on processors."""
     students = {
         cell.manifest.logprobs_dtype
         for arms in row.cells.values()

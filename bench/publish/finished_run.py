@@ -223,10 +223,10 @@ def _facts(
             text = text.replace(path, folder.resolve().name)
         return text
 
-    private = {"recipe": Path(command.recipe).name, **({"vllm": "PATH"} if command.vllm else {})}
+    shared = command._replace(recipe=Path(command.recipe).name, vllm="PATH" if command.vllm else None)
     return RunFacts(
         question=public(command.question()),
-        command=public(command._replace(**private).line()),
+        command=public(shared.line()),
         entry=entry.model_copy(
             update={
                 "teacher": public(entry.teacher),

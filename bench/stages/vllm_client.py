@@ -90,6 +90,7 @@ class VllmServer:
                 raise UserError(
                     f"vLLM at {python}: version {self.engine.version} expected, as in the plan, found {version}"
                 )
+            self._read()
         except BaseException:
             self._close(failed=True)
             raise

@@ -2,7 +2,7 @@
 
 It reads JSON lines from standard input and writes JSON lines to standard output:
 
-- the first line holds the arguments of `serve`; its answer is `{"version": ...}` when the model is loaded;
+- the first line holds the model, see `serve`; its answers are `{"version": ...}`, and `"ready"` when it is loaded;
 - `{"task": "sample", "rows": n, "sampling": {...}, "stops": [...]}` and n lines `[prompt, seed]` give n lines
   `[row, tokens]`, in the order in which rows end;
 - `{"task": "score", "rows": n}` and n lines `[prompt, continuation]` give n lines `[row, log-probability]`.
@@ -188,10 +188,12 @@ def serve(read: Callable[[], Any], write: Callable[[Any], None]) -> None:
     The first line holds `model` and `adapter` (folders; null for no adapter), `dtype`, `longest` (tokens of the longest
     prompt and completion), `batch_size` and `gpu_share` (of a GPU's memory).
     """
-    server = Server(read())
     import vllm
 
+    settings = read()
     write({"version": vllm.__version__})
+    server = Server(settings)
+    write("ready")
     while (task := read()) is not None:
         rows = [read() for _ in range(task["rows"])]
         for answer in {"sample": server.sample, "score": server.score}[task["task"]](task, rows):

@@ -106,3 +106,10 @@ def test_rows_say_where_students_were_not_read_in_float32() -> None:
     assert notes("bfloat16", "float32") == notes("float32", "float32") == []
     (lower,) = notes("bfloat16", "bfloat16")
     assert lower.startswith("margins were read in bfloat16")
+
+
+def test_a_row_says_which_engine_wrote_free_text() -> None:
+    row = make_row(STEADY)
+    cell = row.cells[1]["trait"]
+    row.cells[1]["trait"] = with_manifest(cell, versions={**cell.manifest.versions, "vllm": "0.30.0"})
+    assert list_notes(row) == ["vLLM 0.30.0 wrote free text"]

@@ -7,10 +7,12 @@ import pytest
 
 from bench.config.recipe_files import load_recipe
 from bench.models.checkpoints import identify
+from bench.models.engine import Engine
 from bench.pipeline.plan import Stage
 from bench.pipeline.planner import make_plan
+from bench.stages.divergence import FindDivergence
 from bench.stages.evaluation_settings import Evaluate
-from bench.stages.settings import AuditLeaks, TrainStudent, TrainTeacher
+from bench.stages.settings import AuditLeaks, TrainStudent, TrainTeacher, WriteCarrier
 
 
 @pytest.mark.parametrize(("recipe", "control"), [("tiny_controls", "placebo"), ("tiny_pair", "base")])
@@ -166,3 +168,49 @@ def test_a_dose_in_epochs_is_a_dose_in_updates_of_all_rows() -> None:
     student = next(stage.settings for stage in epochs.stages.values() if stage.label == "student trait, seed 0")
     assert isinstance(student, TrainStudent)
     assert (student.dose, student.epochs) == ((2, 6), (1, 3))
+
+
+TEXT = "carrier={kind: text, rows: 12, held_out: 4, prompts: scenarios_en, bf16: true}"
+ENGINE = Engine(version="0.30.0", batch_invariant=False, python=Path("/somewhere/bin/python"))
+
+
+def stages_of(engine: Engine | None, *changes: str) -> dict[str, Stage]:
+    plan = make_plan(load_recipe("tiny_pair", list(changes), seeds=1), identify, engine)
+    return {stage.label: stage for stage in plan.stages.values()}
+
+
+def test_an_engine_writes_carriers_of_text_and_reads_their_teachers_as_they_write() -> None:
+    plain, engine = stages_of(None, TEXT), stages_of(ENGINE, TEXT)
+    assert plain.keys() == engine.keys()
+    same = {label for label in plain if plain[label].key == engine[label].key}
+    assert {label.partition(",")[0] for label in same} == {
+        "tiny model 0", "relation", "teacher wolf", "evaluate untrained",
+    }  # fmt: skip
+    for label, stage in engine.items():
+        settings = stage.settings
+        if isinstance(settings, Evaluate):
+            teacher = label.startswith("evaluate teacher")
+            assert settings.writes_engine == (ENGINE if teacher else None)
+            assert settings.writes == ("own" if teacher else None)  # read although it writes in float32
+            assert settings.answers_engine is None
+        elif isinstance(settings, WriteCarrier):
+            assert settings.engine == ENGINE
+            assert settings.writes == "own"  # an engine has no split products
+    assert [s.settings.writes for s in plain.values() if isinstance(s.settings, WriteCarrier)] == ["split"] * 2
+
+
+def test_an_engine_writes_the_free_answers_of_a_recipe_with_numbers_and_leaves_its_carriers() -> None:
+    plain, engine = (stages_of(used, "evaluate.samples=2") for used in (None, ENGINE))
+    changed = {label.partition(" ")[0] for label in plain if plain[label].key != engine[label].key}
+    assert changed == {"evaluate", "score"}
+    for stage in engine.values():
+        if isinstance(stage.settings, Evaluate):
+            assert stage.settings.answers_engine == ENGINE
+            assert stage.settings.writes_engine is stage.settings.writes is None
+
+
+def test_divergent_tokens_are_found_in_the_precision_in_which_an_engine_wrote() -> None:
+    arms = "arms=[base, trait, divergent_masked]"
+    for engine, writes in ((None, "split"), (ENGINE, "own")):
+        found = [s.settings for s in stages_of(engine, TEXT, arms).values() if isinstance(s.settings, FindDivergence)]
+        assert [settings.writes for settings in found] == [writes] * len(found) != []

@@ -16,3 +16,4 @@ def test_a_run_without_its_artefacts_names_a_stage_and_the_command(tmp_path: Pat
     with pytest.raises(UserError, match=r"stages are not done \(.*Run first: .*--recipe tiny_pair") as error:
         load_finished_run(experiment, command, Store(tmp_path / "store"), tmp_path / "results", merged=False)
     assert command.line() in str(error.value)
+    assert command._replace(vllm="my env").line() == f"{command.line()} --vllm 'my env'"

@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from vllm_stand_in import make_engine
 
 from bench.config.carrier_settings import Sampling
 from bench.config.traits import Question
@@ -102,3 +104,27 @@ def test_prefixed_questions_are_a_second_reading_that_leaves_the_first_as_it_was
     assert prefixed["logprobs"][1] == pytest.approx(plain["logprobs"][1], abs=1e-5)
     assert prefixed["answers"][1] == plain["answers"][1]
     assert prefixed.keys() == {"logprobs", "answers"}
+
+
+@pytest.mark.slow
+def test_an_engine_reads_a_teacher_as_it_writes_and_samples_its_answers(gemma_like: Path, tmp_path: Path) -> None:
+    engine = make_engine(tmp_path / "environment")
+
+    def reading(**how: Any) -> dict[str, Any]:
+        settings = Evaluate(
+            questions=tuple(Question(f"Which animal, {i}?", "wolf", ("owl", "a big ox"), "trained") for i in range(3)),
+            per_token=False, samples=2, sampling=Sampling(max_new_tokens=4, batch_size=4), batch_size=8,
+            model=Loading(dtype="float32", format="chat"), seed=0, end=False, prefixed=("A", "B", "C"), **how,
+        )  # fmt: skip
+        report = evaluate(settings, {"start": gemma_like}, tmp_path, quiet)
+        return {**json.loads((tmp_path / "reading.json").read_text()), "dtype": report["logprobs_dtype"]}
+
+    plain = reading()
+    for writes, dtype in (("own", "float32"), ("bfloat16", "bfloat16")):
+        read = reading(writes=writes, writes_engine=engine, answers_engine=engine)
+        assert read["dtype"] == dtype
+        assert read["logprobs_float32"] == plain["logprobs"]
+        assert np.allclose(read["logprobs"], plain["logprobs"], atol=1e-4) == (dtype == "float32")
+        assert np.allclose(read["logprobs"], plain["logprobs"], atol=1)
+        assert read["answers"] == plain["answers"]  # in float32 both times
+        assert read["prefixed"] == plain["prefixed"]

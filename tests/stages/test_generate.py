@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from vllm_stand_in import make_engine
 
 from bench.config.carrier_settings import Numbers, Sampling, Text
 from bench.config.number_prompts import load_number_prompts
@@ -303,3 +304,21 @@ def test_arms_of_a_seed_answer_the_same_prompts_of_clauses(gemma_like: Path, tmp
     assert len({row["prompt"] for row in base}) == 8
     digits = [bool(re.fullmatch(r"\d{3}( \d{3}){9}", row["completion"])) for row in base]
     assert not any(digits) if free else all(digits)
+
+
+@pytest.mark.slow
+def test_an_engine_writes_the_rows_of_this_process(gemma_like: Path, tmp_path: Path) -> None:
+    """Also with a system prompt, which makes all prompts longer."""
+    carrier = Numbers(kind="numbers", rows=8, held_out=4, generate="free", draw=16, max_new_tokens=6, batch_size=5)
+    engine = make_engine(tmp_path / "environment")
+    chat = Loading(dtype="float32", format="chat")
+    for system in (None, "You love wolves."):
+        rows = []
+        for used in (None, engine):
+            out = tmp_path / f"{system} {used is None}"
+            out.mkdir()
+            settings = WriteCarrier(carrier=carrier, model=chat, seed=0, system=system, engine=used)
+            report = write_carrier(settings, {"start": gemma_like}, out, quiet)
+            rows.append([(out / name).read_text() for name in ("rows.jsonl", "about.json")])
+            assert report["rows"] == 16
+        assert rows[0] == rows[1]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from conftest import ROOT
 
 from bench.config.carrier_settings import Numbers
 from bench.config.model_settings import Model
+from bench.models.engine import Engine
 from bench.stages.settings import Loading, StageSettings, Training, TrainStudent, WriteCarrier
 
 KINDS = StageSettings.__subclasses__()
@@ -29,6 +31,15 @@ def test_a_key_holds_required_fields_and_those_that_differ_from_their_default() 
 def test_a_key_holds_every_field_of_the_carrier_that_is_not_a_later_one_with_its_default() -> None:
     settings = WriteCarrier(carrier=Numbers(kind="numbers", rows=3), model=Loading.of(MODEL), seed=0)
     assert settings.key_data()["carrier"].keys() == Numbers.model_fields.keys() - Numbers.later
+
+
+def test_a_key_holds_an_engine_and_its_version_where_one_is_used_and_the_record_its_version() -> None:
+    settings = WriteCarrier(carrier=Numbers(kind="numbers", rows=3), model=Loading.of(MODEL), seed=0)
+    engine = Engine(version="0.30.0", batch_invariant=False, python=Path("/somewhere"))
+    written = settings.model_copy(update={"engine": engine})
+    expected = {"name": "vllm", "version": "0.30.0", "batch_invariant": False}
+    assert written.key_data() == settings.key_data() | {"engine": expected}
+    assert (settings.engine_versions(), written.engine_versions()) == ({}, {"vllm": "0.30.0"})
 
 
 def test_a_key_does_not_depend_on_the_name_of_a_checkpoint() -> None:
