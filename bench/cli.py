@@ -194,9 +194,8 @@ def _command(args: argparse.Namespace, console: Console) -> None:
     if args.contribute:
         from bench.publish.contribution import contribute
 
-        for experiment, _ in rows:
-            for line in contribute(experiment, args.results, PUBLISHED):
-                print_line(console, line)
+        for line in contribute([experiment for experiment, _ in rows], args.results, PUBLISHED):
+            print_line(console, line)
         return
     if args.merge or args.publish:
         share(rows, args, store, console)

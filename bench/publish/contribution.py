@@ -23,6 +23,7 @@ from bench.analysis.replications import FOLDER, read_replications
 from bench.analysis.result_files import read_results
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.summary import summarise
+from bench.config.changes import label_row
 from bench.config.outcome import Outcome
 from bench.config.recipe_files import Experiment
 from bench.errors import UserError
@@ -40,17 +41,50 @@ SECRETS = re.compile(
 PATHS = re.compile(r"(?:^|[\s\"'=(])(?:/(?:home|Users|root|mnt|media|data|scratch|tmp|var|opt|srv)/\S|~/|[A-Za-z]:\\)")
 
 
-def contribute(experiment: Experiment, results: Path, published: Path) -> list[str]:
-    """Copy a finished local row into the published results, and return lines for the user.
+class _Copy(NamedTuple):
+    """The checked files of one row, and the folder of results to which they are copied."""
+
+    row: str
+    files: list[Path]
+    target: Path
+    is_replication: bool
+
+
+def contribute(experiments: Sequence[Experiment], results: Path, published: Path) -> list[str]:
+    """Copy finished local rows into the published results, all or none, and return lines for the user.
 
     A row that is published already, from another store, becomes a replication.
 
     Raises:
-        UserError: a check fails; nothing was copied.
+        UserError: a check of a row fails; nothing was copied.
     """
-    label = f"{experiment.name} {experiment.hash()}"
     if results.resolve() == published.resolve():
         raise UserError(f"--results {results}: these are the published results; name the folder of your own")
+    copies = [_check_copy(experiment, results, published) for experiment in experiments]
+    lines = []
+    with exclusive_lock(published):
+        for copy in copies:
+            for path in copy.files:
+                target = copy.target / path.relative_to(results)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+            merge_registry(results, copy.target)
+            kind = "a replication of the published row" if copy.is_replication else "a row"
+            lines.append(f"Copied {len(copy.files)} files of {copy.row} to {copy.target} as {kind}.")
+    return [
+        *lines,
+        f"Your registry was merged: it shows {len(read_registry(results).lines)} registrations.",
+        "Next: python run_bench.py --leaderboard --results results, commit results/, and open a pull request.",
+    ]
+
+
+def _check_copy(experiment: Experiment, results: Path, published: Path) -> _Copy:
+    """Check a row and find the folder for its files.
+
+    Raises:
+        UserError: a check fails, or the published results hold these files.
+    """
+    label = f"{experiment.label} {experiment.hash()}"
     row, problems = _find_row(experiment, results)
     files = sorted((results / experiment.name).glob(f"{row.hash}*"))
     problems += _check_files(results, files) + _check_row(row) + _check_licence(experiment)
@@ -64,17 +98,7 @@ def contribute(experiment: Experiment, results: Path, published: Path) -> list[s
         raise UserError(
             f"{target / experiment.name}: holds {len(present)} files of {label} already, {present[0]} first"
         )
-    with exclusive_lock(published):
-        (target / experiment.name).mkdir(parents=True, exist_ok=True)
-        merge_registry(results, target)
-        for path in files:
-            shutil.copyfile(path, target / experiment.name / path.name)
-    kind = "a replication of the published row" if target != published else "a row"
-    return [
-        f"Copied {len(files)} files of {label} to {target} as {kind}.",
-        f"Your registry was merged: it shows {len(read_registry(results).lines)} registrations.",
-        "Next: python run_bench.py --leaderboard --results results, commit results/, and open a pull request.",
-    ]
+    return _Copy(label, files, target, target != published)
 
 
 def _find_row(experiment: Experiment, results: Path) -> tuple[ExperimentResults, list[str]]:
@@ -210,11 +234,12 @@ def _compare(before: Mapping[str, Mapping[str, Any]], board: Sequence[Leaderboar
             key: value if old_cells.get(key, value) == value else f"{old_cells[key]} -> {value}"
             for key, value in new.items()
         }
-        lines.append({"row": entry.recipe, "hash": entry.recipe_hash, "change": "changed" if old else "new", **changes})
+        lines.append({"row": entry.label, "hash": entry.recipe_hash, "change": "changed" if old else "new", **changes})
     hashes = {entry.recipe_hash for entry in board}
     for key, old in before.items():
         if key not in hashes:
-            lines.append({"row": old["recipe"], "hash": key, "change": "removed", **_old_cells(old)})
+            label = label_row(old["recipe"], old.get("changes", {}))
+            lines.append({"row": label, "hash": key, "change": "removed", **_old_cells(old)})
     return markdown_table(lines) if lines else "No row changed."
 
 

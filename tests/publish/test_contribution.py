@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import cli
+from bench.analysis.archive import archive_rows
 from bench.analysis.leaderboard import build_leaderboard
 from bench.analysis.registry import FILE as REGISTRY
 from bench.analysis.result_schema import ExperimentResults
-from bench.config.recipe_files import Experiment, load_recipe
+from bench.config.recipe_files import Experiment, load_recipe, load_recipes
 from bench.errors import UserError
 from bench.publish.contribution import check_results, contribute, find_private_text
 
@@ -51,7 +52,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_a_finished_row_is_copied_with_its_registration(folders: tuple[Path, Path], experiment: Experiment) -> None:
     own, published = folders
-    lines = contribute(experiment, own, published)
+    lines = contribute([experiment], own, published)
     assert "as a row" in lines[0]
     board = build_leaderboard(published)
     assert [(entry.recipe, entry.seeds, entry.replications) for entry in board.entries] == [("tiny_pair", 10, 0)]
@@ -59,12 +60,42 @@ def test_a_finished_row_is_copied_with_its_registration(folders: tuple[Path, Pat
     assert (published / REGISTRY).read_text() == (own / REGISTRY).read_text()
 
 
+def test_the_rows_of_a_sweep_are_copied_together_or_not_at_all(tmp_path: Path) -> None:
+    own, published = tmp_path / "own", tmp_path / "results"
+    published.mkdir()
+    rows = load_recipes("tiny_pair", ["sweep.student.train.learning_rate=[5e-4, 1.5e-3]"])
+    write_row(own, controlled(make_row(STEADY, overrides=["student.train.learning_rate=5e-4"])))
+    with pytest.raises(UserError, match="holds no readable row tiny_pair"):
+        contribute(rows, own, published)
+    assert not list(published.iterdir())
+    write_row(own, tiny())
+    lines = contribute(rows, own, published)
+    assert [line.split(" to ")[0].split("files of ")[-1] for line in lines[:2]] == [
+        f"{row.label} {row.hash()}" for row in rows
+    ]
+    assert len(lines) == 4
+    board = build_leaderboard(published)
+    assert not board.problems
+    assert {entry.label for entry in board.entries} == {"tiny_pair", "tiny_pair  lr 5e-4"}
+    subprocess.run(["git", "init", "-q", str(published)], check=True)
+    git = ["git", "-C", str(published), "-c", "user.name=a", "-c", "user.email=a"]
+    subprocess.run([*git, "commit", "-qm", "a", "--allow-empty"], check=True)
+    check = check_results(published, "HEAD")
+    assert not check.problems
+    assert "| tiny_pair  lr 5e-4 |" in check.comparison
+    subprocess.run([*git, "add", "leaderboard.json"], check=True)
+    subprocess.run([*git, "commit", "-qm", "b"], check=True)
+    archive_rows([rows[0].hash()], published)
+    (line,) = [line for line in check_results(published, "HEAD").comparison.splitlines() if "removed" in line]
+    assert line.startswith("| tiny_pair  lr 5e-4 |")
+
+
 def test_the_same_row_twice_is_refused(folders: tuple[Path, Path], experiment: Experiment) -> None:
     own, published = folders
-    contribute(experiment, own, published)
+    contribute([experiment], own, published)
     before = files(published)
     with pytest.raises(UserError, match=r"holds \d+ files of tiny_pair \w+ already"):
-        contribute(experiment, own, published)
+        contribute([experiment], own, published)
     assert files(published) == before
 
 
@@ -72,11 +103,11 @@ def test_another_store_s_run_is_a_replication_and_joins_no_seeds(
     folders: tuple[Path, Path], tmp_path: Path, experiment: Experiment
 ) -> None:
     own, published = folders
-    contribute(experiment, own, published)
+    contribute([experiment], own, published)
     before = build_leaderboard(published).entries[0]
     other = tmp_path / "other"
     write_row(other, tiny([gain + 0.01 for gain in STEADY]))
-    assert "as a replication" in contribute(experiment, other, published)[0]
+    assert "as a replication" in contribute([experiment], other, published)[0]
     board = build_leaderboard(published)
     assert not board.problems
     assert board.entries[0] == before.model_copy(update={"replications": 1})
@@ -85,7 +116,7 @@ def test_another_store_s_run_is_a_replication_and_joins_no_seeds(
     assert "TRANSFER" in line
     assert "| yes " in line
     with pytest.raises(UserError, match="already"):
-        contribute(experiment, other, published)
+        contribute([experiment], other, published)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +140,7 @@ def test_what_must_not_be_published_is_named_and_nothing_is_copied(
         del row.cells[9]
     write_row(own, row)
     with pytest.raises(UserError, match=message) as caught:
-        contribute(experiment, own, published)
+        contribute([experiment], own, published)
     assert "aaaaaaaa" not in str(caught.value)
     assert not list(published.iterdir())
 
@@ -119,12 +150,12 @@ def test_a_damaged_or_unregistered_row_is_refused(folders: tuple[Path, Path], ex
     path = next((own / "tiny_pair").glob("*-0000-trait.json"))
     path.write_text(path.read_text().replace("-8.0", "-7.0", 1))
     with pytest.raises(UserError, match="checksum mismatch"):
-        contribute(experiment, own, published)
+        contribute([experiment], own, published)
     (own / REGISTRY).unlink()
     with pytest.raises(UserError, match=r"holds no readable row tiny_pair .*registry\.jsonl is missing"):
-        contribute(experiment, own, published)
+        contribute([experiment], own, published)
     with pytest.raises(UserError, match="run its recipe first"):
-        contribute(load_recipe("tiny_cross"), own, published)
+        contribute([load_recipe("tiny_cross")], own, published)
     assert {path.name for path in published.iterdir()} == {"local"}
 
 
@@ -139,9 +170,9 @@ def test_a_trait_without_a_licence_is_refused_until_it_states_one(tmp_path: Path
         )
         if licence is None:
             with pytest.raises(UserError, match="trait my_wolf: states no licence"):
-                contribute(mine._replace(name="tiny_pair"), own, published)
+                contribute([mine._replace(name="tiny_pair")], own, published)
         else:
-            assert contribute(mine, own, published)
+            assert contribute([mine], own, published)
 
 
 def test_a_licence_changes_no_hash() -> None:
