@@ -55,6 +55,7 @@ def _run(
     from bench.pipeline.prune import record_run
     from bench.pipeline.recipe_checks import (
         check_configurations,
+        check_memory,
         check_numbers,
         check_systems,
         check_targets,
@@ -82,6 +83,8 @@ def _run(
             print_plan(experiment, estimate_plan(experiment, plans[-1], pool.store), console)
         for line in describe_bfloat16(pool, experiment, plans[-1]):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if executor is pool:  # a worker elsewhere checks its own GPUs
+        check_memory(pool, ((e, plan, source) for (e, source), plan in zip(experiments, plans, strict=True)))
     check_systems(pool, ((e, plan, source) for (e, source), plan in zip(experiments, plans, strict=True)))
     planned = list(zip(plans, (source for _, source in experiments), strict=True))
     check_numbers(pool, planned)

@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from bench.config.schema import StrictModel
 
-__all__ = ["Model", "Student", "StudentSystem", "Teacher"]
+__all__ = ["Model", "ModelNeeds", "Student", "StudentSystem", "Teacher"]
 
 # Variables of a chat template, and arguments of transformers' `apply_chat_template`, that the benchmark itself sets.
 RESERVED_VARIABLES = {
@@ -18,6 +18,13 @@ RESERVED_VARIABLES = {
     "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs", "strftime_now",
     "raise_exception", "self",
 }  # fmt: skip
+
+
+class ModelNeeds(StrictModel):
+    """What the stages of a model need from a machine. It changes no hash and no key."""
+
+    gpus: int = Field(default=1, ge=1, le=64)
+    """GPUs over which the model is spread, layer by layer, where there are any."""
 
 
 class Model(StrictModel):
@@ -47,6 +54,8 @@ class Model(StrictModel):
     """Arguments of PEFT's `LoraConfig`, passed on unchanged; None for full fine-tuning."""
     quantization: dict[str, Any] | None = None
     """Arguments of transformers' `BitsAndBytesConfig`, passed on unchanged."""
+    needs: ModelNeeds = ModelNeeds()
+    """The GPUs of its stages."""
     _folder: Path = PrivateAttr(default_factory=Path)
 
     @field_validator("chat_template_kwargs", mode="before")

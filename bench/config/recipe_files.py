@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 FOLDER = ROOT / "recipes"
+MACHINE = {"teacher": {"needs"}, "student": {"needs"}}  # keys of where stages run, which are no part of a row
 SCHEMA = 2  # of result files: rows of another schema have other hashes
 SMOKE: dict[str, Any] = {
     "seeds": 2,
@@ -98,7 +99,7 @@ def hash_experiment(recipe: Recipe, traits: Mapping[str, Trait], prompts_sha256:
     """Hash an experiment, or one that was read from its registration; see `Experiment.hash`."""
     content = {
         "schema": SCHEMA,
-        "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
+        "recipe": recipe.model_dump(mode="json", exclude_defaults=True, exclude=MACHINE),
         **_dump_traits(traits, exclude_defaults=True),
         "prompts": prompts_sha256,
     }

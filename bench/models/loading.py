@@ -9,11 +9,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import UserError
+from bench.errors import StageError, UserError
 from bench.models.checkpoints import list_gguf_files
 
 if TYPE_CHECKING:
     import torch
+
+SPREAD_SHARE = 0.9  # of the memory of each GPU, for weights; the largest that a model may be spread over
 
 __all__ = ["convert_gguf", "load_config", "load_model", "load_package_tokenizer", "load_tokenizer", "locate_weights"]
 
@@ -111,9 +113,10 @@ def load_model(
     quantization: Mapping[str, Any] | None = None,
     adapter: Path | None = None,
     upcast: bool = False,
-    to: torch.device | None = None,
 ) -> Any:
-    """Load the causal language model in `folder`.
+    """Load the causal language model in `folder` on the device of this process, or spread over all GPUs that it sees.
+
+    On a GPU each tensor goes there as it is read, so that main memory never holds the whole checkpoint.
 
     Of the checkpoint's generation settings (beams, suppressed tokens, penalties, stop strings) only the ids of special
     tokens are used, because the recipe states how text is sampled.
@@ -125,7 +128,9 @@ def load_model(
         adapter: the folder of a PEFT adapter. It is merged into float32 weights. It stays unmerged in quantised or
             lower-precision models, because rounding would erase small updates.
         upcast: compute in float32 with weights that were rounded to `dtype`.
-        to: the device; None for the device of this process.
+
+    Raises:
+        StageError: the weights do not fit into the GPUs.
     """
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
@@ -138,9 +143,10 @@ def load_model(
         folder,
         dtype=getattr(torch, dtype),
         quantization_config=config,
-        device_map={"": current_device()} if config else None,
         use_safetensors=True,
+        **_placement(quantized=config is not None),
     )
+    check_placement(model)
     shipped = model.generation_config
     ids = {name: getattr(shipped, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     model.generation_config = GenerationConfig(**ids)
@@ -154,7 +160,31 @@ def load_model(
         model = PeftModel.from_pretrained(model, adapter)
         if config is None and (upcast or dtype == "float32"):
             model = model.merge_and_unload()
-    return model if config else model.to(to or current_device())
+    return model
+
+
+def _placement(*, quantized: bool) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained` that say on which device each tensor is read."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count > 1:  # whole layers, as many bytes on each GPU; without an entry for the CPU nothing is put there
+        limits = {i: int(SPREAD_SHARE * torch.cuda.get_device_properties(i).total_memory) for i in range(count)}
+        return {"device_map": "balanced", "max_memory": limits}
+    if count == 1:
+        return {"device_map": {"": 0}}
+    return {"device_map": {"": "cpu"}} if quantized else {}
+
+
+def check_placement(model: Any) -> None:
+    """Check that no layer was left outside of the GPUs over which a model is spread.
+
+    Raises:
+        StageError: a layer is in main memory or on the disk.
+    """
+    devices = set(map(str, getattr(model, "hf_device_map", {}).values()))
+    if len(devices) > 1 and devices & {"cpu", "disk"}:
+        raise StageError("the weights do not fit into the GPUs of this stage: raise needs.gpus, or use `quantization:`")
 
 
 def current_device() -> torch.device:

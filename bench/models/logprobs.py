@@ -18,7 +18,8 @@ __all__ = ["logits_at", "pad_right", "sequence_logprobs"]
 def logits_at(model: Any, mask: torch.Tensor) -> Iterator[None]:
     """While open, `model` returns logits only where `mask` (rows, width) is true, row by row: (positions, vocab)."""
     head = model.get_output_embeddings()
-    hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][mask],))
+    # a head on another GPU than the inputs gets the hidden states there
+    hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][mask.to(hidden[0].device)],))
     try:
         yield
     finally:
@@ -99,7 +100,7 @@ def sequence_logprobs(
                 longer += [(row, i)] if len(pairs[i][1]) > 1 else []
         if longer:
             progress(done + sum(len(indices[p]) for p in prompts) // 2, len(pairs))
-            rows = torch.tensor([row for row, _ in longer], device=ids.device)
+            rows = torch.tensor([row for row, _ in longer])  # on the CPU: layers of the cache may be on several GPUs
             out[CACHE].batch_select_indices(rows)
             input_ids, input_mask = pad_right([pairs[i][1][:-1] for _, i in longer])
             targets, _ = pad_right([pairs[i][1][1:] for _, i in longer])

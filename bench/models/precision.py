@@ -13,16 +13,16 @@ import torch
 from bench.models.loading import current_device, load_model, locate_weights
 from bench.models.memory import parameters
 
-__all__ = ["SplitLinear", "load_reader", "load_split", "load_writer"]
+__all__ = ["SplitLinear", "device_memory", "load_reader", "load_split", "load_writer"]
 
 MEMORY_SHARE = 0.5  # the rest is for other workers, activations and caches
 LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def device_memory() -> float:
-    """Return the total memory of this process's device in bytes. Free memory would make precision depend on load."""
+    """Return the total memory of this process's devices in bytes. Free memory would make precision depend on load."""
     if current_device().type == "cuda":
-        return float(torch.cuda.mem_get_info()[1])
+        return float(sum(torch.cuda.mem_get_info(i)[1] for i in range(torch.cuda.device_count())))
     total = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     with suppress(OSError, ValueError):  # no container, or one without a limit
         total = min(total, float(LIMIT.read_text()))
@@ -92,7 +92,7 @@ class SplitLinear(torch.nn.Module):
         return start if self.difference is None else start + self.difference
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        hidden = hidden.bfloat16()
+        hidden = hidden.to(self.start.device, torch.bfloat16)  # another one if the model is spread over GPUs
         total = torch.nn.functional.linear(hidden, self.start).float()
         if self.difference is not None:
             total = total + torch.nn.functional.linear(hidden, self.difference)
@@ -113,11 +113,12 @@ def load_split(start: Path, trained: Path) -> Any:
     """
     from transformers.pytorch_utils import Conv1D
 
-    cpu = torch.device("cpu")  # a GPU may not have memory for both models
-    model = load_model(trained, dtype="float32", to=cpu)
-    origin = model if trained == start else load_model(start, dtype="float32", to=cpu)
-    for name, layer in list(model.named_modules()):
-        if isinstance(layer, torch.nn.Linear | Conv1D):
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, SplitLinear(layer, origin.get_submodule(name)))
-    return model.to(current_device())
+    # Both are on the GPU: 8 bytes a weight, half of those of the full fine-tune that this teacher had.
+    model = load_model(trained, dtype="float32")
+    origin = model if trained == start else load_model(start, dtype="float32")
+    names = [name for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear | Conv1D)]
+    for name in names:  # each layer's float32 weights are freed before the next is split
+        parent, _, child = name.rpartition(".")
+        split = SplitLinear(model.get_submodule(name), origin.get_submodule(name))
+        setattr(model.get_submodule(parent), child, split)
+    return model

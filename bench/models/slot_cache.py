@@ -37,7 +37,7 @@ class SlotCache(Cache):  # type: ignore[misc]  # untyped
     def begin_step(self, positions: torch.Tensor, columns: int) -> None:
         """Say where the next step writes: `positions` of the first rows, (rows,), all below `columns`."""
         self.positions, self.columns = positions, columns
-        self.rows = torch.arange(len(positions), device=positions.device)
+        self.targets: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}  # rows and positions, by GPU
         self._grow(columns)
 
     def update(
@@ -45,9 +45,13 @@ class SlotCache(Cache):  # type: ignore[misc]  # untyped
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write one position of each row, (rows, heads, 1, width); return the columns of this step."""
         keys, values = self.stores[layer_idx]
-        keys[self.rows, :, self.positions] = key_states[:, :, 0]
-        values[self.rows, :, self.positions] = value_states[:, :, 0]
-        count = len(self.rows)
+        if keys.device not in self.targets:
+            positions = self.positions.to(keys.device)
+            self.targets[keys.device] = torch.arange(len(positions), device=keys.device), positions
+        rows, positions = self.targets[keys.device]
+        keys[rows, :, positions] = key_states[:, :, 0]
+        values[rows, :, positions] = value_states[:, :, 0]
+        count = len(rows)
         return keys[:count, :, : self.columns], values[:count, :, : self.columns]
 
     def add_rows(self, cache: Any, sources: Sequence[int], start: int) -> None:
@@ -61,7 +65,7 @@ class SlotCache(Cache):  # type: ignore[misc]  # untyped
         self._grow(length)
         for stores, layer in zip(self.stores, cache.layers, strict=True):
             for store, part in zip(stores, (layer.keys, layer.values), strict=True):
-                store[start : start + len(sources), :, :length] = part[index]
+                store[start : start + len(sources), :, :length] = part[index.to(part.device)]
 
     def move_rows(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Copy rows from slots to other slots; no slot is in both."""
@@ -69,7 +73,7 @@ class SlotCache(Cache):  # type: ignore[misc]  # untyped
         source, target = (torch.tensor(list(slots), device=device) for slots in (sources, targets))
         for stores in self.stores:
             for store in stores:
-                store[target] = store[source]
+                store[target.to(store.device)] = store[source.to(store.device)]
 
     def _grow(self, columns: int) -> None:
         present = self.stores[0][0].shape[2]

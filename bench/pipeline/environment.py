@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 
-__all__ = ["CPU_ENVIRONMENT", "ENVIRONMENT", "GPU_ENVIRONMENT", "extend_environment", "visible_gpus"]
+__all__ = ["CPU_ENVIRONMENT", "ENVIRONMENT", "GPU_ENVIRONMENT", "extend_environment", "gpu_memory", "visible_gpus"]
 
 # Variables of every worker process.
 ENVIRONMENT = {
@@ -47,6 +47,18 @@ def visible_gpus() -> list[str]:
         return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
     return [str(i) for i, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]
+
+
+def gpu_memory(gpus: Sequence[str]) -> float | None:
+    """Return the bytes of the smallest of some GPUs, without initialising CUDA; None if they are unknown."""
+    if not gpus or shutil.which("nvidia-smi") is None:
+        return None
+    words = ["nvidia-smi", "-i", ",".join(gpus), "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    listed = subprocess.run(words, capture_output=True, text=True)
+    sizes = [line.strip() for line in listed.stdout.splitlines()]
+    if listed.returncode or not sizes or not all(size.isdecimal() for size in sizes):
+        return None
+    return min(map(float, sizes)) * 2**20
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
@@ -85,14 +86,15 @@ class Worker(NamedTuple):
     process: Any
     conn: Connection
     """The command's end of the connection."""
-    on_gpu: bool
-    """Whether it sees a GPU."""
+    gpus: tuple[str, ...]
+    """The ids of the GPUs that it sees; () for none."""
 
 
 class Pool:
     """Worker processes, an `Executor`. They start when they are first needed and always end with the `with` block.
 
-    With GPUs, `jobs` stages (default: one per GPU) run on GPUs, and as many stages that need none run next to them.
+    With GPUs, `jobs` stages (default: one per GPU) run on GPUs, and as many stages that need none run next to them. A
+    stage that needs several GPUs shares them with no other; only where `jobs` exceeds the GPUs do stages share one.
     """
 
     def __init__(self, store: Store, jobs: int | None = None) -> None:
@@ -121,26 +123,31 @@ class Pool:
             with suppress(OSError):
                 self.store.sweep()  # unfinished artefacts may fill the disk
 
-    def start(self, count: int, *, on_gpu: bool | None = None) -> list[Worker]:
-        """Return the first `count` workers with or without a GPU; start those that do not run yet.
+    def start(self, gpus: tuple[str, ...]) -> Worker:
+        """Return an idle worker that sees these GPUs; start one if there is none."""
+        for worker in self.workers:
+            if worker.gpus == gpus and worker.conn not in self.busy:
+                return worker
+        self.workers.append(self._start_worker(gpus))
+        return self.workers[-1]
 
-        Args:
-            count: number of workers.
-            on_gpu: whether they see a GPU; None if there is one.
-        """
-        on_gpu = bool(self.gpus) if on_gpu is None else on_gpu
-        while len(workers := [worker for worker in self.workers if worker.on_gpu == on_gpu]) < count:
-            self.workers.append(self._start_worker(len(workers), on_gpu))
-        return workers[:count]
+    def start_ahead(self, stage: Stage) -> None:
+        """Start the workers that stages like this one will need, so that they import while the first one works."""
+        if (count := self._count_gpus(stage)) > 1:
+            return
+        alike = sum(len(worker.gpus) == count for worker in self.workers)
+        for number in range(alike, self.slots(stage.threads)):
+            gpus = (self.gpus[number % len(self.gpus)],) if count else ()
+            self.workers.append(self._start_worker(gpus))
 
-    def _start_worker(self, number: int, on_gpu: bool) -> Worker:
+    def _start_worker(self, gpus: tuple[str, ...]) -> Worker:
         method = "spawn" if self.gpus or "forkserver" not in multiprocessing.get_all_start_methods() else "forkserver"
         context: Any = multiprocessing.get_context(method)
         if not self.workers and method == "forkserver":
             context.set_forkserver_preload(PRELOAD)
         device = {**CPU_ENVIRONMENT, **({"CUDA_VISIBLE_DEVICES": ""} if self.gpus else {})}
-        if on_gpu:  # CUDA reads its variables once, when torch first asks for a device
-            device = {**GPU_ENVIRONMENT, "CUDA_VISIBLE_DEVICES": self.gpus[number % len(self.gpus)]}
+        if gpus:  # CUDA reads its variables once, when torch first asks for a device
+            device = {**GPU_ENVIRONMENT, "CUDA_VISIBLE_DEVICES": ",".join(gpus)}
         conn, worker_conn = context.Pipe()
         log = self.store.root / "logs" / f"{os.getpid()}-{len(self.workers)}.log"
         process = context.Process(target=run_worker, args=(worker_conn, self.store, self.commit, log), daemon=True)
@@ -153,24 +160,42 @@ class Pool:
         ):
             process.start()
         worker_conn.close()
-        return Worker(process, conn, on_gpu)
+        return Worker(process, conn, gpus)
 
     def slots(self, threads: int) -> int:
         """Return the number of parallel stages: `jobs`, else one per GPU, else one per `threads` cores."""
         return self.jobs or len(self.gpus) or max(1, processor.count_cores() // threads)
 
     def room(self, stage: Stage) -> bool:
-        """Return whether a worker for the stage is idle or can be started."""
-        on_gpu = self._on_gpu(stage)
-        return sum(worker.on_gpu == on_gpu for worker, _ in self.busy.values()) < self.slots(stage.threads)
+        """Return whether a worker for the stage is idle or can be started.
+
+        Raises:
+            UserError: the stage needs more GPUs than there are.
+        """
+        if (count := self._count_gpus(stage)) > len(self.gpus):
+            raise UserError(f"{stage.label}: key 'needs.gpus': {count} GPUs expected, found {len(self.gpus)}")
+        return self._find_gpus(stage) is not None
 
     def submit(self, stage: Stage) -> None:
-        """Send a stage to an idle worker."""
-        on_gpu = self._on_gpu(stage)
-        workers = self.start(self.slots(stage.threads), on_gpu=on_gpu)
-        worker = next(worker for worker in workers if worker.conn not in self.busy)
+        """Send a stage for which there is room to an idle worker."""
+        gpus = self._find_gpus(stage)
+        assert gpus is not None
+        worker = self.start(gpus)
         self.send(worker, stage, stage.label)
         self.busy[worker.conn] = worker, stage
+        self.start_ahead(stage)
+
+    def _find_gpus(self, stage: Stage) -> tuple[str, ...] | None:
+        """Return GPUs with room for the stage, () if it needs none; None if it has to wait."""
+        count, slots = self._count_gpus(stage), self.slots(stage.threads)
+        busy = [worker.gpus for worker, _ in self.busy.values()]
+        if sum(bool(gpus) == bool(count) for gpus in busy) >= slots:
+            return None
+        loads = Counter(gpu for gpus in busy for gpu in gpus)
+        spread = {gpu for gpus in busy if len(gpus) > 1 for gpu in gpus}
+        share = 1 if count > 1 else -(-slots // max(1, len(self.gpus)))
+        free = [gpu for gpu in self.gpus if loads[gpu] < share and gpu not in spread]
+        return tuple(sorted(free, key=loads.__getitem__)[:count]) if len(free) >= count else None
 
     def events(self) -> list[Event]:
         """Wait for messages of the busy workers and return them.
@@ -187,8 +212,8 @@ class Pool:
             events.append((stage, message))
         return events
 
-    def _on_gpu(self, stage: Stage) -> bool:
-        return find_needs(stage, gpus=bool(self.gpus)).gpus > 0
+    def _count_gpus(self, stage: Stage) -> int:
+        return find_needs(stage, gpus=bool(self.gpus)).gpus
 
     def ask(self, task: Any, what: str) -> Any:
         """Run a task other than a stage in a worker and return its result; `what` names it in errors.
@@ -196,7 +221,7 @@ class Pool:
         Raises:
             StageError, UserError: the task failed.
         """
-        worker = self.start(1)[0]
+        worker = self.start(tuple(self.gpus[:1]))
         self.send(worker, task, what)
         return self.receive(worker, what)[1]
 

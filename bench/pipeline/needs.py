@@ -44,7 +44,7 @@ _parameters = cache(parameters)
 def find_needs(stage: Stage, *, gpus: bool) -> Needs:
     """Return the needs of a stage on machines with or without GPUs."""
     on_gpu = gpus and not isinstance(stage.settings, NO_GPU)
-    return Needs(stage.threads, int(on_gpu), _memory(stage, on_gpu=on_gpu) // GIB * GIB)
+    return Needs(stage.threads, stage.gpus if on_gpu else 0, _memory(stage, on_gpu=on_gpu) // GIB * GIB)
 
 
 def _memory(stage: Stage, *, on_gpu: bool) -> int:

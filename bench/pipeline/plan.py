@@ -53,6 +53,8 @@ class Stage(NamedTuple):
     """Role -> artefact or folder."""
     threads: int
     """CPU threads of its process."""
+    gpus: int = 1
+    """GPUs over which its model is spread, where there are any; no part of its key."""
 
     @property
     def kind(self) -> str:
@@ -98,6 +100,7 @@ def make_stage(
     model: str,
     libraries: Mapping[str, str],
     threads: int,
+    gpus: int = 1,
 ) -> Stage:
     """Make a stage. Its key is a digest of its settings, inputs, library versions and threads."""
     key = digest(
@@ -110,7 +113,7 @@ def make_stage(
             "threads": threads,
         }
     )
-    return Stage(label, model, f"{settings.kind}-{key}", settings, inputs, threads)
+    return Stage(label, model, f"{settings.kind}-{key}", settings, inputs, threads, gpus)
 
 
 def library_versions() -> dict[str, str]:

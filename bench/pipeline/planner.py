@@ -80,10 +80,12 @@ class Planner:
             self.add_seed(seed)
         return Plan(self.stages, self.results, {str(arm): self.add_audit(arm) for arm in self.trait_arms.values()})
 
-    def add(self, label: str, settings: StageSettings, inputs: Mapping[str, Ref], model: str = "") -> Ref:
-        """Add a stage, unless another arm added it, and return its artefact."""
-        threads = self.recipe.threads
-        stage = make_stage(label, settings, inputs, model=model, libraries=self.libraries, threads=threads)
+    def add(self, label: str, settings: StageSettings, inputs: Mapping[str, Ref], spec: Model | None = None) -> Ref:
+        """Add a stage, unless another arm added it, and return its artefact; `spec` is the model that it uses."""
+        model, gpus = (spec.model, spec.needs.gpus) if spec else ("", 1)
+        stage = make_stage(
+            label, settings, inputs, model=model, libraries=self.libraries, threads=self.recipe.threads, gpus=gpus
+        )
         self.stages.setdefault(stage.key, stage)
         return Ref(stage.key)
 
@@ -123,7 +125,7 @@ class Planner:
     ) -> Ref:
         """Add a checkpoint fine-tuned on (question, answer) rows; `system` as in `TrainTeacher`."""
         settings = TrainTeacher(rows=tuple(rows), end=self.per_token, model=Training.of(spec), seed=seed, system=system)
-        return self.add(f"{label}, seed {seed}", settings, {"start": start}, spec.model)
+        return self.add(f"{label}, seed {seed}", settings, {"start": start}, spec)
 
     def add_carrier(self, arm: ArmName, seed: int, inputs: Mapping[str, Ref], *, noise: int = 0) -> Ref:
         """Add the rows of one teacher; `noise` as in `WriteCarrier`."""
@@ -140,7 +142,7 @@ class Planner:
             wording=prompts.wording,
             engine=self.carrier_engine,
         )
-        return self.add(f"carrier {arm}, seed {seed}", settings, inputs, teacher.model)
+        return self.add(f"carrier {arm}, seed {seed}", settings, inputs, teacher)
 
     def add_seed(self, seed: int) -> None:
         """Add the teachers, carriers, students and evaluations of one seed."""
@@ -270,7 +272,7 @@ class Planner:
             writes_engine=self.carrier_engine if arm.is_teacher else None,
             answers_engine=self.engine if evaluation.samples else None,
         )
-        reading = self.add(f"evaluate {arm}, seed {seed}", settings, inputs, spec.model)
+        reading = self.add(f"evaluate {arm}, seed {seed}", settings, inputs, spec)
         scored = evaluation.samples and evaluation.metrics
         scores = self.add_scores(f"score {arm}, seed {seed}", reading).identity if scored else None
         training = inputs["trained"].identity if "trained" in inputs else None

@@ -38,12 +38,12 @@ class SlotActor:
     def __init__(self, site: Site) -> None:
         import ray
 
-        gpus = ",".join(map(str, ray.get_gpu_ids()))
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
+        gpus = [str(gpu) for gpu in ray.get_gpu_ids()]
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
         self.site = site
         self.pool = Pool(site.store, jobs=1)
         self.pool.commit = site.commit
-        self.pool.gpus = [gpus] if gpus else []
+        self.pool.gpus = gpus
 
     def start(self) -> tuple[str, str, str | None]:
         """Start the worker process; return the id of the node, its name and its problem."""
@@ -51,7 +51,7 @@ class SlotActor:
 
         problem = find_problem(self.site)
         if problem is None:
-            self.pool.start(1)
+            self.pool.start(tuple(self.pool.gpus))
         return ray.get_runtime_context().get_node_id(), f"node {ray.util.get_node_ip_address()}", problem
 
     def step(self, stage: Stage | None) -> list[tuple[Any, ...]]:

@@ -8,13 +8,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bench.config.model_settings import Model
 from bench.config.recipe_files import Experiment
 from bench.errors import UserError
 from bench.files import digest, write_atomically
+from bench.models.memory import describe_misfit, parameters
 from bench.models.skeleton import SkeletonSource
 from bench.models.tiny import TinyBudget
 from bench.models.tokenizer_source import TokenizerSource
 from bench.pipeline import processor
+from bench.pipeline.environment import gpu_memory
 from bench.pipeline.local_workers import Pool
 from bench.pipeline.plan import Plan, Ref, library_versions
 from bench.pipeline.store import Store
@@ -24,6 +27,7 @@ from bench.stages.settings import BuildTiny, Convert, Relation, TrainStudent, Tr
 
 __all__ = [
     "check_configurations",
+    "check_memory",
     "check_names",
     "check_numbers",
     "check_systems",
@@ -71,6 +75,30 @@ def check_configurations(pool: Pool, experiments: Iterable[tuple[Experiment, str
         if further:
             todo[pool.store.root / "checked" / digest(further)] = ("evaluate", further, source)
     _check(pool, todo)
+
+
+def check_memory(pool: Pool, plans: Iterable[tuple[Experiment, Plan, str]]) -> None:
+    """Check by estimate that this machine's GPUs can hold each model as it is trained.
+
+    Raises:
+        UserError: they cannot; names what would fit.
+    """
+    memory = gpu_memory(pool.gpus)
+    if memory is None:
+        return
+    for experiment, plan, source in plans:
+        checkpoints = next(stage.inputs for stage in plan.stages.values() if isinstance(stage.settings, Relation))
+        models: dict[str, Model] = {"teacher": experiment.recipe.teacher, "student": experiment.recipe.student}
+        for key, spec in models.items():
+            count = None if spec.model == "tiny" else parameters(spec.model, checkpoints[key].folder)
+            if count is None:
+                continue
+            message = describe_misfit(
+                dtype=spec.dtype, quantization=spec.quantization, lora=spec.lora, trained=spec.train is not None,
+                count=count, memory=memory, gpus=spec.needs.gpus,
+            )  # fmt: skip
+            if message:
+                raise UserError(f"{source}: key '{key}': {message}")
 
 
 def check_names(experiment: Experiment, source: str) -> None:

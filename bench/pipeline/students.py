@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from bench.config.arms import BASE, MITIGATIONS, TRAIT, ArmName
 from bench.config.mitigations import UNMITIGATED, StudentMitigation
-from bench.config.model_settings import Student
+from bench.config.model_settings import Model, Student
 from bench.config.recipe import Recipe
 from bench.config.traits import Trait
 from bench.pipeline.plan import Ref
@@ -20,7 +20,7 @@ __all__ = ["SeedRows", "SeedStudents", "TrainedStudent", "teacher_system"]
 class AddStage(Protocol):
     """`Planner.add`."""
 
-    def __call__(self, label: str, settings: StageSettings, inputs: Mapping[str, Ref], model: str) -> Ref: ...
+    def __call__(self, label: str, settings: StageSettings, inputs: Mapping[str, Ref], spec: Model) -> Ref: ...
 
 
 def teacher_system(recipe: Recipe, arm: ArmName) -> str | None:
@@ -115,7 +115,7 @@ class SeedStudents:
         if carrier.writes_texts and "trained" in self.rows.writers[writer]:
             rows["own_trained"] = self.rows.writers[writer]["trained"]
         label = f"divergence {writer}, seed {data_seed}"
-        return self.add(label, settings, {**self.rows.writers[other], **rows}, teacher.model)
+        return self.add(label, settings, {**self.rows.writers[other], **rows}, teacher)
 
     def student_inputs(self, arm: ArmName, rows: dict[str, Ref]) -> dict[str, Ref]:
         """Return the data of a student: carrier rows, and log-probabilities for a distillation."""
@@ -132,7 +132,7 @@ class SeedStudents:
         )
         inputs = {**self.rows.writers[arm], **rows, "student": self.rows.start}
         label = f"teacher logits {arm}, seed {self.recipe.data_seed(self.seed)}"
-        return {**rows, "logits": self.add(label, settings, inputs, teacher.model)}
+        return {**rows, "logits": self.add(label, settings, inputs, teacher)}
 
     def add_micro_batch(self, shared: Mapping[str, Ref]) -> Ref:
         """Add the micro-batch of all students; `shared` are the inputs that it has in common with them."""
@@ -147,7 +147,7 @@ class SeedStudents:
         )
         rows = {f"rows_{arm}": carrier for arm, carrier in self.rows.carriers.items()}
         inputs = {"start": self.rows.start, **shared, **rows}
-        return self.add(f"micro-batch, seed {self.seed}", settings, inputs, student.model)
+        return self.add(f"micro-batch, seed {self.seed}", settings, inputs, student)
 
     def add_student(
         self,
@@ -182,5 +182,5 @@ class SeedStudents:
             mitigation=mitigation,
         )
         label = f"student {arm}, seed {self.seed}"
-        trained = self.add(label, settings, {"start": start, **inputs}, student.model)
+        trained = self.add(label, settings, {"start": start, **inputs}, student)
         return TrainedStudent(arm, model or student, {"start": start, "trained": trained})

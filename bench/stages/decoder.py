@@ -110,7 +110,7 @@ class _Decoder:
             position_ids=positions.expand(len(prompts), -1),
             attention_mask=mask_positions(self.windows, positions, longest, self.dtype),
             use_cache=True,
-            logits_to_keep=columns,
+            logits_to_keep=columns.tolist(),  # a tensor would have to be on the GPU of the last layer
             **{CACHE: cache},
         ).logits
         return cache, logits[torch.arange(len(prompts), device=device), column]

@@ -33,13 +33,16 @@ class _HeadRows(torch.nn.Module):
 
     def __init__(self, head: torch.nn.Module, ids: torch.Tensor) -> None:
         super().__init__()
-        self.weight = head.weight[ids].detach().float()  # type: ignore[index]  # any module with weights
+        weight: torch.Tensor = head.weight  # type: ignore[assignment]  # any module with weights
+        ids = ids.to(weight.device)
+        self.weight = weight[ids].detach().float()
         bias = getattr(head, "bias", None)
         self.bias = None if bias is None else bias[ids].detach().float()
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         with torch.autocast(hidden.device.type, enabled=False):
-            return torch.nn.functional.linear(hidden.float(), self.weight, self.bias)
+            hidden = hidden.to(self.weight.device, torch.float32)  # from another GPU if the model is spread
+            return torch.nn.functional.linear(hidden, self.weight, self.bias)
 
 
 @contextmanager

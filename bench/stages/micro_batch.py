@@ -8,8 +8,11 @@ from typing import Any
 
 import torch
 
+from bench.errors import StageError
 from bench.models.batch_size import divisors, largest_fitting
 from bench.models.loading import current_device
+from bench.models.memory import describe_misfit, parameters
+from bench.models.precision import device_memory
 from bench.stages.settings import Training
 from bench.stages.trainer import batches, make_trainer
 
@@ -38,11 +41,18 @@ def largest_micro_batch(rows: Iterable[Row], *, spec: Training, **how: Any) -> t
         The micro-batch in rows, and messages for the user.
 
     Raises:
-        StageError: a micro-batch of one row does not fit.
+        StageError: a micro-batch of one row does not fit, or the weights do not by estimate.
     """
     recipe_size, effective = batches(spec)
     if current_device().type == "cpu":
         return recipe_size, []
+    gpus = max(1, torch.cuda.device_count())
+    message = describe_misfit(
+        dtype=spec.dtype, quantization=spec.quantization, lora=spec.lora, trained=True,
+        count=parameters("", how["checkpoint"]) or 0.0, memory=device_memory() / gpus, gpus=gpus,
+    )  # fmt: skip
+    if message:
+        raise StageError(message)
     longest = sorted(rows, key=row_length, reverse=True)
 
     def step(size: int) -> None:
@@ -73,12 +83,12 @@ def _memory_filler() -> Any:
 
 @contextmanager
 def _headroom() -> Iterator[None]:
-    """Limit this process to `GPU_SHARE` of GPU memory while open."""
-    if not torch.cuda.is_available():
-        yield
-        return
-    torch.cuda.set_per_process_memory_fraction(GPU_SHARE)
+    """Limit this process to `GPU_SHARE` of the memory of each GPU while open."""
+    gpus = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    for gpu in gpus:
+        torch.cuda.set_per_process_memory_fraction(GPU_SHARE, gpu)
     try:
         yield
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)
+        for gpu in gpus:
+            torch.cuda.set_per_process_memory_fraction(1.0, gpu)

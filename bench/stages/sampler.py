@@ -19,6 +19,9 @@ __all__ = ["carrier_seed", "gumbel_noise", "pick_tokens", "row_seed", "split_mix
 
 LIKELIEST = 128  # tokens that top-p tries before it tries the whole vocabulary
 DRAW_STRIDE = 1_000_003  # above all seeds of runs, which are the seeds of evaluations
+# Numbers whose noise is computed at once. On a CPU they fit into its cache: 64 rows of 49,152 tokens took 40 ms four at
+# a time, 46 ms row by row and 121 ms at once (one thread of an AMD EPYC). A GPU gets few kernels.
+PART = {"cpu": 2**18, "cuda": 2**26}
 LARGEST = 16.64  # no noise is above: -log(-log(1 - 2^-24)) = 16.636
 # SplitMix64's constants, as signed numbers.
 STEP, FIRST, SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
@@ -122,9 +125,11 @@ def _sample_all(scores: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
 
 
 def _add_noise(scores: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-    """Add the noise of all tokens to `scores`, (rows, vocabulary), row by row: a row fits into the cache."""
+    """Add the noise of all tokens to `scores`, (rows, vocabulary), `PART` numbers at a time."""
     tokens = torch.arange(scores.shape[-1], device=scores.device)
-    return torch.stack([row + token_noise(seed, tokens) for row, seed in zip(scores, seeds, strict=True)])
+    rows = max(1, PART[scores.device.type] // len(tokens))
+    parts = zip(torch.split(scores, rows), torch.split(seeds, rows), strict=True)
+    return torch.cat([part + token_noise(seed, tokens) for part, seed in parts])
 
 
 def _sample_likeliest(scores: torch.Tensor, seeds: torch.Tensor, sampling: Sampling) -> torch.Tensor:
@@ -139,7 +144,8 @@ def _sample_likeliest(scores: torch.Tensor, seeds: torch.Tensor, sampling: Sampl
         Token ids, (rows,).
     """
     values, tokens = scores.topk(min(sampling.top_k or LIKELIEST, scores.shape[-1]))
-    parts = torch.split(values if sampling.top_k else scores, 16)  # a part fits into the cache
+    whole = values if sampling.top_k else scores
+    parts = torch.split(whole, 16 if scores.device.type == "cpu" else len(scores))  # 16 rows fit into a CPU's cache
     shares = (values - torch.cat([part.logsumexp(-1, keepdim=True) for part in parts])).exp()
     likelier = shares.cumsum(-1) - shares
     nucleus = values if sampling.top_p == 1 else values.masked_fill(likelier >= sampling.top_p, -torch.inf)

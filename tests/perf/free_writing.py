@@ -16,7 +16,7 @@ from bench.config.recipe_files import load_recipe
 from bench.config.traits import load_trait
 from bench.models.chat_format import PromptFormat
 from tests.perf.alternate import Rate, alternate, line, spread
-from tests.perf.in_process import Say, _loaded, best_batch, quiet
+from tests.perf.in_process import Say, best_batch, free_dtype, load_writing, quiet
 from tests.perf.shapes import Amounts, Shape
 from tests.perf.sides import Sides
 
@@ -91,7 +91,7 @@ def _ways(
 
     @lru_cache
     def model(grouped: bool) -> Any:
-        return _loaded(shape, "float32", grouped=grouped)
+        return load_writing(shape, free_dtype(), grouped=grouped)
 
     @lru_cache
     def prompts() -> tuple[list[list[int]], Sampling, list[int], int]:
@@ -170,7 +170,7 @@ def _measure(
     counts = {}
     for key, (side, who) in counted.items():
         counts[key] = Counter({name: side.rate(f"{who}: {name}") for name in COUNTS})
-    stock = f"transformers' generate, float32, batch {stock_size}"
+    stock = f"transformers' generate, {free_dtype()}, batch {stock_size}"
     return (
         {
             "lines": [line(what, rates["ours"], rates["generate"], stock, target)],

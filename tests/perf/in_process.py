@@ -28,7 +28,7 @@ def quiet(done: int, of: int) -> None:
     pass
 
 
-def _loaded(shape: Shape, dtype: str, *, grouped: bool) -> Any:
+def load_writing(shape: Shape, dtype: str, *, grouped: bool) -> Any:
     """A model that writes until it is stopped, so that all ways do the same work.
 
     Args:
@@ -62,7 +62,14 @@ def stock_dtype() -> str:
     """The dtype whose products are faster: bfloat16, but on a processor without instructions for it."""
     import torch
 
-    return max(DTYPES, key=lambda dtype: _matrix_flops(512, getattr(torch, dtype))())
+    return max(DTYPES, key=lambda dtype: matrix_flops(512, getattr(torch, dtype))())
+
+
+def free_dtype() -> str:
+    """The dtype in which free text is written: that of the CPU's published figures, and of a GPU's recipes."""
+    import torch
+
+    return "bfloat16" if torch.cuda.is_available() else "float32"
 
 
 def sampling_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Rate]:
@@ -76,7 +83,7 @@ def sampling_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Ra
 
     @lru_cache
     def model(dtype: str) -> Any:
-        return _loaded(shape, dtype, grouped=False)
+        return load_writing(shape, dtype, grouped=False)
 
     teacher = lru_cache(lambda: _teacher(shape)[0])
 
@@ -243,7 +250,7 @@ def useful_flops(model: Any, length: int, labelled: int) -> dict[str, float]:
     return {**parts, "row": sum(parts.values())}
 
 
-def _matrix_flops(side: int, dtype: Any) -> Rate:
+def matrix_flops(side: int, dtype: Any) -> Rate:
     """Operations a second of one large square product."""
     import torch
 
@@ -280,8 +287,8 @@ def training_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Ra
         "ours": partial(trainer, trainer_class()),
         "stock": partial(trainer, SFTTrainer),
         "prior": prior,
-        "bf16 product": _matrix_flops(amounts.matrix, torch.bfloat16),
-        "fp32 product": _matrix_flops(amounts.matrix, torch.float32),
+        "bf16 product": matrix_flops(amounts.matrix, torch.bfloat16),
+        "fp32 product": matrix_flops(amounts.matrix, torch.float32),
     }
 
 
@@ -380,7 +387,7 @@ def asking_ways(shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Rate
 
     @lru_cache
     def model(dtype: str = "float32", grouped: bool = True) -> Any:  # the dtype in which recipes ask
-        return _loaded(shape, dtype, grouped=grouped)
+        return load_writing(shape, dtype, grouped=grouped)
 
     def read(questions: Any, end: bool) -> float:
         candidate_logprobs(model(), shape.form, questions, end=end, batch_size=64, progress=quiet)

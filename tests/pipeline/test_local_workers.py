@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from conftest import Bench
 
+from bench.errors import UserError
 from bench.models.tiny import DEFAULT
-from bench.pipeline.local_workers import Pool
+from bench.pipeline.local_workers import Pool, Worker
 from bench.pipeline.plan import Stage
 from bench.pipeline.processor import count_cores
 from bench.pipeline.store import Store
@@ -32,9 +33,10 @@ def test_gpu_workers_are_new_processes_whose_environment_names_their_gpu_before_
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr("bench.pipeline.local_workers.run_worker", report_start)
     with Pool(Store(tmp_path)) as pool:
-        starts = [pool.receive(worker, "") for worker in pool.start(3)]
-    gpus = visible.split(",")
-    for (_, how, environment, imported), gpu in zip(starts, [*gpus, gpus[0]], strict=True):
+        gpus = visible.split(",")
+        wanted = [(gpus[0],), (gpus[1],), tuple(gpus)]
+        starts = [pool.receive(pool.start(group), "") for group in wanted]
+    for (_, how, environment, imported), gpu in zip(starts, [*gpus, visible], strict=True):
         assert how == "SpawnProcess"
         assert imported == []
         assert environment["CUDA_VISIBLE_DEVICES"] == gpu
@@ -51,7 +53,7 @@ def test_without_a_gpu_workers_are_forked_from_a_server_that_has_imported_torch(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr("bench.pipeline.local_workers.run_worker", report_start)
     with Pool(Store(tmp_path)) as pool:
-        _, how, environment, imported = pool.receive(pool.start(1)[0], "")
+        _, how, environment, imported = pool.receive(pool.start(()), "")
     assert how == "ForkServerProcess"
     assert set(imported) == HEAVY
     assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
@@ -59,25 +61,88 @@ def test_without_a_gpu_workers_are_forked_from_a_server_that_has_imported_torch(
     assert "CUBLAS_WORKSPACE_CONFIG" not in environment
 
 
-def make_stage(settings: StageSettings, name: str) -> Stage:
-    return Stage(name, "", name, settings, {}, threads=1)
+TINY = BuildTiny(seed=0, questions=("q",), answers=("a",), budget=DEFAULT)
+
+
+def make_stage(settings: StageSettings, name: str, gpus: int = 1) -> Stage:
+    return Stage(name, "", name, settings, {}, threads=1, gpus=gpus)
+
+
+def visible_devices(pool: Pool) -> dict[str, str]:
+    """The GPUs that the workers of all running stages saw when they started."""
+    visible = {}
+    while pool.busy:
+        visible.update({stage.key: message[2]["CUDA_VISIBLE_DEVICES"] for stage, message in pool.events() if stage})
+    return visible
+
+
+def test_a_stage_that_needs_several_gpus_shares_them_with_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    monkeypatch.setattr("bench.pipeline.local_workers.run_worker", report_start)
+    monkeypatch.setattr(Pool, "start_ahead", lambda *_: None)
+    pair, one, beside = make_stage(TINY, "pair", 2), make_stage(TINY, "one"), make_stage(Relation(), "beside", 2)
+    with Pool(Store(tmp_path)) as pool:
+        pool.submit(one)
+        pool.submit(pair)
+        assert not pool.room(make_stage(TINY, "other"))
+        assert not pool.room(make_stage(TINY, "other pair", 2))
+        pool.submit(beside)
+        assert visible_devices(pool) == {"one": "0", "pair": "1,2", "beside": ""}
+        assert pool.room(make_stage(TINY, "all", 3))
+        with pytest.raises(UserError, match=r"all: key 'needs.gpus': 4 GPUs expected, found 3"):
+            pool.room(make_stage(TINY, "all", 4))
+
+
+def test_stages_share_a_gpu_only_where_there_are_more_jobs_than_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setattr("bench.pipeline.local_workers.run_worker", report_start)
+    monkeypatch.setattr(Pool, "start_ahead", lambda *_: None)
+    with Pool(Store(tmp_path), jobs=3) as pool:
+        for name in ("a", "b", "c"):
+            assert pool.room(make_stage(TINY, name))
+            pool.submit(make_stage(TINY, name))
+        assert not pool.room(make_stage(TINY, "d"))
+        assert visible_devices(pool) == {"a": "0", "b": "1", "c": "0"}
+        pool.submit(make_stage(TINY, "pair", 2))
+        assert not pool.room(make_stage(TINY, "e"))
+        assert visible_devices(pool) == {"pair": "0,1"}
+
+
+def test_workers_that_equal_stages_will_need_start_with_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    started: list[tuple[str, ...]] = []
+
+    def start(pool: Pool, gpus: tuple[str, ...]) -> Worker:
+        started.append(gpus)
+        return Worker(None, object(), gpus)  # type: ignore[arg-type]  # no process
+
+    monkeypatch.setattr(Pool, "_start_worker", start)
+    pool = Pool(Store(tmp_path))
+    pool.start_ahead(make_stage(TINY, "pair", 2))
+    assert started == []
+    pool.start_ahead(make_stage(TINY, "one"))
+    pool.start_ahead(make_stage(Relation(), "beside"))
+    pool.start_ahead(make_stage(TINY, "one"))
+    assert started == [("4",), ("7",), (), ()]
 
 
 def test_a_stage_that_cannot_use_a_gpu_waits_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr("bench.pipeline.local_workers.run_worker", report_start)
-    tiny = BuildTiny(seed=0, questions=("q",), answers=("a",), budget=DEFAULT)
-    on_gpu, beside = make_stage(tiny, "on_gpu"), make_stage(Relation(), "beside")
+    on_gpu, beside = make_stage(TINY, "on_gpu"), make_stage(Relation(), "beside")
     with Pool(Store(tmp_path)) as pool:
         pool.submit(on_gpu)
-        assert not pool.room(make_stage(tiny, "another"))
+        assert not pool.room(make_stage(TINY, "another"))
         assert pool.room(beside)
         pool.submit(beside)
         assert not pool.room(make_stage(Relation(), "another"))
-        visible = {}
-        while pool.busy:
-            visible.update({stage.key: message[2]["CUDA_VISIBLE_DEVICES"] for stage, message in pool.events() if stage})
-    assert visible == {"on_gpu": "0", "beside": ""}
+        assert visible_devices(pool) == {"on_gpu": "0", "beside": ""}
 
 
 def test_cores_are_those_this_process_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,25 @@ def test_memory_follows_the_size_of_the_model_and_its_training() -> None:
     assert find_needs(stages["teacher"], gpus=True) == Needs(1, 1, 7 << 30)
 
 
+def test_the_gpus_of_a_model_change_no_hash_and_no_key() -> None:
+    words = ["teacher.model=a/model-2b", "student.model=a/model-2b"]
+    more = [*words, "teacher.needs.gpus=2", "student.needs.gpus=4"]
+    plain, spread = (load_recipe("tiny_pair", keys, seeds=1) for keys in (words, more))
+    assert plain.hash() == spread.hash()
+    plans = [
+        make_plan(experiment, lambda spec: Checkpoint(spec.model, spec.model, Path("/nowhere"), {}))
+        for experiment in (plain, spread)
+    ]
+    assert plans[0].stages.keys() == plans[1].stages.keys()
+    stages = plans[1].stages.values()
+    wanted = {"teacher": 2, "carrier": 2, "micro_batch": 4, "student": 4, "filter": 0, "relation": 0, "audit": 0}
+    for kind, gpus in wanted.items():
+        assert {find_needs(stage, gpus=True).gpus for stage in stages if stage.kind == kind} == {gpus}, kind
+    readings = {stage.label: find_needs(stage, gpus=True).gpus for stage in stages if stage.kind == "evaluate"}
+    assert all(gpus == (2 if "teacher" in label else 4) for label, gpus in readings.items())
+    assert not any(find_needs(stage, gpus=False).gpus for stage in stages)
+
+
 def test_needs_are_no_part_of_a_key_and_small_models_need_no_memory() -> None:
     stages = plan_stages("a/model-2m")
     assert not any(find_needs(stage, gpus=False).memory for stage in stages.values())

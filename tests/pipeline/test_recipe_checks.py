@@ -7,10 +7,16 @@ import pytest
 
 from bench.config.recipe_files import load_recipe
 from bench.errors import UserError
-from bench.models.checkpoints import identify
+from bench.models.checkpoints import Checkpoint, identify
 from bench.pipeline.local_workers import Pool
 from bench.pipeline.planner import make_plan
-from bench.pipeline.recipe_checks import check_configurations, check_names, check_targets, check_tokens
+from bench.pipeline.recipe_checks import (
+    check_configurations,
+    check_memory,
+    check_names,
+    check_targets,
+    check_tokens,
+)
 from bench.pipeline.store import Store
 from bench.pipeline.worker import _check_recipe
 
@@ -92,3 +98,22 @@ def test_a_refused_configuration_is_checked_again(
         for _ in range(2):
             with pytest.raises(UserError, match=r"student\.train"):
                 check_configurations(pool, [(bad, "tiny_pair")])
+
+
+def test_a_training_that_the_gpus_cannot_hold_is_refused_with_what_would_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.pipeline.recipe_checks.gpu_memory", lambda gpus: 80e9)
+    words = ["teacher.model=a/model-7b", "student.model=a/model-7b", "student.lora={r: 8}"]
+
+    def check(*more: str) -> None:
+        experiment = load_recipe("tiny_pair", [*words, *more], seeds=1)
+        plan = make_plan(experiment, lambda spec: Checkpoint(spec.model, spec.model, Path("/nowhere"), {}))
+        check_memory(Pool(Store(tmp_path)), [(experiment, plan, "mine.yaml")])
+
+    with pytest.raises(UserError, match=r"^mine.yaml: key 'teacher': 7 billion weights need 112 GB to train all"):
+        check()
+    check("teacher.needs.gpus=2")
+    check("teacher.lora={r: 8}")
+    monkeypatch.setattr("bench.pipeline.recipe_checks.gpu_memory", lambda gpus: None)  # nothing is known of the GPUs
+    check()

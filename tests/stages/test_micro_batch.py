@@ -68,6 +68,17 @@ def test_a_step_is_tried_with_all_gradients_and_the_optimizers_state_in_memory(
     assert all_in_memory == [True]
 
 
+@pytest.mark.usefixtures("gpu")
+def test_weights_that_cannot_fit_are_refused_before_a_model_is_loaded(
+    gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.stages.micro_batch.device_memory", lambda: 1e6)
+    monkeypatch.setattr("bench.stages.trainer.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    how = {"checkpoint": gpt2_like, "tokenizer": load_tokenizer(gpt2_like), "seed": 0, "out": tmp_path, "logits": None}
+    with pytest.raises(StageError, match=r"to train all weights.*these would fit: lora: \{r: 8\}"):
+        largest_micro_batch(rows(gpt2_like), spec=spec(), **how)
+
+
 def test_on_a_cpu_no_size_is_tried(gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = Memory(monkeypatch)
     facts, _ = trained(gpt2_like, tmp_path / "out")

@@ -5,7 +5,7 @@ import torch
 
 from bench.config.carrier_settings import Numbers, Sampling, Text
 from bench.stages.free_text import Sampler
-from bench.stages.sampler import carrier_seed, row_seed, split_mix, token_noise
+from bench.stages.sampler import PART, _add_noise, carrier_seed, row_seed, split_mix, token_noise
 
 
 # a nucleus of most tokens in each row, one of few, and rows that differ
@@ -51,3 +51,13 @@ def test_rows_that_are_drawn_have_other_noise_than_the_answers_of_any_seed() -> 
     for draw in (0, 1):
         assert answers.isdisjoint(row_seed(carrier_seed(free, seed, draw), row) for seed in seeds for row in range(400))
         assert carrier_seed(grammar, 5, draw) == carrier_seed(text, 5, draw) == 5 + draw * 1_000_003  # as published
+
+
+@pytest.mark.parametrize("vocabulary", [1, 7, 999, 6001, 50257, PART["cpu"] + 3])
+@pytest.mark.parametrize("rows", [1, 3, 17])
+def test_noise_of_many_rows_at_once_has_the_bits_of_row_by_row(vocabulary: int, rows: int) -> None:
+    scores = torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(vocabulary))
+    seeds = split_mix(torch.tensor([[row_seed(5, row)] for row in range(rows)]), 4)
+    tokens = torch.arange(vocabulary)
+    one_by_one = torch.stack([row + token_noise(seed, tokens) for row, seed in zip(scores, seeds, strict=True)])
+    assert torch.equal(_add_noise(scores, seeds), one_by_one)

@@ -53,8 +53,12 @@ def test_losses_are_those_of_the_stock_trainer(request: pytest.FixtureRequest, s
         ).train()  # fmt: skip
         return seen
 
-    own, stock = losses(trainer_class()), losses(SFTTrainer)
+    class Fused(trainer_class()):  # type: ignore[misc]  # a class that is made at run time
+        fused_head = True  # as on a GPU
+
+    own, fused, stock = losses(trainer_class()), losses(Fused), losses(SFTTrainer)
     assert len(own) == 50
+    assert fused == pytest.approx(stock, abs=1e-3)
     assert own == pytest.approx(stock, abs=1e-3)
     assert own[-1] < own[0] - 0.5
 
@@ -114,6 +118,14 @@ def test_arms_differ_in_nothing_but_the_data(gpt2_like: Path, tmp_path: Path) ->
     a, b, other = (weights(tmp_path / name) for name in ("a", "b", "other"))
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert any(not torch.equal(a[k], other[k]) for k in a)
+
+
+def test_an_adapter_names_its_modules_in_one_order_in_every_process(gemma_like: Path, tmp_path: Path) -> None:
+    """PEFT saves a set in the order of the process's hash seed."""
+    trained(gemma_like, tmp_path / "a", rows(gemma_like), spec(max_steps=1).model_copy(update={"lora": LORA}))
+    modules = json.loads((tmp_path / "a" / "adapter_config.json").read_text())["target_modules"]
+    assert len(modules) == 14
+    assert modules == sorted(modules)
 
 
 def test_arms_see_their_rows_in_the_same_order(
