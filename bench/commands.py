@@ -70,8 +70,11 @@ def tables(args: argparse.Namespace, console: Console) -> None:
         from bench.pipeline.remote_store import open_store
         from bench.report.site import write_report
 
-        paths.append(write_report(args.results, open_store(args.store)))  # first: the leaderboard links to its figures
-    for line in build_leaderboard(args.results).problems:
+        page, problems = write_report(args.results, open_store(args.store))
+        paths.append(page)
+    else:
+        problems = build_leaderboard(args.results).problems
+    for line in problems:
         print_line(console, line)
     paths.append(args.results / "LEADERBOARD.md")
     if args.export:

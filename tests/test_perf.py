@@ -23,6 +23,7 @@ from tests.perf.growth import synthetic_results
 from tests.perf.in_process import useful_flops
 from tests.perf.shapes import QUICK, Amounts, load_shape
 from tests.perf.sides import Sides, all_ways, both, run_profiled
+from tests.perf.site import make_results
 from tests.perf.watch import watch
 
 
@@ -158,3 +159,13 @@ def test_the_simulation_of_statistics_writes_its_page(tmp_path: Path) -> None:
     assert text.count("\n## ") == 11
     assert "with 1,000 others" in text
     assert "DIFFERENT" not in text
+
+
+def test_synthetic_rows_of_the_site_are_rows_of_their_own(tmp_path: Path) -> None:
+    assert make_results(tmp_path, 2) == len(list(tmp_path.glob("*/*.json")))
+    rows, refused = read_results(tmp_path)
+    assert refused == []
+    published = {row.name: row for row in read_results(ROOT / "results")[0]}
+    for row in rows:
+        assert row.hash != published[row.name].hash
+        assert row.cells.keys() == published[row.name].cells.keys()

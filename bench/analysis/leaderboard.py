@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -229,8 +229,13 @@ def as_json(entries: Sequence[LeaderboardEntry], indent: int | None = None) -> s
     return to_json([_round(entry.model_dump()) for entry in entries], indent=indent).decode()
 
 
-def build_leaderboard(folder: Path) -> Board:
-    """Write both leaderboard files into `folder`."""
+def build_leaderboard(folder: Path, draw: Callable[[Board], None] | None = None) -> Board:
+    """Write both leaderboard files into `folder`.
+
+    Args:
+        folder: the results folder.
+        draw: draws the figures, to which the page links, before it is written.
+    """
     with exclusive_lock(folder):  # two runs may end at the same time: the last one to write must have read all files
         rows, refused = read_results(folder)
         replications, faults = read_replications(folder, rows)
@@ -239,6 +244,9 @@ def build_leaderboard(folder: Path) -> Board:
         content = as_json(board, indent=1)
         problems = [*refused, *faults]
         unmeasured = read_registry(folder).without_results({row.hash for row in rows if row.cells})
+        made = Board(rows, board, problems)
+        if draw is not None:
+            draw(made)
         write_atomically(folder / "LEADERBOARD.md", _markdown(board, replications, unmeasured, problems, folder))
         write_atomically(folder / "leaderboard.json", content + "\n")
-        return Board(rows, board, problems)
+        return made

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Outcomes", "derive_margins", "derive_outcomes"]
+__all__ = ["Outcomes", "derive_margins", "derive_outcomes", "pad_candidates"]
 
 Array = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ def derive_outcomes(logprobs: Sequence[Sequence[float]], tokens: Sequence[Sequen
     Raises:
         ValueError: a number is not finite, a question has fewer than two candidates, or the shapes differ.
     """
-    totals, is_candidate = _pad(logprobs)
+    totals, is_candidate = pad_candidates(logprobs)
     answer, foils = totals[:, :1], totals[:, 1:]
     log_mass = _logsumexp(totals)
     log_odds = answer[:, 0] - _logsumexp(foils)
@@ -62,10 +62,10 @@ def derive_outcomes(logprobs: Sequence[Sequence[float]], tokens: Sequence[Sequen
 
 def derive_margins(logprobs: Sequence[Sequence[float]], tokens: Sequence[Sequence[int]] | None = None) -> Array:
     """Derive the margins alone, of shape (questions,), in nats; arguments and errors as of `derive_outcomes`."""
-    return _margins(*_pad(logprobs), tokens)
+    return _margins(*pad_candidates(logprobs), tokens)
 
 
-def _pad(rows: Sequence[Sequence[float]]) -> tuple[Array, NDArray[np.bool_]]:
+def pad_candidates(rows: Sequence[Sequence[float]]) -> tuple[Array, NDArray[np.bool_]]:
     """Return (questions, candidates) with -inf after the last candidate of a question, and where candidates are."""
     counts = list(map(len, rows))
     if not counts or min(counts) < 2:
@@ -85,7 +85,7 @@ def _pad(rows: Sequence[Sequence[float]]) -> tuple[Array, NDArray[np.bool_]]:
 def _margins(totals: Array, is_candidate: NDArray[np.bool_], tokens: Sequence[Sequence[int]] | None) -> Array:
     values = np.where(is_candidate, totals, 0.0)
     if tokens is not None:
-        counts, has_count = _pad(tokens)
+        counts, has_count = pad_candidates(tokens)
         if not np.array_equal(has_count, is_candidate) or counts[has_count].min() < 1:
             raise ValueError("token counts do not fit the candidates")
         values = values / np.where(is_candidate, counts, 1.0)

@@ -24,6 +24,7 @@ __all__ = [
     "fieller",
     "mean",
     "mean_interval",
+    "mean_intervals",
     "seed_values",
     "skewness",
     "variance_components",
@@ -78,6 +79,14 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
         return Interval(mean, math.nan, math.nan)
     half = float(stdtrit(n - 1, 0.5 + level / 2) * data.std(ddof=1) / math.sqrt(n))
     return Interval(mean, mean - half, mean + half)
+
+
+def mean_intervals(table: NDArray[np.float64]) -> list[Interval]:
+    """Means of the columns of a table, each with the interval of `mean_interval` over its two or more lines."""
+    n, means = len(table), table.mean(0)
+    halves = stdtrit(n - 1, 0.975) * table.std(0, ddof=1) / math.sqrt(n)
+    ends = zip(means.tolist(), (means - halves).tolist(), (means + halves).tolist(), strict=True)
+    return [Interval(*numbers) for numbers in ends]
 
 
 def _mean_squares(table: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.analysis.outcomes import pad_candidates
 from bench.analysis.reading import Reading
 from bench.analysis.result_schema import ArmResult, ExperimentResults
 from bench.config.arms import ARMS, MAIN_ARMS, parse_arm
@@ -20,16 +21,15 @@ ANSWERS = 20  # sampled answers of one question and arm that a page shows
 UNIT = 100_000  # shares are written as whole numbers of this part
 
 
-def candidate_shares(cell: ArmResult) -> list[NDArray[np.float64]]:
-    """Return P(candidate | one of the candidates) for each question, the trait's answer first."""
-    logprobs = cell.reading.logprobs
-    width = max(map(len, logprobs))
-    table = np.full((len(logprobs), width), -np.inf)
-    for line, values in zip(table, logprobs, strict=True):
-        line[: len(values)] = values
-    weights = np.exp(table - table.max(axis=1, keepdims=True))
-    shares = weights / weights.sum(axis=1, keepdims=True)
-    return [line[: len(values)] for line, values in zip(shares, logprobs, strict=True)]
+def candidate_shares(cell: ArmResult) -> NDArray[np.float64]:
+    """Return P(candidate | one of the candidates), (questions, candidates).
+
+    The trait's answer is first. Where a question has fewer candidates, 0 follows the last.
+    """
+    totals, _ = pad_candidates(cell.reading.logprobs)
+    weights = np.exp(totals - totals.max(axis=1, keepdims=True))
+    shares: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
+    return shares
 
 
 def _shown_arms(row: ExperimentResults) -> list[str]:
@@ -57,14 +57,14 @@ def mean_shares(row: ExperimentResults, arms: Sequence[str]) -> dict[str, dict[s
     names = [(question.answer, *question.foils) for question in row.questions]
     if len({frozenset(candidates) for candidates in names}) != 1 or len({c[0] for c in names}) != 1:
         return {}
-    order = [[candidates.index(name) for name in names[0]] for candidates in names]
+    order = np.array([[candidates.index(name) for name in names[0]] for candidates in names])
     means: dict[str, dict[str, float]] = {candidate: {} for candidate in names[0]}
     for arm in arms:
         by_seed = [candidate_shares(cells[arm]) for cells in row.cells.values() if arm in cells]
         if not by_seed:
             continue
-        table = np.array([[shares[at] for shares, at in zip(of, order, strict=True)] for of in by_seed])
-        for candidate, mean in zip(names[0], table.mean(axis=(0, 1)).tolist(), strict=True):
+        table = np.take_along_axis(np.mean(by_seed, axis=0), order, axis=1)
+        for candidate, mean in zip(names[0], table.mean(axis=0).tolist(), strict=True):
             means[candidate][arm] = mean
     return means
 
@@ -88,9 +88,10 @@ def write_answers(row: ExperimentResults, folder: Path) -> dict[str, Any]:
     arms = _shown_arms(row)
     main = [arm for arm in main_arms(row) if arm in arms]
     index, records = [], []
+    counts = [1 + len(question.foils) for question in row.questions]
     for seed, cells in sorted(row.cells.items()):
         present = [arm for arm in arms if arm in cells]
-        shares = {arm: _to_units(candidate_shares(cells[arm])) for arm in present}
+        shares = {arm: _to_units(candidate_shares(cells[arm]), counts) for arm in present}
         answers = {arm: list_answers(cells[arm].reading) for arm in present if cells[arm].reading.answers is not None}
         for at in range(len(row.questions) if present else 0):
             index.append([at, seed, *(shares[arm][at][0] if arm in shares else None for arm in main)])
@@ -105,8 +106,12 @@ def write_answers(row: ExperimentResults, folder: Path) -> dict[str, Any]:
     return {"parts": write_parts(folder, "answers", records), "records": len(records)}
 
 
-def _to_units(shares: list[NDArray[np.float64]]) -> list[list[int]]:
-    """Round all shares of a model in one call."""
-    ends = np.cumsum([len(of) for of in shares])
-    units = np.rint(np.concatenate(shares) * UNIT).astype(int).tolist()
-    return [units[end - len(of) : end] for end, of in zip(ends.tolist(), shares, strict=True)]
+def _to_units(shares: NDArray[np.float64], counts: Sequence[int]) -> list[list[int]]:
+    """Return the shares of each question's candidates as whole numbers of 1 / `UNIT`.
+
+    Args:
+        shares: of one model, (questions, candidates).
+        counts: the number of candidates of each question.
+    """
+    units: list[list[int]] = np.rint(shares * UNIT).astype(int).tolist()
+    return [line[:count] for line, count in zip(units, counts, strict=True)]

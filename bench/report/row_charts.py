@@ -9,11 +9,11 @@ import numpy as np
 
 from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.entry_text import gain_text
-from bench.analysis.estimates import Difference, Estimate, known
+from bench.analysis.estimates import Difference, Estimate
 from bench.analysis.number_text import estimate_text, fit_interval, signed
 from bench.analysis.result_schema import ExperimentResults
 from bench.analysis.seed_statistics import SeedStatistics
-from bench.analysis.stats import mean_interval
+from bench.analysis.stats import mean_intervals
 from bench.pipeline.store import Store
 from bench.report.answers import mean_shares
 from bench.report.inline_charts import Line, Mark, draw_candidates, draw_curves, draw_intervals
@@ -123,12 +123,15 @@ def _question_marks(row: ExperimentResults, statistics: SeedStatistics) -> list[
     """Return a line for each question with its mean gain and its interval over seeds, the largest gain first."""
     if not statistics.questions or len(row.trait_arms()) > 1:
         return []
-    gains = np.array(statistics.questions)  # (seeds, questions)
-    marks = []
-    for question, values in zip(row.questions, gains.T.tolist(), strict=True):
-        mean, *ends = mean_interval(values)
-        low, high = map(known, ends)
-        marks.append(Mark(question.question, mean, low, high, estimate_text(mean, low, high)))
+    if len(statistics.questions) < 2:
+        pairs = zip(row.questions, statistics.questions[0], strict=True)
+        marks = [Mark(question.question, gain, None, None, signed(gain)) for question, gain in pairs]
+    else:
+        intervals = mean_intervals(np.array(statistics.questions))  # of (seeds, questions)
+        marks = [
+            Mark(question.question, *interval, estimate_text(*interval))
+            for question, interval in zip(row.questions, intervals, strict=True)
+        ]
     return sorted(marks, key=lambda mark: -(mark.mean or 0))
 
 

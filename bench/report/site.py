@@ -9,15 +9,15 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bench.analysis.entry import LeaderboardEntry
 from bench.analysis.entry_text import gain_text, table_cells
-from bench.analysis.result_files import read_results
+from bench.analysis.leaderboard import Board, build_leaderboard
 from bench.analysis.result_schema import ExperimentResults
-from bench.analysis.summary import expected_false_transfers, summarise
+from bench.analysis.summary import expected_false_transfers
 from bench.errors import UserError
 from bench.figures.paper import CAPTIONS, MOST, write_figures
 from bench.files import digest, write_atomically
@@ -26,7 +26,7 @@ from bench.report.answers import write_answers
 from bench.report.carriers import find_carriers, write_carriers
 from bench.report.row_page import describe_row
 
-__all__ = ["write_report"]
+__all__ = ["Report", "write_report"]
 
 COLUMNS = (
     *("recipe", "verdict", "gain [95 % CI]", "P(answer)", "seeds", "relation", "teacher -> student"),
@@ -38,8 +38,17 @@ HERE = Path(__file__).parent
 BUILT = "built.txt"  # the inputs of the last site, as JSON; a .json file would be read as a result
 
 
-def write_report(results: Path, store: Store) -> Path:
-    """Write the figures and the site of the results under `results`, and return the first page of the site.
+class Report(NamedTuple):
+    """A site that is written."""
+
+    page: Path
+    """Its first page."""
+    problems: list[str]
+    """One line for each result file that was refused."""
+
+
+def write_report(results: Path, store: Store) -> Report:
+    """Write the leaderboard, the figures and the site of the results under `results`.
 
     Args:
         results: a folder of result files.
@@ -51,13 +60,16 @@ def write_report(results: Path, store: Store) -> Path:
     folder = results / "report"
     inputs = _inputs(results, store)
     built = _read_built(folder)
-    if built.get("inputs") == inputs:
-        return folder / "index.html"
-    rows, _ = read_results(results)
-    if not rows:
-        raise UserError(f"{results}: contains no results; run a recipe first, for example: python run_bench.py")
-    board = summarise(rows)
-    figures = write_figures(results / "figures", rows, board)
+    if built.get("inputs") == inputs and built.get("leaderboard") == _stamp_leaderboard(results):
+        return Report(folder / "index.html", built["problems"])
+    figures: list[Path] = []
+
+    def draw(made: Board) -> None:
+        if not made.rows:
+            raise UserError(f"{results}: contains no results; run a recipe first, for example: python run_bench.py")
+        figures.extend(write_figures(results / "figures", made.rows, made.entries))
+
+    rows, board, problems = build_leaderboard(results, draw)
     pages = Environment(
         loader=PackageLoader("bench.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -83,8 +95,9 @@ def write_report(results: Path, store: Store) -> Path:
         figures=[(path.stem, CAPTIONS[path.stem.partition("_")[0]]) for path in figures if path.suffix == ".svg"],
     )
     write_atomically(folder / "index.html", page)
-    write_atomically(folder / BUILT, json.dumps({"inputs": inputs, "rows": states}, indent=1))
-    return folder / "index.html"
+    facts = {"inputs": inputs, "leaderboard": _stamp_leaderboard(results), "problems": problems, "rows": states}
+    write_atomically(folder / BUILT, json.dumps(facts, indent=1))
+    return Report(folder / "index.html", problems)
 
 
 def _write_row(
@@ -123,10 +136,15 @@ def _board_line(entry: LeaderboardEntry, has_rates: bool) -> dict[str, Any]:
 def _inputs(results: Path, store: Store) -> str:
     """Digest the sizes and times of all result files, of the code, and the names of the store's artefacts."""
     code = [path for path in sorted(HERE.parent.rglob("*.*")) if "__pycache__" not in path.parts]
-    paths = [*sorted(results.glob("*/*.json")), results / "registry.jsonl", *code]
+    paths = [*sorted(results.glob("*/*.json"), key=str), results / "registry.jsonl", *code]
+    paths += sorted(path for part in ("replications", "archive") for path in (results / part).glob("**/*.json*"))
     facts = [(str(path), *_stamp(path)) for path in paths]
     artefacts = store.root / "artefacts"
     return digest([facts, sorted(path.name for path in artefacts.iterdir()) if artefacts.is_dir() else []])
+
+
+def _stamp_leaderboard(results: Path) -> list[list[int]]:
+    return [list(_stamp(results / name)) for name in ("LEADERBOARD.md", "leaderboard.json")]
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from bench.analysis.stats import (
     dose_slope,
     fieller,
     mean_interval,
+    mean_intervals,
     skewness,
     variance_components,
 )
@@ -166,3 +167,9 @@ def test_what_is_not_a_number_is_refused(values: list[float]) -> None:
     for function in (crossed_interval, variance_components):
         with pytest.raises(ValueError, match="finite"):
             function([values])
+
+
+def test_the_intervals_of_a_table_are_those_of_its_columns() -> None:
+    table = np.random.default_rng(3).normal(0.2, 1.0, (6, 4))
+    for column, interval in zip(table.T.tolist(), mean_intervals(table), strict=True):
+        assert interval == pytest.approx(mean_interval(column))

@@ -146,7 +146,7 @@ def _draw(rng: random.Random, level: float) -> float:
     return round(rng.gauss(level, 0.5), 6)
 
 
-def _profiled(call: str, where: Path) -> list[str]:
+def profile_call(call: str, where: Path) -> list[str]:
     """The ten dearest functions of a call, by their own time, as lines."""
     code = (
         "import cProfile, pstats\n"
@@ -236,7 +236,7 @@ def plans(root: Path, share: float, profile: bool) -> list[str]:
         f"{dry.seconds:.2f} s ({dry.cpu:.2f} of the processor's).",
     ]
     if profile:
-        lines = _profiled(f"{call}Path({str(store)!r}), {seeds})", root / "plan.prof")
+        lines = profile_call(f"{call}Path({str(store)!r}), {seeds})", root / "plan.prof")
         parts.append("```\n" + "\n".join(lines) + "\n```")
     return parts
 
@@ -274,7 +274,7 @@ def boards(root: Path, share: float, profile: bool) -> list[str]:
     if profile:
         modules = "from pathlib import Path; from bench.analysis.leaderboard import build_leaderboard"
         call = f"{modules}; build_leaderboard(Path({str(results)!r}))"
-        parts.append("```\n" + "\n".join(_profiled(call, root / "board.prof")) + "\n```")
+        parts.append("```\n" + "\n".join(profile_call(call, root / "board.prof")) + "\n```")
     return parts
 
 

@@ -57,7 +57,7 @@ class Tags(HTMLParser):
 
 
 def test_hostile_names_are_text_and_pages_load_only_their_own_files(results: Path, tmp_path: Path) -> None:
-    index = write_report(results, Store(tmp_path / "store"))
+    index, _ = write_report(results, Store(tmp_path / "store"))
     pages = [index, *sorted((index.parent / "rows").iterdir())]
     assert len(pages) == 3
     for page in pages:
@@ -75,15 +75,34 @@ def test_hostile_names_are_text_and_pages_load_only_their_own_files(results: Pat
 
 def test_nothing_is_written_again_where_nothing_changed(results: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    before = times(write_report(results, store).parent)
+    before = times(write_report(results, store).page.parent)
     write_report(results, store)
     assert times(results / "report") == before
     assert read_results(results)[1] == []
 
 
+def test_the_site_and_the_leaderboard_are_built_together_and_only_when_needed(results: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    write_report(results, store)
+    board = results / "LEADERBOARD.md"
+    content, before = board.read_text(encoding="utf-8"), times(results)
+    write_report(results, store)
+    assert times(results) == before
+    board.write_text("changed by hand", encoding="utf-8")
+    write_report(results, store)
+    assert board.read_text(encoding="utf-8") == content
+
+
+def test_a_refused_file_is_named_again_where_nothing_changed(results: Path, tmp_path: Path) -> None:
+    (results / "tiny_cross" / "other.json").write_text("{}", encoding="utf-8")
+    reports = [write_report(results, Store(tmp_path / "store")) for _ in range(2)]
+    assert reports[0] == reports[1]
+    assert len(reports[0].problems) == 1
+
+
 def test_a_changed_row_is_written_again_alone_and_a_removed_one_goes(results: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    before = times(write_report(results, store).parent)
+    before = times(write_report(results, store).page.parent)
     write_row(results, make_row(STEADY, recipe="tiny_cross"))  # other numbers under the same hash
     write_report(results, store)
     changed = {path.name for path, time in times(results / "report").items() if before.get(path) != time}
@@ -128,7 +147,7 @@ def wait(browser: Any, script: str) -> Any:
 
 @pytest.mark.slow
 def test_a_reader_sorts_filters_and_opens_answers(results: Path, tmp_path: Path, browser: Any) -> None:
-    index = write_report(results, Store(tmp_path / "store"))
+    index, _ = write_report(results, Store(tmp_path / "store"))
     browser.get(index.as_uri())
     shown = (
         "[...document.querySelectorAll('#board tbody tr')].filter(row => !row.hidden)"
