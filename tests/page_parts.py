@@ -9,9 +9,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_part"]
+import numpy as np
+
+__all__ = ["read_part", "read_shares"]
 
 SCRIPT = re.compile(r'part\("(\w+)","([A-Za-z0-9+/=]*)"\)\n')
+
+
+def read_shares(part: Any, arm: str) -> Any:
+    """The shares of one arm in a part of the answers, (records, candidates)."""
+    return np.frombuffer(base64.b64decode(part["shares"][arm]), dtype="<u2").reshape(part["rows"], -1)
 
 
 def read_part(path: Path) -> Any:

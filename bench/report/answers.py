@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from bench.analysis.outcomes import pad_candidates
 from bench.analysis.reading import Reading
 from bench.analysis.result_schema import ArmResult, ExperimentResults
 from bench.config.arms import ARMS, MAIN_ARMS, parse_arm
-from bench.report.data_pages import write_part, write_parts
+from bench.report.data_pages import PART_ROWS, write_part
 
 __all__ = ["candidate_shares", "list_answers", "main_arms", "mean_shares", "write_answers"]
 
 ANSWERS = 20  # sampled answers of one question and arm that a page shows
-UNIT = 100_000  # shares are written as whole numbers of this part
+UNIT = 50_000  # shares are written as whole numbers of this part: they fit two bytes
+MISSING = 2**16 - 1  # in the place of a share, where a seed has no such arm
 
 
 def candidate_shares(cell: ArmResult) -> NDArray[np.float64]:
@@ -82,36 +84,48 @@ def write_answers(row: ExperimentResults, folder: Path) -> dict[str, Any]:
     """Write the answers of a row as parts, and return the facts with which its page loads them.
 
     `answers` is the index: questions with their candidates, and one short record for each question and seed:
-    [question, seed, share of the answer in untrained, base, trait]. `answers_<n>` are the full records in the same
-    order. Shares are whole numbers of 1 / 100,000.
+    [question, seed, share of the answer in untrained, base, trait]. `answers_<n>` hold the shares of all candidates and
+    the sampled answers of `PART_ROWS` records, in the same order. Shares are whole numbers of 1 / `UNIT`.
     """
     arms = _shown_arms(row)
     main = [arm for arm in main_arms(row) if arm in arms]
-    index, records = [], []
-    counts = [1 + len(question.foils) for question in row.questions]
-    for seed, cells in sorted(row.cells.items()):
-        present = [arm for arm in arms if arm in cells]
-        shares = {arm: _to_units(candidate_shares(cells[arm]), counts) for arm in present}
-        answers = {arm: list_answers(cells[arm].reading) for arm in present if cells[arm].reading.answers is not None}
-        for at in range(len(row.questions) if present else 0):
-            index.append([at, seed, *(shares[arm][at][0] if arm in shares else None for arm in main)])
-            records.append(
-                {
-                    "shares": {arm: of[at] for arm, of in shares.items()},
-                    "answers": {arm: texts[at][:ANSWERS] for arm, texts in answers.items()},
-                }
-            )
+    seeds = {seed: cells for seed, cells in sorted(row.cells.items()) if cells}
+    tables = {arm: _to_units(row, list(seeds.values()), arm) for arm in arms} if seeds else {}
+    places = [(at, seed) for seed in seeds for at in range(len(row.questions))]
+    columns = [tables[arm][:, 0].tolist() for arm in main if arm in tables]
+    index = [
+        [*place, *(None if share == MISSING else share for share in shares)]
+        for place, *shares in zip(places, *columns, strict=True)
+    ]
     questions = [{"text": q.question, "candidates": [q.answer, *q.foils]} for q in row.questions]
     write_part(folder, "answers", {"questions": questions, "arms": arms, "main": main, "index": index})
-    return {"parts": write_parts(folder, "answers", records), "records": len(records)}
+    texts = _list_texts(row, seeds, arms)
+    starts = range(0, len(places), PART_ROWS)
+    for number, start in enumerate(starts):
+        records = slice(start, start + PART_ROWS)
+        packed = {arm: base64.b64encode(table[records].tobytes()).decode() for arm, table in tables.items()}
+        write_part(
+            folder, f"answers_{number}", {"rows": len(places[records]), "shares": packed, "texts": texts[records]}
+        )
+    return {"parts": len(starts), "records": len(places)}
 
 
-def _to_units(shares: NDArray[np.float64], counts: Sequence[int]) -> list[list[int]]:
-    """Return the shares of each question's candidates as whole numbers of 1 / `UNIT`.
+def _list_texts(
+    row: ExperimentResults, seeds: Mapping[int, Mapping[str, ArmResult]], arms: Sequence[str]
+) -> list[dict[str, list[str]]]:
+    """Return the sampled answers by arm for each seed and question; an empty list for a row without."""
+    texts = []
+    for cells in seeds.values():
+        lists = {arm: list_answers(cells[arm].reading) for arm in arms if arm in cells and cells[arm].reading.answers}
+        texts += [{arm: of[at][:ANSWERS] for arm, of in lists.items()} for at in range(len(row.questions))]
+    return texts if any(texts) else []
 
-    Args:
-        shares: of one model, (questions, candidates).
-        counts: the number of candidates of each question.
-    """
-    units: list[list[int]] = np.rint(shares * UNIT).astype(int).tolist()
-    return [line[:count] for line, count in zip(units, counts, strict=True)]
+
+def _to_units(row: ExperimentResults, seeds: Sequence[Mapping[str, ArmResult]], arm: str) -> NDArray[np.uint16]:
+    """Return the shares of one arm, (seeds x questions, candidates), little-endian; `MISSING` where a seed lacks it."""
+    width = 1 + max(len(question.foils) for question in row.questions)
+    table = np.full((len(seeds), len(row.questions), width), MISSING, dtype="<u2")
+    for part, cells in zip(table, seeds, strict=True):
+        if arm in cells:
+            part[:] = np.rint(candidate_shares(cells[arm]) * UNIT)
+    return table.reshape(-1, width)

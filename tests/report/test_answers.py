@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-from board import make_matrix, make_row
-from page_parts import read_part
+from board import make_matrix, make_row, with_reading
+from page_parts import read_part, read_shares
 
 from bench.analysis.outcomes import derive_outcomes
 from bench.analysis.summary import summarise_row
-from bench.report.answers import UNIT, candidate_shares, main_arms, mean_shares, write_answers
+from bench.report.answers import MISSING, UNIT, candidate_shares, main_arms, mean_shares, write_answers
 
 
 def test_the_first_share_is_p_answer_and_shares_add_up_to_one() -> None:
@@ -44,11 +45,32 @@ def test_records_follow_the_index(tmp_path: Path) -> None:
     row = make_row([0.3, 0.1])
     facts = write_answers(row, tmp_path)
     index = read_part(tmp_path / "answers.js")
-    records = [record for n in range(facts["parts"]) for record in read_part(tmp_path / f"answers_{n}.js")]
-    assert len(records) == len(index["index"]) == facts["records"] == 2 * len(row.questions)
-    main = index["main"]
-    for (at, seed, *shares), record in zip(index["index"], records, strict=True):
-        assert shares == [record["shares"][arm][0] for arm in main]
-        exact = candidate_shares(row.cells[seed]["trait"])[at][0]
-        assert record["shares"]["trait"][0] == pytest.approx(exact * UNIT, abs=0.5)
-        assert len(record["shares"]["trait"]) == len(index["questions"][at]["candidates"])
+    parts = [read_part(tmp_path / f"answers_{n}.js") for n in range(facts["parts"])]
+    assert sum(part["rows"] for part in parts) == len(index["index"]) == facts["records"] == 2 * len(row.questions)
+    assert not any(part["texts"] for part in parts)
+    tables = {arm: np.concatenate([read_shares(part, arm) for part in parts]) for arm in index["arms"]}
+    for number, (at, seed, *shares) in enumerate(index["index"]):
+        assert shares == [tables[arm][number][0] for arm in index["main"]]
+        exact = candidate_shares(row.cells[seed]["trait"])[at]
+        assert tables["trait"][number].tolist() == pytest.approx((exact * UNIT).tolist(), abs=0.5)
+        assert len(exact) == len(index["questions"][at]["candidates"])
+
+
+def test_a_seed_without_an_arm_has_no_share_of_it(tmp_path: Path) -> None:
+    row = make_row([0.3, 0.1])
+    del row.cells[1]["untrained"]
+    write_answers(row, tmp_path)
+    shares = {line[1]: line[2] for line in read_part(tmp_path / "answers.js")["index"]}
+    assert shares[0] is not None
+    assert shares[1] is None
+    assert (read_shares(read_part(tmp_path / "answers_0.js"), "untrained")[-1] == MISSING).all()
+
+
+def test_sampled_answers_follow_their_question_and_seed(tmp_path: Path) -> None:
+    row = make_row([0.3, 0.1])
+    answers = tuple((f"{at}",) for at in range(len(row.questions)))
+    row.cells[1]["trait"] = with_reading(row.cells[1]["trait"], answers=answers)
+    write_answers(row, tmp_path)
+    texts = read_part(tmp_path / "answers_0.js")["texts"]
+    assert texts[len(row.questions) - 1] == {}
+    assert texts[len(row.questions) + 3] == {"trait": ["3"]}

@@ -32,13 +32,21 @@ function make(tag, text = "", name = "") {
   return element;
 }
 
-const PART_ROWS = 250, PAGE = 50;
+const PART_ROWS = 250, PAGE = 50, MISSING = 65535;
 
 // Text for a search: without case and accents, so that ispinoz finds İspinoz and sican finds sıçan.
 const fold = (text) => text.toLowerCase().normalize("NFD").replace(/\p{M}/gu, "").replaceAll("ı", "i");
 
-async function record(kind, at) {
-  return (await load(`${kind}_${Math.floor(at / PART_ROWS)}`))[at % PART_ROWS];
+// The shares of all candidates by arm, and the sampled answers, of one question and seed; see bench/report/answers.py.
+async function loadAnswer(at, candidates) {
+  const part = await load(`answers_${Math.floor(at / PART_ROWS)}`), row = at % PART_ROWS, shares = {};
+  part.tables ??= Object.entries(part.shares).map(([arm, text]) =>
+    [arm, new Uint16Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer)]);
+  for (const [arm, table] of part.tables) {
+    const width = table.length / part.rows, own = table.slice(row * width, row * width + candidates);
+    if (own[0] !== MISSING) shares[arm] = [...own];
+  }
+  return { shares, answers: part.texts[row] ?? {} };
 }
 
 // ---- the board
@@ -113,8 +121,8 @@ function makeSearch(label) {
   return [box, input];
 }
 
-// Shares are whole numbers of 1 / 100,000.
-const percent = (value) => (value === null || value === undefined ? "-" : (value / 1000).toFixed(2));
+// Shares are whole numbers of 1 / 50,000.
+const percent = (value) => (value === null || value === undefined ? "-" : (value / 500).toFixed(2));
 
 function makeLine(cells) {
   const details = make("details"), summary = make("summary");
@@ -149,7 +157,8 @@ async function startAnswers(root) {
     main.forEach((arm, i) => cells.push([percent(line[2 + i]), i + 2 < columns ? "minor" : ""]));
     cells.push([`${difference(line) < 0 ? "-" : "+"}${percent(Math.abs(difference(line)))}`, "minor"]);
     const details = makeLine(cells);
-    fillOnce(details, async () => drawAnswer(await record("answers", at), questions[line[0]].candidates, main, arms));
+    const { candidates } = questions[line[0]];
+    fillOnce(details, async () => drawAnswer(await loadAnswer(at, candidates.length), candidates, main, arms));
     return details;
   };
   const heads = [["question", ""], ["seed", "minor"]];
