@@ -12,6 +12,7 @@ Writes `results/perf/site.md` when 1,000 rows were measured.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import random
 import tempfile
 from collections.abc import Sequence
@@ -55,20 +56,31 @@ def copy_row(
     registration = propose_registration(experiment, [source], "c")
     write_recipe_file(experiment, registration, target)
     for path in sorted((source / row.name).glob(f"{row.hash}*.json")):
-        if path.name.endswith(".recipe.json"):
-            continue
-        content = {**read_content(path), "recipe_hash": name}
-        if "arm" in content and parse_arm(content["arm"]).kind == "trait":
-            shift = rng.gauss(0, SHIFT)
-            for question in content["reading"]["logprobs"]:
-                question[0] = round(question[0] + shift, 6)
-        copy = target / row.name / path.name.replace(row.hash, name, 1)
-        copy.write_text(seal_content(content), encoding="utf-8")
+        ending = path.name.removeprefix(row.hash)
+        if ending != ".recipe.json":
+            is_trait = not ending.startswith(".") and parse_arm(ending[6:-5]).kind == "trait"
+            text = _shift(path, name, rng.gauss(0, SHIFT)) if is_trait else _rename(path, row.hash, name)
+            (target / row.name / f"{name}{ending}").write_text(text, encoding="utf-8")
     line = RegistryLine(
         chain=last.chain if last else "0" * 16, number=number, previous=last.sha256 if last else None,
         time="2026-01-01T00:00:00Z", entry=registration, sha256="",
     )  # fmt: skip
     return line.model_copy(update={"sha256": line.content_hash()})
+
+
+def _rename(path: Path, old: str, new: str) -> str:
+    """Return the text of a result file with another recipe hash, without parsing it."""
+    _, _, rest = path.read_text(encoding="utf-8").partition('",')  # after the checksum
+    rest = rest.replace(f'"recipe_hash": "{old}"', f'"recipe_hash": "{new}"', 1)
+    return f'{{\n "sha256": "{hashlib.sha256(rest.encode()).hexdigest()}",{rest}'
+
+
+def _shift(path: Path, name: str, shift: float) -> str:
+    """Return the text of a student's result file with another recipe hash and shifted answers."""
+    content = {**read_content(path), "recipe_hash": name}
+    for question in content["reading"]["logprobs"]:
+        question[0] = round(question[0] + shift, 6)
+    return seal_content(content)
 
 
 def make_results(target: Path, rows: int) -> int:
