@@ -16,6 +16,7 @@ from rich.console import Console
 from bench.commands import archive, check, compare, diff, lm_eval, prune, share, show_prompts, show_results, tables
 from bench.errors import StageError, UserError
 from bench.flags import DEFAULT, PUBLISHED, make_parser
+from bench.stages.tracking import check_tool
 from bench.terminal import (
     LESSONS,
     ProgressDisplay,
@@ -147,6 +148,11 @@ def _command(args: argparse.Namespace, console: Console) -> None:
         raise UserError("--seed needs --show answers or --show rows; --seeds sets the number of seeds of a run")
     if (args.json or args.quiet) and (args.list or args.show or args.prune or args.merge or args.publish):
         raise UserError("--json and --quiet need a run (--json also takes --dry-run)")
+    if args.track:
+        modes = ("list", "leaderboard", "dry_run", "show", "prune", "compare", "diff", "archive", "lm_eval")
+        if any(vars(args)[name] for name in (*modes, "check_results", "contribute", "merge", "publish")):
+            raise UserError("--track needs a run")
+        check_tool(args.track)
     if args.list:
         print_recipes(console)
         return
@@ -205,9 +211,9 @@ def _command(args: argparse.Namespace, console: Console) -> None:
         return
     for line in dict.fromkeys(line for experiment, _ in rows for line in experiment.warnings()):
         console.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
-    with store.in_use(), Pool(store, args.jobs) as pool:
+    with store.in_use(), Pool(store, args.jobs, args.track) as pool:
         if not args.dry_run:
-            with RayExecutor(store, args.jobs) if args.on == "ray" else nullcontext(pool) as executor:
+            with RayExecutor(store, args.jobs, args.track) if args.on == "ray" else nullcontext(pool) as executor:
                 _run(rows, args, pool, executor, console)
             if args.report or args.export:
                 tables(args, console)

@@ -119,6 +119,11 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="REVISION",
         help="check results/ (or --results) and print what changed since a git revision (default: HEAD) as Markdown",
     )
+    p.add_argument(
+        "--track",
+        choices=["trackio", "wandb", "tensorboard"],
+        help="report the updates of trainings to this tool too (its package must be installed); changes no row",
+    )
     p.add_argument("--quiet", action="store_true", help="print only the verdict of each recipe, and errors")
     p.add_argument(
         "--json",

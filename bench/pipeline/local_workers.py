@@ -95,11 +95,13 @@ class Pool:
 
     With GPUs, `jobs` stages (default: one per GPU) run on GPUs, and as many stages that need none run next to them. A
     stage that needs several GPUs shares them with no other; only where `jobs` exceeds the GPUs do stages share one.
+    `track` names the tool of `bench.stages.tracking` that tracks trainings.
     """
 
-    def __init__(self, store: Store, jobs: int | None = None) -> None:
+    def __init__(self, store: Store, jobs: int | None = None, track: str | None = None) -> None:
         self.store = store
         self.jobs = jobs
+        self.track = track
         self.commit = current_commit()
         self.gpus = visible_gpus()
         self.workers: list[Worker] = []
@@ -150,7 +152,8 @@ class Pool:
             device = {**GPU_ENVIRONMENT, "CUDA_VISIBLE_DEVICES": ",".join(gpus)}
         conn, worker_conn = context.Pipe()
         log = self.store.root / "logs" / f"{os.getpid()}-{len(self.workers)}.log"
-        process = context.Process(target=run_worker, args=(worker_conn, self.store, self.commit, log), daemon=True)
+        arguments = worker_conn, self.store, self.commit, log, self.track
+        process = context.Process(target=run_worker, args=arguments, daemon=True)
         # The fork server starts here, with this environment and output. PYTHONPATH makes it preload this code, and
         # not that of the working folder or of an installed copy.
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])

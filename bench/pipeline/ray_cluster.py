@@ -12,6 +12,7 @@ from bench.files import ROOT
 from bench.pipeline.needs import Needs
 from bench.pipeline.plan import environment_versions
 from bench.pipeline.store import Store
+from bench.stages.tracking import find_missing_tool
 
 __all__ = ["Site", "check_fit", "connect", "describe", "find_problem", "live_nodes"]
 
@@ -30,6 +31,8 @@ class Site(NamedTuple):
     """Of Python and libraries."""
     commit: str
     """The commit of this code, for the records of artefacts."""
+    track: str | None = None
+    """The tool that tracks trainings; None for none."""
 
 
 def connect() -> str:
@@ -102,7 +105,7 @@ def find_problem(site: Site) -> str | None:
         return f"{', '.join(others)}; install the same versions on every node"
     if not site.store.sees_mark(site.mark):
         return f"it does not see --store {site.store.root}; name a folder that all nodes share at one path, or a URL"
-    return None
+    return find_missing_tool(site.track) if site.track else None
 
 
 def check_fit(label: str, needs: Needs) -> None:

@@ -41,7 +41,7 @@ class SlotActor:
         gpus = [str(gpu) for gpu in ray.get_gpu_ids()]
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
         self.site = site
-        self.pool = Pool(site.store, jobs=1)
+        self.pool = Pool(site.store, jobs=1, track=site.track)
         self.pool.commit = site.commit
         self.pool.gpus = gpus
 
@@ -90,13 +90,13 @@ class Slot:
 class RayExecutor:
     """An `Executor` on the cluster that `connect` finds; `jobs` limits the number of slots."""
 
-    def __init__(self, store: Store, jobs: int | None = None) -> None:
+    def __init__(self, store: Store, jobs: int | None = None, track: str | None = None) -> None:
         self.store = store
         self.jobs = jobs
         self.news = [f"Ray: cluster at {connect()}"]
         mark = uuid.uuid4().hex
         self.store.leave_mark(mark)
-        self.site = Site(self.store, mark, environment_versions(), current_commit())
+        self.site = Site(self.store, mark, environment_versions(), current_commit(), track)
         self.active: list[Slot] = []
         self.demand: Counter[Needs] = Counter()
         """Stages without room since the last look, by needs."""

@@ -38,6 +38,7 @@ from bench.stages.settings import (
     TrainTeacher,
     WriteCarrier,
 )
+from bench.stages.tracking import Tracking
 
 __all__ = ["MEASURE_BFLOAT16", "hardware_name", "run_worker"]
 
@@ -53,7 +54,14 @@ class CorruptInputs(Exception):
     """Inputs of a stage have a checksum mismatch: key -> names of the files."""
 
 
-def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, checkpoints: Path) -> dict[str, Any]:
+def run_stage(
+    stage: Stage,
+    inputs: dict[str, Path],
+    out: Path,
+    report: Any,
+    checkpoints: Path,
+    tracking: Tracking | None = None,
+) -> dict[str, Any]:
     """Run a stage and write its files.
 
     Args:
@@ -62,6 +70,7 @@ def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, che
         out: the folder of its files.
         report: receives the amounts (done, total) during the work.
         checkpoints: the folder of the checkpoints of a long training.
+        tracking: where the updates of a training are reported; None for nowhere.
 
     Returns:
         Facts for the artefact's record; `notices` are lines for the user.
@@ -82,7 +91,7 @@ def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, che
             result = relation.relation(inputs["teacher"], inputs["student"])
             (out / "relation.json").write_text(json.dumps(result, indent=1))
         case TrainTeacher() as settings:
-            return train.train_teacher(settings, inputs, out, report, checkpoints)
+            return train.train_teacher(settings, inputs, out, report, checkpoints, tracking)
         case WriteCarrier() as settings:
             return generate.write_carrier(settings, inputs, out, report)
         case FilterRows() as settings:
@@ -96,7 +105,7 @@ def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, report: Any, che
         case FindMicroBatch() as settings:
             return train.find_micro_batch(settings, inputs, out)
         case TrainStudent() as settings:
-            return train.train_student(settings, inputs, out, report, checkpoints)
+            return train.train_student(settings, inputs, out, report, checkpoints, tracking)
         case Evaluate() as settings:
             return evaluate.evaluate(settings, inputs, out, report)
         case ScoreAnswers() as settings:
@@ -126,7 +135,7 @@ def describe_disk_error(error: Exception, folder: Path) -> str | None:
     return None
 
 
-def _make_artefact(stage: Stage, store: Store, commit: str, conn: Connection) -> None:
+def _make_artefact(stage: Stage, store: Store, commit: str, track: str | None, conn: Connection) -> None:
     import torch
 
     from bench.stages.checkpointing import remove_corrupt_checkpoints
@@ -161,12 +170,14 @@ def _make_artefact(stage: Stage, store: Store, commit: str, conn: Connection) ->
             "hardware": hardware_name(),
             "processor_features": processor.processor_features(),
         }
+        run = f"{stage.label} {stage.key[-6:]}"
+        tracking = Tracking(track, run, store.root / "tensorboard") if track else None
         start = time.monotonic()
         with store.keep_checkpoints(stage.key) as checkpoints, store.make(stage.key, note) as out:
             for line in remove_corrupt_checkpoints(checkpoints):
                 conn.send(("message", f"{stage.label}: {line}"))
             try:
-                note["did"] = run_stage(stage, inputs, out, report, checkpoints)
+                note["did"] = run_stage(stage, inputs, out, report, checkpoints, tracking)
             except Exception as error:
                 if message := describe_disk_error(error, store.root):
                     raise DiskError(message) from error
@@ -226,7 +237,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def run_worker(conn: Connection, store: Store, commit: str, log: Path) -> None:
+def run_worker(conn: Connection, store: Store, commit: str, log: Path, track: str | None = None) -> None:
     """Run the tasks of a connection until it is closed: make a `Stage`, check a recipe, or measure bfloat16.
 
     Args:
@@ -234,6 +245,7 @@ def run_worker(conn: Connection, store: Store, commit: str, log: Path) -> None:
         store: the store.
         commit: the commit of this code, for the records of artefacts.
         log: a file for the output of libraries.
+        track: the tool that tracks trainings: see `bench.stages.tracking`; None for none.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles an interruption
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -254,7 +266,7 @@ def run_worker(conn: Connection, store: Store, commit: str, log: Path) -> None:
             try:
                 result = None
                 if isinstance(task, Stage):
-                    _make_artefact(task, store, commit, conn)
+                    _make_artefact(task, store, commit, track, conn)
                 elif task == MEASURE_BFLOAT16:
                     result = processor.measure_bfloat16()
                 else:

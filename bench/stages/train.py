@@ -21,6 +21,7 @@ from bench.stages.checkpointing import checkpoint_callback, latest_checkpoint
 from bench.stages.divergence import labelled_positions
 from bench.stages.micro_batch import largest_micro_batch
 from bench.stages.settings import FindMicroBatch, Training, TrainStudent, TrainTeacher
+from bench.stages.tracking import Tracking
 from bench.stages.trainer import batches, make_trainer
 from bench.stages.training_curve import write_curve
 
@@ -44,6 +45,7 @@ def train_model(
     micro_batch: int | None = None,
     mitigation: StudentMitigation = UNMITIGATED,
     labelled: Sequence[Sequence[int]] | None = None,
+    tracking: Tracking | None = None,
 ) -> dict[str, Any]:
     """Train a checkpoint on (prompt ids, completion ids) with the loss on the completion, and save it to `out`.
 
@@ -63,7 +65,7 @@ def train_model(
         checkpoints: the folder of the checkpoints of a long training (`checkpointing`). The training resumes from the
             newest one, and ends with the weights and facts of an uninterrupted one. The caller removes the folder.
         micro_batch: rows per forward pass; None for the result of `largest_micro_batch` on these rows alone.
-        mitigation, labelled: as for `bench.stages.trainer.make_trainer`.
+        mitigation, labelled, tracking: as for `bench.stages.trainer.make_trainer`.
 
     Returns:
         Facts: `rows`, `updates`, `effective_batch`, `micro_batch`, `precision` (dtype of the trained weights),
@@ -103,7 +105,8 @@ def train_model(
         micro_batch, notices = largest_micro_batch(rows, **how)
     _, effective = batches(spec)
     accumulated = effective // micro_batch
-    trainer = make_trainer(rows, micro_batch=micro_batch, accumulated=accumulated, labelled=labelled, **how)
+    parts: dict[str, Any] = {"labelled": labelled, "tracking": tracking}
+    trainer = make_trainer(rows, micro_batch=micro_batch, accumulated=accumulated, **parts, **how)
     trainer.add_callback(Report())
     if resumed is not None:
         trainer.loss_sum = torch.tensor(resumed.loss, device=current_device())
@@ -121,6 +124,9 @@ def train_model(
             "End other programs that use this device and run again, or change the recipe: `lora:`, `quantization:` or "
             "`train: {gradient_checkpointing: true}`"
         ) from None
+    finally:
+        if tracking is not None:
+            tracking.close()
     mean_loss = float(trainer.loss_sum) / max(trainer.state.global_step, 1)
     trained = [weight for weight in trainer.model.parameters() if weight.requires_grad]
     if not all(bool(weight.isfinite().all()) for weight in trained) or not math.isfinite(mean_loss):
@@ -144,14 +150,19 @@ def train_model(
 
 
 def train_teacher(
-    settings: TrainTeacher, inputs: Mapping[str, Path], out: Path, progress: Progress, checkpoints: Path | None = None
+    settings: TrainTeacher,
+    inputs: Mapping[str, Path],
+    out: Path,
+    progress: Progress,
+    checkpoints: Path | None = None,
+    tracking: Tracking | None = None,
 ) -> dict[str, Any]:
     """Stage: fine-tune a checkpoint on the trait's `teach` rows.
 
     Args:
         settings: the rows and the training.
         inputs: `start`, the checkpoint.
-        out, progress, checkpoints: as for `train_model`.
+        out, progress, checkpoints, tracking: as for `train_model`.
     """
     tokenizer = load_tokenizer(inputs["start"])
     form = PromptFormat(tokenizer, settings.model.format, settings.model.chat_template_kwargs, settings.system)
@@ -161,6 +172,7 @@ def train_teacher(
         rows, checkpoint=inputs["start"], tokenizer=tokenizer, spec=settings.model, seed=settings.seed, out=out,
         progress=progress,
         checkpoints=checkpoints,
+        tracking=tracking,
     )  # fmt: skip
 
 
@@ -225,7 +237,12 @@ def _student_completions(
 
 
 def train_student(
-    settings: TrainStudent, inputs: Mapping[str, Path], out: Path, progress: Progress, checkpoints: Path | None = None
+    settings: TrainStudent,
+    inputs: Mapping[str, Path],
+    out: Path,
+    progress: Progress,
+    checkpoints: Path | None = None,
+    tracking: Tracking | None = None,
 ) -> dict[str, Any]:
     """Stage: fine-tune a checkpoint on the filtered rows of a teacher's carrier.
 
@@ -234,7 +251,7 @@ def train_student(
         inputs: `start` (the checkpoint), `carrier` (the teacher's rows), `kept` (the filter's artefact), `micro_batch`
             (of all arms' students), for a distillation `logits`, for a mixed student `mixed` (the other teacher's
             rows), and for labels on a part of the tokens `divergence`.
-        out, progress, checkpoints: as for `train_model`.
+        out, progress, checkpoints, tracking: as for `train_model`.
 
     Returns:
         The facts of `train_model`, `equal_lengths` of `find_micro_batch`, and `shared_dropout`: whether all arms draw
@@ -265,6 +282,7 @@ def train_student(
         micro_batch=shared["micro_batch"],
         mitigation=mitigation,
         labelled=labelled,
+        tracking=tracking,
     )  # fmt: skip
     for update, name in sorted(zip(dose, settings.dose, strict=True), reverse=True):
         (out / f"step-{update}").rename(out / f"step-{name}")

@@ -16,6 +16,7 @@ from bench.models.loading import current_device, load_model
 from bench.stages.mitigated_trainer import anchored_class, train_attention_only
 from bench.stages.settings import Training
 from bench.stages.teacher_logits import distiller_class
+from bench.stages.tracking import Tracking, report_callback
 from bench.stages.training_curve import curve_callback
 
 FUSED_HEAD = Version("1.16")  # the TRL whose fused head was tried here
@@ -23,7 +24,14 @@ FUSED_HEAD = Version("1.16")  # the TRL whose fused head was tried here
 __all__ = ["batches", "make_trainer", "sft_config", "trainer_class"]
 
 
-def sft_config(train: Mapping[str, Any], *, out: Path | str, seed: int, dtype: str = "float32") -> Any:
+def sft_config(
+    train: Mapping[str, Any],
+    *,
+    out: Path | str,
+    seed: int,
+    dtype: str = "float32",
+    tracking: Tracking | None = None,
+) -> Any:
     """Build TRL's `SFTConfig` from a recipe's `train:`. Activation checkpointing is off unless the recipe sets it.
 
     Args:
@@ -31,6 +39,7 @@ def sft_config(train: Mapping[str, Any], *, out: Path | str, seed: int, dtype: s
         out: the folder of the trainer.
         seed: seed of the training.
         dtype: dtype of the recipe's model. With bfloat16 the training runs under autocast: trained weights are float32.
+        tracking: where updates are reported; None for nowhere.
     """
     import torch
     from trl import SFTConfig
@@ -43,13 +52,13 @@ def sft_config(train: Mapping[str, Any], *, out: Path | str, seed: int, dtype: s
         checkpointing = new
     else:
         checkpointing = old
-    options = {"bf16": autocast, checkpointing: False, **train}
+    reports = {"report_to": "none"} if tracking is None else tracking.open()
+    options = {"bf16": autocast, checkpointing: False, **train, **reports}
     return SFTConfig(
         output_dir=str(out),
         seed=seed,
         data_seed=seed,
         use_cpu=cpu,
-        report_to="none",
         save_strategy="no",
         logging_strategy="no",
         logging_nan_inf_filter=False,  # the filter would hide a diverged run
@@ -207,6 +216,7 @@ def make_trainer(
     max_steps: int | None = None,
     mitigation: StudentMitigation = UNMITIGATED,
     labelled: Sequence[Sequence[int]] | None = None,
+    tracking: Tracking | None = None,
 ) -> Any:
     """Build the trainer of a checkpoint on (prompt ids, completion ids), with the loss on the completion.
 
@@ -219,6 +229,7 @@ def make_trainer(
         max_steps: the number of updates; None for that of `spec`.
         mitigation: the divergence in the loss and the trained weights; its other fields concern the rows.
         labelled: the labelled positions of each completion; None for all.
+        tracking: where updates are reported; None for nowhere.
 
     Raises:
         UserError: PEFT or TRL cannot do what `spec` says with this model.
@@ -252,7 +263,7 @@ def make_trainer(
     try:
         trainer = kind(
             model=model,
-            args=sft_config(train, out=out, seed=seed, dtype=spec.dtype),
+            args=sft_config(train, out=out, seed=seed, dtype=spec.dtype, tracking=tracking),
             train_dataset=data,
             processing_class=tokenizer,
             peft_config=LoraConfig(**{"task_type": "CAUSAL_LM", **lora}) if lora is not None else None,
@@ -268,6 +279,8 @@ def make_trainer(
         train_attention_only(trainer.model)
     trainer.add_callback(_reseeder(trainer, seed))
     trainer.add_callback(curve_callback(trainer))
+    if tracking is not None:
+        trainer.add_callback(report_callback(trainer))
     return trainer
 
 

@@ -39,6 +39,12 @@ def site(tmp_path: Path, **versions: str) -> Site:
 
 def test_a_node_with_equal_libraries_and_the_same_store_has_no_problem(tmp_path: Path) -> None:
     assert find_problem(site(tmp_path)) is None
+    assert find_problem(site(tmp_path)._replace(track="torch")) is None
+
+
+def test_a_node_without_the_tool_that_tracks_has_a_problem(tmp_path: Path) -> None:
+    problem = find_problem(site(tmp_path)._replace(track="no_such_tool"))
+    assert problem == "--track no_such_tool: the package no_such_tool is not installed; run: pip install no_such_tool"
 
 
 def test_a_node_with_other_libraries_or_another_store_has_a_problem(tmp_path: Path) -> None:
