@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from bench.analysis.comparison import ComparedRow, list_varied_keys
 from bench.config.changes import name_key, value_text
 from bench.figures.paper import save
-from bench.figures.style import BLUE, DOUBLE, GREEN, GREY, ORANGE, layout, shorten, style
+from bench.figures.parts import draw_seeds
+from bench.figures.style import BLUE, CHARACTER_WIDTH, DOUBLE, GREEN, GREY, ORANGE, SMALL, layout, shorten, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,10 +63,16 @@ def draw_comparison(rows: Sequence[ComparedRow]) -> Figure:
             low, high = row.entry.ci_low, row.entry.ci_high
             if low is not None and high is not None:
                 ax.plot([x, x], [low, high], color=color, linewidth=1.1)
-            ax.plot([x + 0.2 * WIDTH / len(lines)] * len(row.gains), row.gains, ".", color=color, markersize=2.5)
+            draw_seeds(ax, [x + 0.2 * WIDTH / len(lines)] * len(row.gains), row.gains, color)
+        for x in (index + aside for index, row in points if row.entry.gain is None):
+            ax.annotate("not run", (x, 0), (0, 3), textcoords="offset points", ha="center", fontsize=SMALL)
+    ax.set_xlim(-0.5, (len(rows) if axis is None else len(values)) - 0.5)
     if axis is None:
         texts = [shorten(_describe(row, None), 28) for row in rows]
-        ax.set_xticks(range(len(rows)), texts, rotation=20, ha="right")
+        ax.set_xticks(range(len(rows)), texts)
+        if CHARACTER_WIDTH * max(map(len, texts)) > (DOUBLE - 0.8) / len(rows):
+            for tick in ax.get_xticklabels():
+                tick.set(rotation=20, ha="right", rotation_mode="anchor")
     else:
         ax.set_xticks(range(len(values)), list(map(value_text, values)))
         ax.set_xlabel(f"{name_key(axis)} (not to scale)")

@@ -40,6 +40,8 @@ def test_without_a_number_every_row_has_its_place() -> None:
     with style():
         (ax,) = draw_comparison(compare_rows(rows)).axes
     assert [label.get_text() for label in ax.get_xticklabels()] == ["trait cat", "trait owl", "trait wolf"]
+    assert [(text.get_text(), text.xy[0]) for text in ax.texts] == [("not run", 0.0)]  # type: ignore[attr-defined]
+    assert ax.get_xlim() == (-0.5, 2.5)
 
 
 def test_the_files_are_named_after_what_is_compared(tmp_path: Path) -> None:
