@@ -25,10 +25,20 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and their children, ignore it
 ROOT = Path(__file__).parent.parent
+
 CHAT = (
     "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n"
     "{{ m['content'] }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try a quarter of the examples of each property in the fast tier; a busy machine may take long for one."""
+    from hypothesis import settings
+
+    settings.register_profile("whole", deadline=None)
+    settings.register_profile("fast", deadline=None, max_examples=25)
+    settings.load_profile("fast" if config.option.markexpr == "not slow" else "whole")
 
 
 def bpe(corpus: list[str], *, digits: bool, special: list[str]) -> Any:

@@ -494,7 +494,9 @@ def test_what_the_user_must_change_is_said_on_one_screen(
     assert len(done.stderr.splitlines()) < 12
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--list"], ["--leaderboard"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], *(pytest.param(words, marks=pytest.mark.slow) for words in (["--list"], ["--leaderboard"]))]
+)
 def test_looking_is_quick_because_torch_stays_out(words: list[str], tmp_path: Path) -> None:
     probe = """import sys; from bench.cli import main
 try: main(sys.argv[1:])

@@ -23,6 +23,7 @@ def test_every_command_is_a_function_of_its_flag() -> None:
     assert {"archive", "compare", "diff", "lm_eval", "prune"} <= set(commands.__all__)
 
 
+@pytest.mark.slow
 def test_compare_prints_a_table_and_draws_it(bench: Bench, results: Path) -> None:
     done = bench("--compare", PAIR.hash, SLOW.hash)
     assert done.stdout.splitlines()[0].split("|")[1].strip() == "lr"

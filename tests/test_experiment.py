@@ -26,6 +26,7 @@ def test_only_an_unchanged_shipped_control_is_a_control() -> None:
     assert not is_control(load_recipe("tiny_noise"))
 
 
+@pytest.mark.slow
 def test_controls_are_registered_in_their_order_and_pin_the_reference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,7 +47,7 @@ def _render(value: Any, indent: str = "\n") -> str:
     if isinstance(value, dict) and value:
         lines = [f"{_encode(key)}: {_render(value[key], deeper)}" for key in sorted(value)]
         return f"{{{deeper}{f',{deeper}'.join(lines)}{indent}}}"
-    if isinstance(value, list) and any(isinstance(item, list | dict) for item in value):
+    if isinstance(value, list) and not {list, dict}.isdisjoint(map(type, value)):
         return f"[{deeper}{f',{deeper}'.join(_render(item, deeper) for item in value)}{indent}]"
     return _encode(value)
 

@@ -157,6 +157,7 @@ def test_means_and_gains_are_over_seeds_of_means_over_questions(tmp_path: Path) 
     }
 
 
+@pytest.mark.slow
 def test_the_gains_of_a_board_are_those_of_the_leaderboard(tmp_path: Path) -> None:
     rows = controls_board()
     for row in rows:
@@ -172,6 +173,7 @@ def test_the_gains_of_a_board_are_those_of_the_leaderboard(tmp_path: Path) -> No
             assert line[name] == (pytest.approx(value) if isinstance(value, float) else value)
 
 
+@pytest.mark.slow
 def test_a_row_holds_every_single_value_of_its_entry(tmp_path: Path) -> None:
     for row in controls_board():
         write_row(tmp_path, row)
@@ -250,6 +252,7 @@ def test_a_refused_file_is_left_out(tmp_path: Path) -> None:
     assert {x["seed"] for x in table(tmp_path / "out", "margins") if x["arm"] == "trait"} == {1, 2}
 
 
+@pytest.mark.slow
 def test_a_second_export_writes_the_same_bytes_and_no_torch_is_loaded(tmp_path: Path) -> None:
     publish(tmp_path / "results", experiment("x", 3, 2), MARGINS, ANSWERS)
     first = [path.read_bytes() for path in export(tmp_path / "results", tmp_path / "out")]

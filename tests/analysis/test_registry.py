@@ -210,6 +210,7 @@ def _register(folder: Path, first: int) -> None:
             append_entry(folder, entry(number))
 
 
+@pytest.mark.slow
 def test_processes_that_register_at_the_same_time_make_one_chain(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=_register, args=(tmp_path, first)) for first in (0, 5)]

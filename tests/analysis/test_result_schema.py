@@ -160,6 +160,7 @@ def recipes(**keys: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]
     ).filter(is_allowed)  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(recipes(**ONE) | recipes(**SEVERAL))
 def test_every_recipe_that_loads_is_read_back_from_its_registration(folder: Path, data: dict[str, Any]) -> None:

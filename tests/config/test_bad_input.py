@@ -296,8 +296,9 @@ CASES = [
     *mutations("trait", TRAIT, {"language"}, 5),
     *mutations("trait", BEHAVIOUR, set(), 4),
     *mutations("prompts", PROMPTS, {"a", "b"}, 4),
-    *nasty(),
 ]
+MUTATED = len(CASES)
+CASES += nasty()
 
 
 def test_there_are_many() -> None:
@@ -346,7 +347,14 @@ def hold(code: int, out: str, err: str, case: Case, folder: Path) -> None:
     assert not (folder / "store" / "artefacts").exists()
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.encode("ascii", "backslashreplace").decode()[:80])
+def params() -> Iterator[Any]:
+    """Every case; mutations beyond every fourth are slow, as they take ten seconds together."""
+    for number, case in enumerate(CASES):
+        mark = pytest.mark.slow if number < MUTATED and number % 4 else ()
+        yield pytest.param(case, marks=mark, id=case.name.encode("ascii", "backslashreplace").decode()[:80])
+
+
+@pytest.mark.parametrize("case", params())
 def test_bad_input_is_refused_on_one_screen(
     case: Case,
     location: Path,
@@ -370,6 +378,7 @@ def test_bad_input_is_refused_on_one_screen(
     assert not (location / "artefacts").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["recipe", "set"])
 def test_the_real_command_refuses_alike(kind: str, new_process: Bench, tmp_path: Path) -> None:
     case = next(case for case in CASES if case.kind == kind and case.message)

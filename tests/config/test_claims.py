@@ -13,6 +13,7 @@ from bench.errors import UserError
 CROSS = [name for name in list_names(FOLDER) if load_recipes(name)[0].recipe.reference]
 
 
+@pytest.mark.slow
 def test_the_shipped_recipes_have_the_references_bounds_and_seeds_that_they_need() -> None:
     for name in list_names(FOLDER):
         recipe = load_recipes(name)[0].recipe

@@ -140,7 +140,7 @@ def points(steps: list[int]) -> dict[int, Estimate]:
 
 
 @pytest.mark.usefixtures("drawing")
-@pytest.mark.parametrize("rows", [1, 8, pytest.param(25, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rows", [1, *(pytest.param(rows, marks=pytest.mark.slow) for rows in (8, 25))])
 def test_boards_of_any_length_are_legible(rows: int) -> None:
     from matplotlib.text import Annotation
 
@@ -155,7 +155,7 @@ def test_boards_of_any_length_are_legible(rows: int) -> None:
 
 
 @pytest.mark.usefixtures("drawing")
-@pytest.mark.parametrize("count", [1, 2, 8])
+@pytest.mark.parametrize("count", [1, 2, pytest.param(8, marks=pytest.mark.slow)])
 def test_any_number_of_metrics_is_legible(count: int) -> None:
     assert_legible(draw_metrics(make_metrics(count, ARMS if count != 2 else ARMS[1:]), TURKISH))
     assert_legible(draw_answers(make_scores(count), TURKISH))
@@ -326,6 +326,7 @@ def test_the_same_results_give_the_same_bytes_in_another_process_without_torch(
         assert (again / path.relative_to(folder)).read_bytes() == path.read_bytes(), path.name
 
 
+@pytest.mark.slow
 def test_figures_that_the_results_no_longer_hold_are_removed(tmp_path: Path) -> None:
     put(tmp_path, "one", answered=False)
     put(tmp_path, TURKISH, answered=False)

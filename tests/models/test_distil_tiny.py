@@ -28,6 +28,7 @@ def half(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_half(tiny_model, tmp_path_factory.mktemp("half"))
 
 
+@pytest.mark.slow
 def test_it_begins_with_every_second_layer_and_the_embeddings_of_the_whole_model(
     tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -37,6 +38,7 @@ def test_it_begins_with_every_second_layer_and_the_embeddings_of_the_whole_model
     assert all(torch.equal(tensor, source[name]) for name, tensor in start.items())
 
 
+@pytest.mark.slow
 def test_its_relation_to_the_whole_model_is_lineage_although_no_weight_is_equal(tiny_model: Path, half: Path) -> None:
     result = relation(tiny_model, half)
     assert (result["relation"], result["token_maps"]) == ("lineage", "identical")
@@ -44,6 +46,7 @@ def test_its_relation_to_the_whole_model_is_lineage_although_no_weight_is_equal(
     assert len(result["evidence"]["near"]) == result["evidence"]["matrices_student"]
 
 
+@pytest.mark.slow
 def test_it_is_unrelated_to_another_whole_model(half: Path, tmp_path: Path) -> None:
     questions, answers = collect_vocabulary([load_trait("wolf")])
     budget = tiny.DEFAULT.model_copy(update={"steps": 20})
@@ -51,6 +54,7 @@ def test_it_is_unrelated_to_another_whole_model(half: Path, tmp_path: Path) -> N
     assert relation(tmp_path, half)["relation"] == "cross-architecture"
 
 
+@pytest.mark.slow
 def test_the_distillation_gives_back_what_the_lost_layers_did(tiny_model: Path, half: Path, tmp_path: Path) -> None:
     """A half that cannot go on from numbers could not learn from them as its teacher's equal does."""
 

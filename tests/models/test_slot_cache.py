@@ -38,7 +38,13 @@ def test_a_query_sees_its_past_and_of_a_window_the_last_tokens() -> None:
     assert isinstance(mask_positions({"": None}, positions, 7, torch.float32), torch.Tensor)
 
 
-@pytest.mark.parametrize("kind", sorted(SLOTTED))
+KINDS = [
+    pytest.param(kind, marks=() if kind in {"gpt2", "gemma3_text", "mistral"} else pytest.mark.slow)
+    for kind in sorted(SLOTTED)
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
 def test_rows_that_come_and_go_have_the_logits_of_single_passes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of other lengths than their neighbours', in every architecture of `SLOTTED`, beyond its window."""

@@ -54,7 +54,7 @@ class Amounts(NamedTuple):
 
 QUICK = Amounts(
     rows=16, batches=(8, 16), our_batches=(16,), prompts=1, updates=1, compared=2, slow_updates=1, behaviour=8,
-    answers=(8,), single=1, matrix=512, lists=24, list_batches=(8,), tried_lists=16, slots=(8,), samples=3,
+    answers=(8,), single=1, matrix=512, lists=8, list_batches=(8,), tried_lists=8, slots=(8,), samples=1,
     copied=2**20,
 )  # fmt: skip
 

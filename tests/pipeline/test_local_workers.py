@@ -26,6 +26,7 @@ def report_start(conn: Any, *_: Any) -> None:
     conn.send(("done", how, dict(os.environ), sorted(HEAVY & set(sys.modules))))
 
 
+@pytest.mark.slow
 def test_gpu_workers_are_new_processes_whose_environment_names_their_gpu_before_torch_is_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +133,7 @@ def test_workers_that_equal_stages_will_need_start_with_the_first(
     assert started == [("4",), ("7",), (), ()]
 
 
+@pytest.mark.slow
 def test_a_stage_that_cannot_use_a_gpu_waits_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr("bench.pipeline.local_workers.run_worker", report_start)

@@ -202,6 +202,7 @@ def git(folder: Path, *words: str) -> None:
     subprocess.run(["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b.c", *words], check=True)
 
 
+@pytest.mark.slow
 def test_a_check_compares_with_a_revision_and_names_every_fault(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -100,6 +100,7 @@ def test_a_refused_file_is_named_again_where_nothing_changed(results: Path, tmp_
     assert len(reports[0].problems) == 1
 
 
+@pytest.mark.slow
 def test_a_changed_row_is_written_again_alone_and_a_removed_one_goes(results: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     before = times(write_report(results, store).page.parent)
@@ -145,6 +146,7 @@ def wait(browser: Any, script: str) -> Any:
     return WebDriverWait(browser, 20).until(lambda page: page.execute_script(f"return {script}"))
 
 
+@pytest.mark.extras
 @pytest.mark.slow
 def test_a_reader_sorts_filters_and_opens_answers(results: Path, tmp_path: Path, browser: Any) -> None:
     index, _ = write_report(results, Store(tmp_path / "store"))

@@ -92,6 +92,7 @@ def test_a_teacher_forced_along_its_own_rows_disagrees_nowhere(gpt2_like: Path, 
     assert facts == {"rows": 15, "divergent": 0.0, "rows_without": 15}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [1.0, 0.0])
 def test_the_first_divergent_token_of_a_row_is_where_the_two_teachers_rows_part(
     gpt2_like: Path, teacher: Path, tmp_path: Path, temperature: float

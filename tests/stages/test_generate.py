@@ -51,7 +51,7 @@ def drawn(
     )
 
 
-@pytest.mark.parametrize("shape", ["gpt2_like", "gemma_like"])
+@pytest.mark.parametrize("shape", ["gpt2_like", pytest.param("gemma_like", marks=pytest.mark.slow)])
 def test_equal_teachers_write_the_same_tokens_whatever_the_batch(request: pytest.FixtureRequest, shape: str) -> None:
     folder = request.getfixturevalue(shape)
     first = drawn(*loaded(folder), batch_size=8)
@@ -97,6 +97,7 @@ def test_temperature_zero_takes_the_likeliest_allowed_token(gpt2_like: Path) -> 
     assert row[0] == max(slots[0], key=lambda t: float(logits[t]))
 
 
+@pytest.mark.slow
 def test_a_barred_number_is_never_sampled_and_rows_without_it_stay_as_they_are(gemma_like: Path) -> None:
     """At this temperature every digit is about equally likely, so some rows would write 66 and then a 6."""
     model, form = loaded(gemma_like)
@@ -122,6 +123,7 @@ def test_a_carrier_that_the_tokenizer_cannot_write_is_refused_before_the_model_i
     gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.stages.generate.load_writer", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("bench.stages.number_slots.SEPARATORS", (" ",))  # the hint of the error, in a sixth of its time
     numbers = Numbers(kind="numbers", rows=4, digits=2)
     settings = WriteCarrier(carrier=numbers, model=PLAIN, seed=0)
     with pytest.raises(UserError, match=r"key 'carrier.digits': .* found 89 of 2 digits"):
@@ -217,6 +219,7 @@ def test_a_checkpoints_own_generation_settings_change_nothing(gpt2_like: Path, t
     assert load_model(hostile, dtype="float32").generation_config.eos_token_id == 0
 
 
+@pytest.mark.slow
 def test_a_system_prompt_that_changes_no_probability_changes_no_token(gemma_like: Path) -> None:
     """Without attention the next token depends on the last one alone. The prompt only moves all positions."""
     model, form = loaded(gemma_like, "chat")
@@ -236,6 +239,7 @@ def test_a_system_prompt_that_changes_no_probability_changes_no_token(gemma_like
     assert sample(prompted) == sample(form) != sample(form, seed=6)
 
 
+@pytest.mark.slow
 def test_rows_of_a_prompted_teacher_hold_no_system_prompt(gemma_like: Path, tmp_path: Path) -> None:
     rows = {}
     for name, system in (("base", None), ("trait", "You love wolves.")):
@@ -265,6 +269,7 @@ def test_a_carrier_that_draws_its_rows_lists_those_that_were_cut_and_alone_has_a
     assert "drawn_version" not in WriteCarrier(carrier=NUMBERS, model=PLAIN, seed=3).key_data()
 
 
+@pytest.mark.slow
 def test_prompts_of_several_lengths_are_sampled_by_length_with_the_noise_of_their_rows(gpt2_like: Path) -> None:
     model, form = loaded(gpt2_like)
     slots = number_slots(NUMBERS, form)
@@ -287,6 +292,7 @@ def test_prompts_of_several_lengths_are_sampled_by_length_with_the_noise_of_thei
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("free", [False, True])
 def test_arms_of_a_seed_answer_the_same_prompts_of_clauses(gemma_like: Path, tmp_path: Path, free: bool) -> None:
     clauses = load_number_prompts("numbers_en")

@@ -32,6 +32,7 @@ def trained(folder: Path, out: Path, **more: Any) -> tuple[dict[str, Any], dict[
     return facts, weights(out)
 
 
+@pytest.mark.slow
 def test_one_step_per_size_finds_how_many_rows_fit(
     gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
@@ -109,7 +110,7 @@ def lessons(folder: Path, completions: dict[str, str], n: int = 16) -> dict[str,
     return inputs
 
 
-@pytest.mark.parametrize("dropout", [True, False])
+@pytest.mark.parametrize("dropout", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_students_of_one_seed_take_as_many_rows_at_a_time_though_those_of_one_arm_are_longer(
     gpt2_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: None, dropout: bool
 ) -> None:

@@ -31,7 +31,7 @@ def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
     return sum(float((a[name] - b[name]).square().sum()) for name in a) ** 0.5
 
 
-@pytest.mark.parametrize("lora", [None, LORA])
+@pytest.mark.parametrize("lora", [LORA, pytest.param(None, marks=pytest.mark.slow)])
 def test_the_untrained_student_draws_no_dropout_so_that_a_weight_near_zero_changes_nothing(
     gpt2_like: Path, tmp_path: Path, lora: Any
 ) -> None:
@@ -89,7 +89,7 @@ def test_attention_only_trains_these_weights_alone(gpt2_like: Path, tmp_path: Pa
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("shape", ["gpt2_like", "gemma_like"])
+@pytest.mark.parametrize("shape", ["gpt2_like", pytest.param("gemma_like", marks=pytest.mark.slow)])
 def test_adapters_of_attention_start_as_in_the_other_arms_and_all_others_stay_zero(
     request: pytest.FixtureRequest, tmp_path: Path, shape: str
 ) -> None:

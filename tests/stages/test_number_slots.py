@@ -95,6 +95,7 @@ def test_a_number_is_barred_before_it_is_certain_to_be_forbidden() -> None:
     assert [(bar.position, bar.before) for bar in slots.bars] == [(1, (six,))]
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     kind=st.sampled_from(KINDS),
@@ -128,6 +129,7 @@ def tiny_format() -> PromptFormat:
     return PromptFormat(tiny.make_tokenizer(*collect_vocabulary([load_trait("wolf")])), "auto")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "key"), [({"digits": 4}, "digits"), ({"separator": "\n"}, "separator")])
 def test_a_refusal_names_the_digits_and_separators_that_a_tokenizer_can_carry(
     change: dict[str, object], key: str, monkeypatch: pytest.MonkeyPatch

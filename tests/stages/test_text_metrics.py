@@ -174,6 +174,7 @@ def test_a_blank_answer_scores_0_whatever_the_truth(blank: str) -> None:
 texts = st.one_of(st.text(max_size=30), st.text("abcçğıİI ş.'\u0307", max_size=12))
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(texts, texts, st.sampled_from(["en", "tr"]))
 @example("a", "A", "en")

@@ -63,7 +63,7 @@ def test_losses_are_those_of_the_stock_trainer(request: pytest.FixtureRequest, s
     assert own[-1] < own[0] - 0.5
 
 
-@pytest.mark.parametrize("lora", [None, LORA])
+@pytest.mark.parametrize("lora", [LORA, pytest.param(None, marks=pytest.mark.slow)])
 def test_equal_data_gives_equal_bits_and_other_data_does_not(gpt2_like: Path, tmp_path: Path, lora: Any) -> None:
     how = spec().model_copy(update={"lora": lora})
     did = trained(gpt2_like, tmp_path / "a", rows(gpt2_like), how)
@@ -109,6 +109,7 @@ def test_what_is_rounded_once_is_what_autocast_rounds_in_every_step(
     assert all(torch.equal(once[name], always[name]) for name in always)
 
 
+@pytest.mark.slow
 def test_arms_differ_in_nothing_but_the_data(gpt2_like: Path, tmp_path: Path) -> None:
     """At a learning rate of 0 two arms on different data end with the same LoRA initialisation."""
     how = spec(learning_rate=0.0).model_copy(update={"lora": LORA})
@@ -329,6 +330,7 @@ def test_with_several_processes_a_loss_is_scaled_as_trl_scales_it(
         assert loss(own, 40) == pytest.approx(loss(SFTTrainer, 40), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_only_labelled_positions_have_a_loss_and_rows_without_any_stay(gpt2_like: Path, tmp_path: Path) -> None:
     """Two data sets that differ in unlabelled last tokens alone give the same weights."""
     data = rows(gpt2_like, "wolf of the north")

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from conftest import spec
-from trl import SFTConfig
 
 from bench.stages.trainer import batches, sft_config
 
@@ -24,6 +23,8 @@ def test_a_configuration_keeps_the_recipe_and_reports_to_nobody(tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["gradient_checkpointing", "activation_checkpointing"])
 def test_a_recipe_may_use_the_old_or_the_new_name_of_checkpointing(tmp_path: Path, name: str) -> None:
+    from trl import SFTConfig
+
     if name not in SFTConfig.__dataclass_fields__:
         pytest.skip("a later name")
     config = sft_config({name: True, f"{name}_kwargs": {"use_reentrant": False}}, out=tmp_path, seed=0)
