@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from bench.pipeline.plan import Stage
 from bench.pipeline.store import Store
@@ -15,9 +15,18 @@ Event = tuple[Stage | None, tuple[Any, ...]]
 
 
 class Executor(Protocol):
-    """Runs stages: `Pool` on this machine, `RayExecutor` on a cluster. Only finished artefacts leave a trace."""
+    """Runs stages: `Pool` on this machine, `RayExecutor` on a cluster. Only finished artefacts leave a trace.
+
+    All processes end with the `with` block.
+    """
 
     store: Store
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.close(failed=kind is not None)
 
     def slots(self, threads: int) -> int:
         """Return the number of parallel stages of `threads` threads, for estimates of time."""

@@ -23,7 +23,7 @@ from bench.pipeline.environment import (
     extend_environment,
     visible_gpus,
 )
-from bench.pipeline.executor import Event
+from bench.pipeline.executor import Event, Executor
 from bench.pipeline.needs import find_needs
 from bench.pipeline.plan import Stage
 from bench.pipeline.store import Store
@@ -90,8 +90,8 @@ class Worker(NamedTuple):
     """The ids of the GPUs that it sees; () for none."""
 
 
-class Pool:
-    """Worker processes, an `Executor`. They start when they are first needed and always end with the `with` block.
+class Pool(Executor):
+    """Worker processes. They start when they are first needed.
 
     With GPUs, `jobs` stages (default: one per GPU) run on GPUs, and as many stages that need none run next to them. A
     stage that needs several GPUs shares them with no other; only where `jobs` exceeds the GPUs do stages share one.
@@ -106,12 +106,6 @@ class Pool:
         self.gpus = visible_gpus()
         self.workers: list[Worker] = []
         self.busy: dict[Connection, tuple[Worker, Stage]] = {}
-
-    def __enter__(self) -> Pool:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self.close(failed=kind is not None)
 
     def close(self, *, failed: bool) -> None:
         """End all workers; after a failure also those that still work."""

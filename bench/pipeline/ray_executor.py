@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.errors import DiskError, StageError, UserError
-from bench.pipeline.executor import Event
+from bench.pipeline.executor import Event, Executor
 from bench.pipeline.imported_checkpoints import import_folder
 from bench.pipeline.local_workers import Pool, WorkerEnded, current_commit
 from bench.pipeline.needs import Needs, find_needs
@@ -87,8 +87,8 @@ class Slot:
     stage: Stage | None = None
 
 
-class RayExecutor:
-    """An `Executor` on the cluster that `connect` finds; `jobs` limits the number of slots."""
+class RayExecutor(Executor):
+    """Slots on the cluster that `connect` finds; `jobs` limits their number."""
 
     def __init__(self, store: Store, jobs: int | None = None, track: str | None = None) -> None:
         self.store = store
@@ -113,12 +113,6 @@ class RayExecutor:
             self.close(failed=True)
             raise
         self.gpus = any(node["Resources"].get("GPU") for node in self.nodes.values())
-
-    def __enter__(self) -> RayExecutor:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self.close(failed=kind is not None)
 
     def close(self, *, failed: bool) -> None:
         """End all slots, and the cluster if it was started here."""

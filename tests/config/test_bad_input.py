@@ -354,7 +354,7 @@ def params() -> Iterator[Any]:
         yield pytest.param(case, marks=mark, id=case.name.encode("ascii", "backslashreplace").decode()[:80])
 
 
-@pytest.mark.parametrize("case", params())
+@pytest.mark.parametrize("case", list(params()))
 def test_bad_input_is_refused_on_one_screen(
     case: Case,
     location: Path,
