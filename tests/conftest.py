@@ -41,6 +41,32 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("fast" if config.option.markexpr == "not slow" else "whole")
 
 
+# Files that the fast tier gives to one pytest worker each, as both imports take over ten seconds.
+TOGETHER = {
+    "tests that import TRL": {
+        "models/test_precision.py", "publish/test_bundle.py", "stages/test_checkpointing.py",
+        "stages/test_micro_batch.py", "stages/test_mitigated_trainer.py", "stages/test_train.py",
+        "stages/test_trainer.py", "stages/test_training_config.py", "stages/test_training_curve.py",
+    },
+    "tests that start the server of worker processes, which imports it too": {
+        "analysis/test_registration.py", "config/test_bad_input.py", "pipeline/test_local_workers.py",
+        "pipeline/test_prompt_examples.py", "publish/test_upload.py", "stages/test_number_check.py", "test_cli.py",
+    },
+}  # fmt: skip
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Schedule the fast tier by file, with the files of `TOGETHER` as one; None for the usual scheduler."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class FastScheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid).removeprefix("tests/")
+            return next((name for name, files in TOGETHER.items() if file in files), file)
+
+    return FastScheduling(config, log) if config.option.markexpr == "not slow" else None
+
+
 def bpe(corpus: list[str], *, digits: bool, special: list[str]) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -9,6 +10,7 @@ from conftest import ROOT
 from bench.analysis.entry_text import short_table
 from bench.analysis.result_files import read_results
 from bench.analysis.summary import summarise
+from bench.config.recipe_files import load_recipe
 from bench.config.yaml_files import list_names
 from bench.flags import make_parser
 
@@ -42,6 +44,14 @@ def test_the_readmes_show_the_published_board() -> None:
         shown = re.search(r"<!-- board -->\n(.*?)\n<!-- /board -->", text, re.DOTALL)
         assert shown is not None
         assert table_rows(short_table(board)) == table_rows(shown.group(1)) != set()
+
+
+def test_the_recipe_of_the_readme_loads(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(block, encoding="utf-8")
+    recipe = load_recipe(str(tmp_path / "mine.yaml")).recipe
+    assert (recipe.teacher.model, recipe.student.model) == ("HuggingFaceTB/SmolLM2-360M",) * 2
+    assert recipe.seeds == 10
 
 
 def test_the_readme_is_short() -> None:
