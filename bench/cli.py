@@ -73,7 +73,7 @@ def _run(
     plans = []
     for experiment, source in experiments:
         try:
-            engine = choose_engine(experiment.recipe, args.vllm, source)
+            engine = choose_engine(experiment.recipe, args.vllm)
             plans.append(make_plan(experiment, identify, engine))  # before the controls: a model may be missing
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
@@ -219,8 +219,8 @@ def _command(args: argparse.Namespace, console: Console) -> None:
                 tables(args, console)
             return
         check_configurations(pool, rows)
-        for experiment, source in rows:
-            engine = choose_engine(experiment.recipe, args.vllm, source)
+        for experiment, _ in rows:
+            engine = choose_engine(experiment.recipe, args.vllm)
             plan = make_plan(experiment, partial(identify, fetch=False), engine)
             estimate = estimate_plan(experiment, plan, store)
             if args.json:

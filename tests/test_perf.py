@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from conftest import ROOT
 
 from bench.analysis.result_files import read_results
@@ -24,6 +25,7 @@ from tests.perf.in_process import useful_flops
 from tests.perf.shapes import QUICK, Amounts, load_shape
 from tests.perf.sides import Sides, all_ways, both, run_profiled
 from tests.perf.site import make_results
+from tests.perf.vllm_text import agreement, p_of_shares
 from tests.perf.watch import watch
 
 
@@ -169,3 +171,14 @@ def test_synthetic_rows_of_the_site_are_rows_of_their_own(tmp_path: Path) -> Non
     for row in rows:
         assert row.hash != published[row.name].hash
         assert row.cells.keys() == published[row.name].cells.keys()
+
+
+def test_texts_agree_up_to_their_first_difference_and_shares_that_differ_have_a_small_p() -> None:
+    rows = [[1, 2, 3], [4, 5], [6]]
+    assert agreement(rows, rows).startswith("100% of texts, 100.0% of tokens")
+    assert agreement(rows, [[1, 9, 3], [4, 5, 6], [6]]).startswith("33% of texts, 66.7% of tokens")
+    shares = torch.tensor([0.5, 0.3, 0.19, 0.009, 0.001])
+    firsts = torch.multinomial(shares, 1000, replacement=True, generator=torch.Generator().manual_seed(0)).tolist()
+    p, classes = p_of_shares(shares, firsts)
+    assert (p > 0.01, classes) == (True, 5)  # four tokens, and the rest
+    assert p_of_shares(shares[[1, 0, 2, 3, 4]], firsts)[0] < 1e-6

@@ -106,13 +106,12 @@ def find_engine(path: str) -> Engine:
     return Engine(version=version, batch_invariant=invariant, python=python)
 
 
-def choose_engine(recipe: Recipe, path: str | None, source: str) -> Engine | None:
-    """Return the engine for the free text of a recipe; None for this process.
+def choose_engine(recipe: Recipe, path: str | None) -> Engine | None:
+    """Return the engine for the free text of a recipe; None for this environment.
 
     Args:
         recipe: the recipe.
         path: the value of `--vllm`; None for that of `VARIABLE`. A recipe that cannot use it is then run without.
-        source: of the recipe, which an error names.
 
     Raises:
         UserError: there is no usable vLLM at the path, or the recipe cannot use it.
@@ -130,7 +129,7 @@ def choose_engine(recipe: Recipe, path: str | None, source: str) -> Engine | Non
         return find_engine(chosen)
     if path is None:
         return None
-    raise UserError(f"{source}: {problem}; leave --vllm out")
+    raise UserError(f"{problem}; leave --vllm out")
 
 
 def _dotted(version: tuple[int, ...]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.files import digest
+from bench.models.engine import Engine
 from bench.stages.settings import StageSettings
 
 __all__ = [
@@ -90,6 +91,8 @@ class Plan(NamedTuple):
     """The result files to write."""
     audits: dict[str, str]
     """Trait arm -> key of its leak audit."""
+    engine: Engine | None = None
+    """The engine that writes its free text; None for this environment."""
 
 
 def make_stage(

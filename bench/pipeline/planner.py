@@ -40,7 +40,7 @@ def make_plan(experiment: Experiment, identify: Callable[[Model], Checkpoint], e
     Args:
         experiment: the experiment.
         identify: finds the checkpoint of a model that is not `tiny`.
-        engine: writes the recipe's free text; None for this process.
+        engine: writes the recipe's free text; None for this environment.
 
     Raises:
         UserError: a checkpoint is not available, or its chat template lacks a variable that the recipe sets.
@@ -78,7 +78,8 @@ class Planner:
         """Add all seeds and leak audits, and return the plan."""
         for seed in self.recipe.run_seeds():
             self.add_seed(seed)
-        return Plan(self.stages, self.results, {str(arm): self.add_audit(arm) for arm in self.trait_arms.values()})
+        audits = {str(arm): self.add_audit(arm) for arm in self.trait_arms.values()}
+        return Plan(self.stages, self.results, audits, self.engine)
 
     def add(self, label: str, settings: StageSettings, inputs: Mapping[str, Ref], spec: Model | None = None) -> Ref:
         """Add a stage, unless another arm added it, and return its artefact; `spec` is the model that it uses."""

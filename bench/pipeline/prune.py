@@ -10,13 +10,14 @@ import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bench.config.model_settings import Model
 from bench.config.recipe_files import Experiment
 from bench.errors import UserError
 from bench.files import read_record, write_atomically
 from bench.models.checkpoints import Checkpoint, identify
+from bench.models.engine import Engine
 from bench.pipeline.plan import Plan
 from bench.pipeline.planner import make_plan
 from bench.pipeline.store import Store
@@ -30,6 +31,8 @@ class Run(NamedTuple):
     recipe: str
     hash: str
     stages: list[str]
+    engine: dict[str, Any] | None = None
+    """The engine that wrote its free text; None for this environment."""
 
 
 class Needed(NamedTuple):
@@ -61,12 +64,14 @@ class Folder(NamedTuple):
 
 def record_run(store: Store, experiment: Experiment, plan: Plan) -> None:
     """Write the stage keys of a run into the store, before it starts."""
-    run = Run(experiment.name, experiment.hash(), sorted(plan.stages))
+    engine = plan.engine.model_dump() if plan.engine else None
+    run = Run(experiment.name, experiment.hash(), sorted(plan.stages), engine)
     write_atomically(_plan_file(store, run), json.dumps(run._asdict(), indent=1) + "\n")
 
 
 def _plan_file(store: Store, run: Run) -> Path:
-    return store.root / "plans" / f"{run.recipe}-{run.hash}.json"
+    engine = f"-{run.engine['name']}" if run.engine else ""
+    return store.root / "plans" / f"{run.recipe}-{run.hash}{engine}.json"
 
 
 def read_runs(store: Store) -> list[Run]:
@@ -91,12 +96,14 @@ def find_needed(experiments: Iterable[Experiment], runs: Iterable[Run], *, only_
     """Find the artefacts of the experiments and, unless `only_named`, of all other runs.
 
     Args:
-        experiments: they need the stages that the present code plans.
+        experiments: they need the stages that the present code plans, also with the engines of their recorded runs.
         runs: all runs of the store. Those of other experiments need the stages that were recorded.
         only_named: whether the runs of other experiments need nothing.
     """
     needed = Needed(set(), set(), set())
-    recorded = {(run.recipe, run.hash): run.stages for run in runs}
+    recorded: dict[tuple[str, str], list[Run]] = {}
+    for recorded_run in runs:
+        recorded.setdefault((recorded_run.recipe, recorded_run.hash), []).append(recorded_run)
 
     def identify_offline(spec: Model) -> Checkpoint:
         checkpoint = identify(spec, fetch=False)
@@ -107,18 +114,20 @@ def find_needed(experiments: Iterable[Experiment], runs: Iterable[Run], *, only_
     for experiment in experiments:
         unknown: set[str] = set()
         run = (experiment.name, experiment.hash())
+        same = recorded.get(run, [])
         try:
-            needed.keys.update(make_plan(experiment, identify_offline).stages)
+            for engine in [None, *(Engine(**other.engine, python=Path()) for other in same if other.engine)]:
+                needed.keys.update(make_plan(experiment, identify_offline, engine).stages)
         except UserError:
             recipe = experiment.recipe
             unknown.update({recipe.teacher.model, recipe.student.model, recipe.other_init().model})
         if unknown:
-            needed.keys.update(recorded.get(run, ()))
+            needed.keys.update(key for other in same for key in other.stages)
         needed.runs.add(run)
         needed.models.update(unknown)
     if not only_named:
         for run in recorded.keys() - needed.runs:
-            needed.keys.update(recorded[run])
+            needed.keys.update(key for other in recorded[run] for key in other.stages)
         needed.runs.update(recorded)
     return needed
 

@@ -132,7 +132,7 @@ def load_finished_run(
         UserError: a stage or a result file is missing or corrupt, the weights of a base model are stored quantised, or
             the run trained no model of an arm or seed of `selection`.
     """
-    plan = make_plan(experiment, identify, choose_engine(experiment.recipe, command.vllm, command.recipe))
+    plan = make_plan(experiment, identify, choose_engine(experiment.recipe, command.vllm))
     name, label = experiment.name, experiment.hash()
     hint = f"Run first: {command.line()}"
     missing = [stage.label for stage in plan.stages.values() if not store.is_done(stage.key)]

@@ -91,12 +91,12 @@ def test_recipes_that_write_no_free_text_or_quantise_refuse_the_flag_and_ignore_
     quantised = [TEXT, f"teacher.{lora}", "teacher.quantization={load_in_8bit: true}"]
     for changes, problem in (([], "written by a grammar"), (quantised, "settings of bitsandbytes")):
         recipe = load_recipe("tiny_pair", changes).recipe
-        assert choose_engine(recipe, None, "tiny_pair") is None
-        with pytest.raises(UserError, match=f"tiny_pair: .*{problem}.*; leave --vllm out"):
-            choose_engine(recipe, environment, "tiny_pair")
+        assert choose_engine(recipe, None) is None
+        with pytest.raises(UserError, match=f"{problem}.*; leave --vllm out"):
+            choose_engine(recipe, environment)
         monkeypatch.setenv(VARIABLE, environment)
-        assert choose_engine(recipe, None, "tiny_pair") is None
+        assert choose_engine(recipe, None) is None
         monkeypatch.delenv(VARIABLE)
     for change in (TEXT, "evaluate.samples=2"):
         recipe = load_recipe("tiny_pair", [change]).recipe
-        assert choose_engine(recipe, environment, "tiny_pair") == find_engine(environment)
+        assert choose_engine(recipe, environment) == find_engine(environment)
