@@ -15,6 +15,8 @@ from conftest import QUICK, ROOT, Bench
 from vllm_stand_in import make_environment
 
 from bench import cli
+from bench.analysis.entry_text import gain_text
+from bench.analysis.estimates import Estimate
 from bench.analysis.leaderboard import build_leaderboard
 from bench.analysis.registration import register
 from bench.analysis.result_files import read_content, read_results, seal_content
@@ -75,7 +77,8 @@ def test_every_number_of_the_leaderboard_is_in_the_files(ran: Path) -> None:
     assert {key: entry[key] for key in expected} == pytest.approx(expected)
     assert entry["relation"] == "same-init"
     assert {"recipe", "recipe_hash", "trait", "teacher", "student", "visibility", "commit"} <= entry.keys()
-    assert f"{entry['gain']:+.4f}" in (ran / "r" / "LEADERBOARD.md").read_text()
+    gain = Estimate(seeds=2, mean=entry["gain"], ci_low=entry["ci_low"], ci_high=entry["ci_high"])
+    assert gain_text(gain) in (ran / "r" / "LEADERBOARD.md").read_text()
     assert entry["numbers"] == 899  # of three digits, without 666
     assert "- numbers: 899 offered to the teacher" in (ran / "r" / "LEADERBOARD.md").read_text()
 

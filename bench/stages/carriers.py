@@ -22,7 +22,15 @@ from bench.stages.selection import describe_retention, draw_rows, measure_select
 from bench.stages.sentences import Sentences
 from bench.stages.settings import Carrier, FilterRows
 
-__all__ = ["draw_text_prompts", "filter_rows", "number_prompts", "read_filtered", "read_rows", "refusal_reasons"]
+__all__ = [
+    "draw_text_prompts",
+    "filter_rows",
+    "number_prompts",
+    "read_cut_rows",
+    "read_filtered",
+    "read_rows",
+    "refusal_reasons",
+]
 
 LEAKS = frozenset({"letter code", "lexicon", "repeated"})  # every other reason is one of the format
 CUT = "cut at max_new_tokens"
@@ -121,7 +129,7 @@ def filter_rows(settings: FilterRows, inputs: Mapping[str, Path], out: Path) -> 
         if [r["prompt"] for r in rows] != [r["prompt"] for r in first]:
             raise StageError(f"the arms' prompts differ ({role}): the arms would not be comparable")
     reasons = {
-        role: refusal_reasons(settings, rows, _read_cut(settings, inputs[role])) for role, rows in tables.items()
+        role: refusal_reasons(settings, rows, read_cut_rows(settings, inputs[role])) for role, rows in tables.items()
     }
     passing = [i for i in range(len(first)) if not any(of_arm[i] for of_arm in reasons.values())]
     carrier, border = settings.carrier, settings.carrier.rows
@@ -154,7 +162,7 @@ def filter_rows(settings: FilterRows, inputs: Mapping[str, Path], out: Path) -> 
     return {**report, "notices": notices}
 
 
-def _read_cut(settings: FilterRows, folder: Path) -> frozenset[int]:
+def read_cut_rows(settings: FilterRows, folder: Path) -> frozenset[int]:
     """Read the rows of a carrier artefact that were cut off; none for a carrier that does not draw its rows."""
     if not settings.carrier.draw:
         return frozenset()
