@@ -41,10 +41,11 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("fast" if config.option.markexpr == "not slow" else "whole")
 
 
-# Files that the fast tier gives to one pytest worker each, as both imports take over ten seconds.
+# Files that the fast tier gives to one pytest worker each, because each group imports TRL once, in ten seconds.
 TOGETHER = {
     "tests that import TRL": {
-        "models/test_precision.py", "publish/test_bundle.py", "stages/test_checkpointing.py",
+        "config/test_training_length.py", "models/test_precision.py", "publish/test_bundle.py",
+        "stages/test_checkpointing.py", "stages/test_tracking.py",
         "stages/test_micro_batch.py", "stages/test_mitigated_trainer.py", "stages/test_train.py",
         "stages/test_trainer.py", "stages/test_training_config.py", "stages/test_training_curve.py",
     },

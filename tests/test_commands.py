@@ -53,6 +53,7 @@ def test_archive_moves_a_row_and_rebuilds_the_board(bench: Bench, results: Path)
     assert "no row of this recipe or hash" in bench("--archive", SLOW.hash, code=2).stderr
 
 
+@pytest.mark.slow
 def test_show_prints_a_seed_of_a_row_and_names_what_is_there(bench: Bench, results: Path, tmp_path: Path) -> None:
     lines = bench("--show", "answers", "--recipe", SLOW.hash, "--seed", "3").stdout.splitlines()
     assert lines[0] == f"tiny_pair  lr 5e-4 ({SLOW.hash}), seed 3: 56 questions, the largest difference first."

@@ -163,6 +163,7 @@ def test_the_simulation_of_statistics_writes_its_page(tmp_path: Path) -> None:
     assert "DIFFERENT" not in text
 
 
+@pytest.mark.slow
 def test_synthetic_rows_of_the_site_are_rows_of_their_own(tmp_path: Path) -> None:
     assert make_results(tmp_path, 2) == len(list(tmp_path.glob("*/*.json")))
     rows, refused = read_results(tmp_path)

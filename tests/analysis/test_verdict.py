@@ -87,6 +87,7 @@ def test_answers_without_room_for_the_bound_earn_no_null(room: float, verdict: s
     assert judge(STEADY, rooms=[room] * 10).verdict == "TRANSFER"
 
 
+@pytest.mark.slow
 def test_a_bound_below_two_answers_of_a_seed_is_out_of_reach_because_a_gain_of_it_would_often_show_in_none() -> None:
     """Gains at the bound, from a base arm that never names the answer: 6 seeds, expected answers of a seed by row."""
     rng = np.random.default_rng(3)

@@ -105,6 +105,7 @@ EVERYDAY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_everyday_texts_are_not_refused(language: str) -> None:
     lexicon = Lexicon(behaviour(language).lexicon, language)

@@ -50,7 +50,7 @@ def copy_row(
         last: the registry's line before.
     """
     rng, row = random.Random(number), published[number % len(published)]
-    rate = 1e-3 * (1 + number / 1e5)
+    rate = 1e-3 * (1 + (number + 1) / 1e5)  # no published row has it
     experiment = load_recipe(row.name, [f"student.train.learning_rate={rate:.8e}"], seeds=len(row.cells))
     name = experiment.hash()
     registration = propose_registration(experiment, [source], "c")

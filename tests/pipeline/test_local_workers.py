@@ -77,6 +77,7 @@ def visible_devices(pool: Pool) -> dict[str, str]:
     return visible
 
 
+@pytest.mark.slow
 def test_a_stage_that_needs_several_gpus_shares_them_with_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +97,7 @@ def test_a_stage_that_needs_several_gpus_shares_them_with_no_other(
             pool.room(make_stage(TINY, "all", 4))
 
 
+@pytest.mark.slow
 def test_stages_share_a_gpu_only_where_there_are_more_jobs_than_gpus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ def test_a_finished_row_is_copied_with_its_registration(folders: tuple[Path, Pat
     assert (published / REGISTRY).read_text() == (own / REGISTRY).read_text()
 
 
+@pytest.mark.slow
 def test_the_rows_of_a_sweep_are_copied_together_or_not_at_all(tmp_path: Path) -> None:
     own, published = tmp_path / "own", tmp_path / "results"
     published.mkdir()

@@ -51,7 +51,7 @@ def produced(slots: Slots, carrier: Numbers, form: PromptFormat, which: int) -> 
     return out
 
 
-@pytest.mark.parametrize("separator", [" ", ", "])
+@pytest.mark.parametrize("separator", [" ", pytest.param(", ", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("how", ["plain", "chat"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_sampling_can_produce_the_offered_numbers_and_no_other(kind: str, how: str, separator: str) -> None:

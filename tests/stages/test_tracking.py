@@ -62,6 +62,7 @@ def wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         del sys.modules[name]
 
 
+@pytest.mark.slow
 def test_a_tracked_training_reports_each_update_and_writes_the_same_artefact(
     gpt2_like: Path, tmp_path: Path, wandb: Any
 ) -> None:
