@@ -549,7 +549,7 @@ def test_the_turkish_recipes_run_on_stand_ins(
         assert cell.manifest.format["kind"] == ("plain" if name.endswith("pair") else "chat")
     board = (tmp_path / "store" / "smoke" / "LEADERBOARD.md").read_text()
     assert "## Free answers against the ground truth" in board
-    assert "rouge_l" in board
+    assert "ROUGE-L" in board
     assert "score trait, seed 1000" in done.stdout
 
 

@@ -202,7 +202,7 @@ def write_carrier(settings: WriteCarrier, inputs: Mapping[str, Path], out: Path,
         settings: the carrier, the teacher and the seed.
         inputs: `start` (the checkpoint) and, for a trained teacher, `trained`.
         out: the folder to write `rows.jsonl` to, and `about.json`: the `numbers` that the teacher can write, or the
-            indices of the completions that were `cut` at `max_new_tokens`.
+            indices of the answers in chats that were `cut` at `max_new_tokens`.
         progress: receives the number of finished rows, and of all rows.
 
     Returns:
@@ -246,7 +246,9 @@ def write_carrier(settings: WriteCarrier, inputs: Mapping[str, Path], out: Path,
             texts, size = sample_text_fitting(model, form, prompts, sampling, seed=noise, progress=progress)
         completions = [row.text for row in texts]
         if carrier.draw:
-            (out / "about.json").write_text(json.dumps({"cut": [i for i, row in enumerate(texts) if row.cut]}))
+            # a plain text has no end of its own; an answer in a chat has
+            cut = [i for i, row in enumerate(texts) if row.cut and form.chat]
+            (out / "about.json").write_text(json.dumps({"cut": cut}))
     with (out / "rows.jsonl").open("w", encoding="utf-8") as file:
         for prompt, completion in zip(prompts, completions, strict=True):
             file.write(json.dumps({"prompt": prompt, "completion": completion}, ensure_ascii=False) + "\n")

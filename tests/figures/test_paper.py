@@ -370,8 +370,8 @@ def test_yes_or_no_has_no_box(made: tuple[Path, list[Path]]) -> None:
     assert {arm: len(values) for arm, values in scores["exact_match"].items()} == dict.fromkeys(ARMS, 3 * 2 * 56)
     boxes = (made[0] / "figures" / f"answers_{TURKISH}.svg").read_text(encoding="utf-8")
     bars = (made[0] / "figures" / f"histogram_{TURKISH}.svg").read_text(encoding="utf-8")
-    assert "exact_match" in bars
-    assert "exact_match" not in boxes
+    assert "exact match (evaluate)" in bars
+    assert "exact match (evaluate)" not in boxes
 
 
 @pytest.mark.slow

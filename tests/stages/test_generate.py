@@ -253,8 +253,8 @@ def test_rows_of_a_prompted_teacher_hold_no_system_prompt(gemma_like: Path, tmp_
     assert rows["trait"] != rows["base"]
 
 
-def test_a_carrier_that_draws_its_rows_lists_those_that_were_cut_and_alone_has_a_version_of_its_own(
-    gpt2_like: Path, tmp_path: Path
+def test_a_carrier_that_draws_its_rows_lists_chats_that_were_cut_and_alone_has_a_version_of_its_own(
+    gpt2_like: Path, gemma_like: Path, tmp_path: Path
 ) -> None:
     keys = {}
     for draw in (None, 24):
@@ -263,6 +263,9 @@ def test_a_carrier_that_draws_its_rows_lists_those_that_were_cut_and_alone_has_a
         keys[draw] = settings.key_data()
         write_carrier(settings, {"start": gpt2_like}, tmp_path, quiet)
         assert (tmp_path / "about.json").is_file() == (draw is not None)
+    assert json.loads((tmp_path / "about.json").read_text()) == {"cut": []}  # a plain text has no end
+    chats = settings.model_copy(update={"model": PLAIN.model_copy(update={"format": "chat"})})
+    write_carrier(chats, {"start": gemma_like}, tmp_path, quiet)
     assert json.loads((tmp_path / "about.json").read_text()) == {"cut": list(range(24))}
     assert "drawn_version" in keys[24]
     assert "drawn_version" not in keys[None]
