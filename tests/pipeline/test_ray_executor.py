@@ -251,8 +251,9 @@ def test_an_interrupted_run_leaves_no_process_and_the_same_command_resumes(
     assert err.strip().endswith("Finished stages stay; the same command resumes.")
     assert psutil.wait_procs(family, 10)[1] == []
     done = new_process("--on", "ray", *WORDS, *where)
-    assert "[2/" in done.stdout
-    assert "[1/" not in done.stdout
+    left = re.findall(r"^\[(\d+)/14\]", done.stdout, re.MULTILINE)
+    assert int(left[0]) > 1  # a second stage may have ended before the signal
+    assert left[-1] == "14"
 
 
 @pytest.mark.extras

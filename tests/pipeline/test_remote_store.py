@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 from conftest import flip
@@ -242,6 +243,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     client = boto3.client("s3", region_name="us-east-1")
     client.create_bucket(Bucket="bench")
     yield client
+    urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()  # or the next one has its buckets
     server.stop()
 
 
